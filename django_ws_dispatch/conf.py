@@ -1,0 +1,186 @@
+"""The settings of this package: one property each, read on access, so that ``override_settings``
+just works.
+
+A property raises ``ImproperlyConfigured`` where its setting is wrong; the application raises it when
+it is built, ``manage.py check`` reports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from .limits import Rate, parse_rate
+
+__all__ = ["SETTINGS", "Conf", "conf"]
+
+MEMORY_BROKER = "django_ws_dispatch.brokers.memory.MemoryBroker"
+MEBIBYTE = 1024 * 1024
+
+
+def _get(name: str, default: Any = None) -> Any:
+    return getattr(settings, name, default)
+
+
+def _wrong(name: str, value: object, expected: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{name} must be {expected}, not {value!r}.")
+
+
+def _positive_int(name: str, default: int | None, *, optional: bool, unit: str) -> Any:
+    value = _get(name, default)
+    if value is None and optional:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise _wrong(name, value, f"a positive whole number of {unit}" + " or None" * optional)
+    return value
+
+
+def _strings(name: str, value: object, what: str) -> list[str]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+        raise _wrong(name, value, f"a list of {what}")
+    return list(value)
+
+
+class Conf:
+    @property
+    def handlers(self) -> Any:
+        """``WEBSOCKET_HANDLERS``: a dict, a list of routes, or a dotted path to a module."""
+        value = _get("WEBSOCKET_HANDLERS")
+        if value is None:
+            raise ImproperlyConfigured(
+                "WEBSOCKET_HANDLERS is not set. Add it to the settings, for example "
+                'WEBSOCKET_HANDLERS = {"ws/ping/": "chat.sockets.ping"}.'
+            )
+        if not isinstance(value, (Mapping, list, tuple, str)):
+            raise _wrong(
+                "WEBSOCKET_HANDLERS",
+                value,
+                "a dict of route -> handler, a list of path() and re_path(), or the dotted path of "
+                "a module with urlpatterns",
+            )
+        return value
+
+    @property
+    def allowed_origins(self) -> list[str] | None:
+        """``WEBSOCKET_ALLOWED_ORIGINS``: whole origins, or ``None`` for the page's own."""
+        value = _get("WEBSOCKET_ALLOWED_ORIGINS")
+        return None if value is None else check_origins("WEBSOCKET_ALLOWED_ORIGINS", value)
+
+    @property
+    def middleware(self) -> list[str]:
+        """``WEBSOCKET_MIDDLEWARE``: dotted paths of Django middleware."""
+        name = "WEBSOCKET_MIDDLEWARE"
+        return _strings(name, _get(name, []), "dotted paths of Django middleware")
+
+    @property
+    def max_message_size(self) -> int:
+        """``WEBSOCKET_MAX_MESSAGE_SIZE``: bytes in one incoming message."""
+        size: int = _positive_int(
+            "WEBSOCKET_MAX_MESSAGE_SIZE", MEBIBYTE, optional=False, unit="bytes"
+        )
+        return size
+
+    @property
+    def rate_limit(self) -> Rate | None:
+        """``WEBSOCKET_RATE_LIMIT``: messages per time, like ``"20/s"``."""
+        value = _get("WEBSOCKET_RATE_LIMIT")
+        try:
+            return None if value is None else parse_rate(value)
+        except ValueError as exc:
+            raise ImproperlyConfigured(f"WEBSOCKET_RATE_LIMIT: {exc}.") from exc
+
+    @property
+    def idle_timeout(self) -> float | None:
+        """``WEBSOCKET_IDLE_TIMEOUT``: seconds without a message from the client."""
+        value = _get("WEBSOCKET_IDLE_TIMEOUT")
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise _wrong("WEBSOCKET_IDLE_TIMEOUT", value, "a positive number of seconds or None")
+        return float(value)
+
+    @property
+    def max_connections(self) -> int | None:
+        """``WEBSOCKET_MAX_CONNECTIONS``: open sockets in this process."""
+        most: int | None = _positive_int(
+            "WEBSOCKET_MAX_CONNECTIONS", None, optional=True, unit="open sockets"
+        )
+        return most
+
+    @property
+    def outbox_size(self) -> int:
+        """``WEBSOCKET_OUTBOX_SIZE``: bytes of group messages waiting for one slow client."""
+        size: int = _positive_int("WEBSOCKET_OUTBOX_SIZE", MEBIBYTE, optional=False, unit="bytes")
+        return size
+
+    @property
+    def sync_threads(self) -> int:
+        """``WEBSOCKET_SYNC_THREADS``: threads that all sockets of a process share."""
+        threads: int = _positive_int("WEBSOCKET_SYNC_THREADS", 4, optional=False, unit="threads")
+        return threads
+
+    @property
+    def brokers(self) -> dict[str, dict[str, Any]]:
+        """``WEBSOCKET_BROKERS``: alias -> ``BACKEND``, ``LOCATION``, ``OPTIONS``, as in ``CACHES``."""
+        name = "WEBSOCKET_BROKERS"
+        value = _get(name)
+        if value is None:
+            return {"default": {"BACKEND": MEMORY_BROKER}}
+        if not isinstance(value, Mapping) or "default" not in value:
+            raise _wrong(name, value, 'a dict of alias -> options with an alias "default"')
+        for alias, options in value.items():
+            if not isinstance(options, Mapping) or not isinstance(options.get("BACKEND"), str):
+                raise ImproperlyConfigured(
+                    f"{name}[{alias!r}] must be a dict with a BACKEND, the dotted path of a "
+                    f'broker class such as "{MEMORY_BROKER}".'
+                )
+            unknown = set(options) - {"BACKEND", "LOCATION", "OPTIONS"}
+            if unknown or not isinstance(options.get("OPTIONS", {}), Mapping):
+                raise ImproperlyConfigured(
+                    f"{name}[{alias!r}] takes BACKEND, LOCATION and OPTIONS (a dict); "
+                    f"remove or move {', '.join(sorted(map(repr, unknown))) or 'OPTIONS'}."
+                )
+        return {alias: dict(options) for alias, options in value.items()}
+
+    @property
+    def lifespan(self) -> str | None:
+        """``WEBSOCKET_LIFESPAN``: dotted path of an ``@asynccontextmanager`` function."""
+        value = _get("WEBSOCKET_LIFESPAN")
+        if value is not None and not isinstance(value, str):
+            raise _wrong(
+                "WEBSOCKET_LIFESPAN",
+                value,
+                "the dotted path of an @asynccontextmanager function without arguments",
+            )
+        return value
+
+
+def check_origins(name: str, value: object) -> list[str]:
+    """Return ``value`` as a list of origins.
+
+    Raises:
+        ImproperlyConfigured: it is not a list of ``scheme://host[:port]`` or ``"*"``.
+    """
+    origins = _strings(name, value, 'origins such as "https://example.com"')
+    for origin in origins:
+        scheme, separator, host = origin.partition("://")
+        if origin != "*" and not (
+            separator and scheme and host and not set(host) & set("/?#@ ")
+        ):
+            raise ImproperlyConfigured(
+                f"{name}: {origin!r} is not an origin. Write scheme, host and, where it is not "
+                'the default, the port: "https://example.com", "https://*.example.com", '
+                '"http://localhost:3000".'
+            )
+    return origins
+
+
+conf = Conf()
+
+# Attribute of Conf -> name of the setting.
+SETTINGS = {
+    name: "WEBSOCKET_" + name.upper() for name, value in vars(Conf).items() if isinstance(value, property)
+}

@@ -1,0 +1,85 @@
+"""Limits on what a client may do. They take plain values and know no socket."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+__all__ = ["ConnectionCount", "Rate", "TokenBucket", "parse_rate", "text_size"]
+
+_RATE = re.compile(r"([0-9]+)\s*/\s*(s|m|h)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Rate(NamedTuple):
+    """``count`` messages in ``seconds``."""
+
+    count: int
+    seconds: int
+
+
+def parse_rate(value: object) -> Rate:
+    """Return the rate that ``"20/s"``, ``"600/m"`` or ``"5000/h"`` stands for.
+
+    Raises:
+        ValueError: it is not written like that, or allows nothing.
+    """
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError(f'a rate is written like "20/s", "600/m" or "5000/h", not {value!r}')
+    return Rate(int(match[1]), _SECONDS[match[2]])
+
+
+class TokenBucket:
+    """As deep as the rate's number, full at first, refilled evenly."""
+
+    __slots__ = ("_clock", "_depth", "_filled", "_per_second", "_tokens")
+
+    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
+        self._depth = self._tokens = float(rate.count)
+        self._per_second = rate.count / rate.seconds
+        self._clock = clock
+        self._filled = clock()
+
+    def take(self) -> bool:
+        """Take one token; ``False`` if there is none."""
+        now = self._clock()
+        tokens = self._tokens + (now - self._filled) * self._per_second
+        self._filled = now
+        if tokens > self._depth:
+            tokens = self._depth
+        if tokens < 1.0:
+            self._tokens = tokens
+            return False
+        self._tokens = tokens - 1.0
+        return True
+
+
+class ConnectionCount:
+    """How many connections there are per key, in this process."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Hashable, int] = {}
+
+    def enter(self, key: Hashable, most: int) -> bool:
+        """Count one more for ``key``; ``False`` (and not counted) if there are ``most`` already."""
+        count = self._counts.get(key, 0)
+        if count >= most:
+            return False
+        self._counts[key] = count + 1
+        return True
+
+    def leave(self, key: Hashable) -> None:
+        """Count one fewer for ``key``."""
+        count = self._counts[key] - 1
+        if count:
+            self._counts[key] = count
+        else:
+            del self._counts[key]
+
+
+def text_size(text: str) -> int:
+    """Return the bytes that ``text`` takes on the wire (UTF-8)."""
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
