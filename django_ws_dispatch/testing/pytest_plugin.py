@@ -1,0 +1,1 @@
+"""Fixtures for pytest, registered through the entry point ``pytest11``."""
