@@ -1,0 +1,1 @@
+"""A small site that shows what django-ws-dispatch does. Not for production: its key is public."""

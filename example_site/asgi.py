@@ -1,0 +1,7 @@
+import os
+
+from django_ws_dispatch.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_site.settings")
+
+application = get_asgi_application()

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from django_ws_dispatch.groups import Group, user_group
+
+# Everybody's notices: the group of all open notification pages.
+EVERYBODY = Group("notices")
+
+
+class Room(models.Model):
+    slug = models.SlugField(unique=True)
+    title = models.CharField(max_length=60)
+
+    class Meta:
+        ordering = ["title"]
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def group(self) -> Group:
+        return Group(f"room:{self.slug}")
+
+
+class Message(models.Model):
+    MAX_LENGTH = 500
+
+    room = models.ForeignKey(Room, models.CASCADE, related_name="messages")
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    text = models.CharField(max_length=MAX_LENGTH)
+    written_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.author}: {self.text}"
+
+    def as_event(self) -> dict[str, Any]:
+        return {
+            "type": "message",
+            "id": self.pk,
+            "author": self.author.get_username(),
+            "text": self.text,
+            "at": self.written_at,
+        }
+
+
+class Presence(models.Model):
+    """One open page of somebody in a room.
+
+    A row goes with its socket. That of a server which was killed can not, so a page says every
+    ``BEAT`` seconds that it is still there and a row that has missed three of them does not count.
+    """
+
+    BEAT = 20
+
+    room = models.ForeignKey(Room, models.CASCADE, related_name="presences")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    socket = models.CharField(max_length=64, unique=True)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.room}"
+
+    @classmethod
+    async def names(cls, room: Room) -> list[str]:
+        """Return who is in ``room``, each name once."""
+        oldest = timezone.now() - timedelta(seconds=3 * cls.BEAT)
+        await cls.objects.filter(seen_at__lt=oldest).adelete()
+        present = cls.objects.filter(room=room)
+        names = (
+            present.values_list("user__username", flat=True).distinct().order_by("user__username")
+        )
+        return [name async for name in names]
+
+
+class Notice(models.Model):
+    """A line on the notification pages: of one user, or of everybody."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True)
+    text = models.CharField(max_length=200)
+    sent_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return self.text
+
+    def as_event(self) -> dict[str, Any]:
+        return {
+            "type": "notice",
+            "id": self.pk,
+            "for": self.user.get_username() if self.user else None,
+            "text": self.text,
+            "at": self.sent_at,
+        }
+
+    def publish(self) -> None:
+        """Send the notice to the open pages it is for. Call it once the row is committed."""
+        group = user_group(self.user) if self.user else EVERYBODY
+        group.send_json(self.as_event())

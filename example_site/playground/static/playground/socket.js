@@ -1,0 +1,210 @@
+/**
+ * A WebSocket that comes back, and says honestly how it is doing.
+ *
+ *     const socket = new LiveSocket(() => "ws://localhost:8000/ws/ping/");
+ *     socket.addEventListener("message", (event) => console.log(event.data));
+ *     showState(socket, document.querySelector(".state"));
+ *     socket.open();
+ *
+ * States, each told by a "state" event:
+ *
+ *   closed      not connected, and not trying
+ *   connecting  the handshake is under way
+ *   open        connected
+ *   waiting     lost; `retryAt` (ms since the epoch) says when the next try starts
+ *   refused     the server does not want this connection: `why` says so; only open() tries again
+ */
+
+// Close codes after which coming back makes sense: the server or the way to it is at fault, or this
+// page was too slow. Anything else, 44xx above all, is meant.
+const COMES_BACK = new Set([1001, 1006, 1011, 1012, 1013]);
+
+const WHY = {
+  4400: "The server did not understand the request.",
+  4401: "You are logged out.",
+  4403: "You are not allowed here, or were removed.",
+  4404: "This is gone.",
+  4408: "Closed for lack of activity.",
+  4429: "Too many messages at once.",
+};
+
+const SHORTEST = 500; // ms before the first new try; doubled with each one that fails
+const LONGEST = 30_000;
+const STEADY = 5_000; // ms open after which a connection counts as a good one
+const REFUSALS = 5; // handshakes that fail in a row while the site itself answers
+
+export class LiveSocket extends EventTarget {
+  state = "closed";
+  why = "";
+  retryAt = 0;
+  #url;
+  #askUrl;
+  #socket = null;
+  #timer = 0;
+  #steady = 0;
+  #failures = 0;
+  #refusals = 0;
+  #wanted = false;
+
+  /**
+   * @param {() => string} url - called for each try, so that a page can say what it has already.
+   * @param {string} askUrl - asked over HTTP when a connection never opened, since a browser does not
+   *   tell why: the page itself, if it asks for the login that its socket needs.
+   */
+  constructor(url, askUrl = location.href) {
+    super();
+    this.#url = url;
+    this.#askUrl = askUrl;
+    addEventListener("online", () => this.state === "waiting" && this.open());
+    // A page kept for the back button must not keep its socket, and gets it back when it is shown.
+    addEventListener("pagehide", () => this.#drop());
+    addEventListener("pageshow", (event) => event.persisted && this.#wanted && this.open());
+  }
+
+  /** Connect now: from closed, instead of waiting, or once more after a refusal. */
+  open() {
+    if (this.state === "connecting" || this.state === "open") return;
+    this.#wanted = true;
+    if (this.state === "refused") this.#refusals = 0;
+    this.#connect();
+  }
+
+  close() {
+    this.#wanted = false;
+    this.#failures = this.#refusals = 0;
+    this.#drop();
+    this.#become("closed");
+  }
+
+  /** Return whether the message went out. */
+  send(data) {
+    if (this.state !== "open") return false;
+    this.#socket.send(typeof data === "string" ? data : JSON.stringify(data));
+    return true;
+  }
+
+  #connect() {
+    this.#drop();
+    this.#become("connecting");
+    const socket = new WebSocket(this.#url());
+    let opened = false;
+    this.#socket = socket;
+    const current = (handle) => (event) => socket === this.#socket && handle(event);
+    socket.onopen = current(() => {
+      opened = true;
+      this.#refusals = 0;
+      this.#steady = setTimeout(() => (this.#failures = 0), STEADY);
+      this.#become("open");
+    });
+    socket.onmessage = current((event) =>
+      this.dispatchEvent(new MessageEvent("message", { data: event.data })),
+    );
+    socket.onclose = current((event) => {
+      clearTimeout(this.#steady);
+      this.#socket = null;
+      if (!opened) this.#ask();
+      else if (COMES_BACK.has(event.code)) this.#wait();
+      else if (event.code === 1000) this.#end("closed");
+      else this.#end("refused", event.reason || WHY[event.code] || `Closed with code ${event.code}.`);
+    });
+  }
+
+  // To a browser every denied handshake is a 1006. The site itself can say more.
+  async #ask() {
+    let answer;
+    try {
+      answer = await fetch(this.#askUrl, { method: "HEAD", redirect: "manual", cache: "no-store" });
+    } catch {
+      answer = null; // The server is away.
+    }
+    if (this.state !== "connecting" || this.#socket) return; // Closed, or opened anew, meanwhile.
+    if (answer === null) return this.#wait();
+    if (answer.type === "opaqueredirect" || answer.status === 401) {
+      return this.#end("refused", "You are logged out.");
+    }
+    if (answer.status >= 400 && answer.status < 500) {
+      return this.#end("refused", WHY[4000 + answer.status] || "The server said no.");
+    }
+    if (answer.ok && ++this.#refusals >= REFUSALS) {
+      return this.#end("refused", "The site answers, but refuses the connection.");
+    }
+    this.#wait();
+  }
+
+  #wait() {
+    if (!this.#wanted) return;
+    const longest = Math.min(LONGEST, SHORTEST * 2 ** this.#failures++);
+    // Jitter: after a restart not every page comes back in the same instant.
+    const delay = longest * (0.5 + Math.random() / 2);
+    this.retryAt = Date.now() + delay;
+    this.#timer = setTimeout(() => this.#connect(), delay);
+    this.#become("waiting");
+  }
+
+  #end(state, why = "") {
+    this.#wanted = false;
+    this.#become(state, why);
+  }
+
+  #drop() {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#steady);
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+    if (this.state !== "refused") this.state = "closed";
+  }
+
+  #become(state, why = "") {
+    this.state = state;
+    this.why = why;
+    this.dispatchEvent(new Event("state"));
+  }
+}
+
+/** Show how `socket` is doing in a `.state` element (templates/playground/_state.html). */
+export function showState(socket, element) {
+  const text = element.querySelector("[data-state-text]");
+  const countdown = element.querySelector("[data-countdown]");
+  const retry = element.querySelector("[data-retry]");
+  const words = {
+    closed: () => "Not connected",
+    connecting: () => "Connecting…",
+    open: () => "Connected",
+    waiting: () => "Connection lost. Trying again",
+    refused: () => socket.why,
+  };
+  let ticking = 0;
+  // Apart from the text, so that a screen reader tells each state and not each second.
+  const tick = () => {
+    const seconds = Math.max(1, Math.ceil((socket.retryAt - Date.now()) / 1000));
+    countdown.textContent = socket.state === "waiting" ? `in ${seconds} s` : "";
+  };
+  const show = () => {
+    clearInterval(ticking);
+    if (socket.state === "waiting") ticking = setInterval(tick, 250);
+    tick();
+    element.dataset.state = socket.state;
+    text.textContent = words[socket.state]();
+    retry.hidden = socket.state !== "waiting" && socket.state !== "refused";
+  };
+  retry.addEventListener("click", () => socket.open());
+  socket.addEventListener("state", show);
+  show();
+}
+
+/** Append a list item and keep the newest in sight, unless the reader has scrolled up to read. */
+export function append(list, item) {
+  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+  list.append(item);
+  if (atEnd) list.scrollTop = list.scrollHeight;
+}
+
+/** Return a time element for an ISO date, or for now. */
+export function clock(iso) {
+  const date = iso ? new Date(iso) : new Date();
+  const time = document.createElement("time");
+  time.dateTime = date.toISOString();
+  time.textContent = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return time;
+}
