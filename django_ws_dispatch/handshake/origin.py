@@ -1,0 +1,219 @@
+"""May this page connect? The Host and the Origin of a handshake (RFC 6455 section 10.2).
+
+A browser sends cookies with a handshake from any page, and no CORS or CSRF token stands in between:
+the ``Origin`` header is all there is. The rule is that of Django's ``CsrfViewMiddleware``, and
+stricter where that one trusts browsers to send nothing but a scheme, a host and a port.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.core.exceptions import DisallowedHost, ImproperlyConfigured
+from django.utils.http import is_same_domain
+
+from ..typing import Scope
+from .request import BadRequest, HandshakeRequest, build_request
+
+__all__ = ["OriginCheck", "Refusal"]
+
+# What a browser makes of an origin (RFC 6454 section 6.2).
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://((?:[a-z0-9._-]+|\[[a-f0-9:.]+\])(?::[0-9]{1,5})?)")
+
+MEMO_SIZE = 1024
+MEMO_KEY_BYTES = 512
+SHOWN = 200
+
+
+class Refusal(NamedTuple):
+    """Why a handshake is refused.
+
+    Attributes:
+        status: of the HTTP response, 400 or 403.
+        reason: the text of the log line: what came, what was expected, which setting decides.
+            Nothing in it comes from the client unescaped or at any length.
+    """
+
+    status: int
+    reason: str
+
+
+class _Rules:
+    """Which origins are allowed, and the accepted handshakes seen so far."""
+
+    def __init__(self, origins: Iterable[str], name: str, *, own: bool) -> None:
+        self.name = name
+        self.own = own
+        self.origins = tuple(origins)
+        # "*" alone is no wildcard in CSRF_TRUSTED_ORIGINS, where it would come from by mistake.
+        self.any = not own and "*" in self.origins
+        self.exact = frozenset(origin for origin in self.origins if "*" not in origin)
+        self.wildcards: dict[str, list[str]] = {}
+        for origin in self.origins:
+            if "*" in origin and origin != "*":
+                scheme, _, host = origin.partition("://")
+                pattern = host.partition("/")[0].lstrip("*")
+                self.wildcards.setdefault(scheme.lower(), []).append(pattern)
+        self.accepted: set[tuple[Any, ...]] = set()
+
+    def allow(self, origin: str, own: str) -> bool:
+        if (self.own and origin == own) or origin in self.exact:
+            return True
+        match = _ORIGIN.fullmatch(origin)
+        return match is not None and any(
+            is_same_domain(match[2], pattern) for pattern in self.wildcards.get(match[1], ())
+        )
+
+    def accept(self, key: tuple[Any, ...]) -> None:
+        """Remember an accepted handshake; a stranger who makes many fills no memory."""
+        if sum(len(part) for part in key if part is not None) > MEMO_KEY_BYTES:
+            return
+        if len(self.accepted) >= MEMO_SIZE:
+            self.accepted.clear()
+        self.accepted.add(key)
+
+    def expected(self, own: str) -> str:
+        listed = _listed(self.origins)
+        if not self.own:
+            return f"one of {self.name} {listed}"
+        return (
+            f"{_shown(own)}, which is this handshake's own scheme and Host, or one of "
+            f"CSRF_TRUSTED_ORIGINS {listed}. Behind a proxy that changes Host or ends TLS set "
+            "USE_X_FORWARDED_HOST or SECURE_PROXY_SSL_HEADER; allow other pages with "
+            "WEBSOCKET_ALLOWED_ORIGINS"
+        )
+
+
+class OriginCheck:
+    """Checks the Host and the Origin of handshakes.
+
+    The settings are read when it is made (``ALLOWED_HOSTS`` and ``DEBUG`` also later), and accepted
+    handshakes are remembered: make a new one on ``setting_changed``.
+
+    Args:
+        allowed_origins: the value of ``WEBSOCKET_ALLOWED_ORIGINS``. ``None``: the page's own origin
+            and ``CSRF_TRUSTED_ORIGINS``. A list: those instead. ``["*"]``: any, or none at all.
+
+    Raises:
+        ImproperlyConfigured: ``SECURE_PROXY_SSL_HEADER`` is not a header and its value.
+    """
+
+    def __init__(self, allowed_origins: Sequence[str] | None = None) -> None:
+        if allowed_origins is None:
+            self._rules = _Rules(settings.CSRF_TRUSTED_ORIGINS, "CSRF_TRUSTED_ORIGINS", own=True)
+        else:
+            self._rules = _Rules(allowed_origins, "WEBSOCKET_ALLOWED_ORIGINS", own=False)
+        self._of_handlers: dict[tuple[str, ...], _Rules] = {}
+        self._forwarded = _forwarded_headers()
+
+    def check(self, scope: Scope, allowed: Sequence[str] | None = None) -> Refusal | None:
+        """Return why the handshake is refused, or ``None``. It raises for nothing in a header.
+
+        Args:
+            scope: of the connection.
+            allowed: the origins that a handler was decorated with, instead of the setting's.
+        """
+        rules = self._rules if allowed is None else self._rules_of(tuple(allowed))
+        headers = scope["headers"]
+        found = dict(headers)
+        key: tuple[Any, ...]
+        if self._forwarded:
+            key = (scope.get("scheme"), *map(found.get, (b"host", b"origin", *self._forwarded)))
+        else:
+            key = (scope.get("scheme"), found.get(b"host"), found.get(b"origin"))
+        # A header that came twice leaves fewer keys: not what was accepted before.
+        if key in rules.accepted and len(found) == len(headers):
+            return None
+        return self._check(scope, rules, key)
+
+    def check_host(self, scope: Scope) -> Refusal | None:
+        """Return why the Host of the handshake is refused, or ``None``."""
+        request = self._request(scope)
+        return request if isinstance(request, Refusal) else None
+
+    def _rules_of(self, allowed: tuple[str, ...]) -> _Rules:
+        rules = self._of_handlers.get(allowed)
+        if rules is None:
+            rules = _Rules(allowed, "allowed_origins()", own=False)
+            self._of_handlers[allowed] = rules
+        return rules
+
+    def _check(self, scope: Scope, rules: _Rules, key: tuple[Any, ...]) -> Refusal | None:
+        request = self._request(scope)
+        if isinstance(request, Refusal):
+            return request
+        origins = _values(scope, b"origin")
+        if origins and not rules.any:
+            own = f"{request.scheme}://{request.get_host()}"
+            if len(origins) > 1:
+                return Refusal(403, f"{len(origins)} Origin headers: expected one.")
+            if not rules.allow(origins[0], own):
+                return Refusal(
+                    403,
+                    f"Origin {_shown(origins[0])} is not allowed: expected {rules.expected(own)}.",
+                )
+        # Without a Host it is the server's address that counts, which is no part of the key.
+        if key[1] is not None and len(_names(scope)) == len(scope["headers"]):
+            rules.accept(key)
+        return None
+
+    def _request(self, scope: Scope) -> HandshakeRequest | Refusal:
+        """Return the request of a handshake whose host Django's ``get_host()`` takes."""
+        hosts = _values(scope, b"host")
+        if len(hosts) > 1:
+            return Refusal(400, f"{len(hosts)} Host headers: expected one.")
+        try:
+            request = build_request(scope)
+        except BadRequest as exc:
+            return Refusal(400, _shown(str(exc)))
+        try:
+            request.get_host()
+        except DisallowedHost:
+            name = "Host"
+            if settings.USE_X_FORWARDED_HOST and "HTTP_X_FORWARDED_HOST" in request.META:
+                name, hosts = "X-Forwarded-Host", [request.META["HTTP_X_FORWARDED_HOST"]]
+            came = f"{name} {_shown(hosts[0])}" if hosts else "A handshake without a Host"
+            expected = _listed(settings.ALLOWED_HOSTS)
+            return Refusal(400, f"{came} is not allowed: expected one of ALLOWED_HOSTS {expected}.")
+        return request
+
+
+def _forwarded_headers() -> tuple[bytes, ...]:
+    """Return the headers, as they are in a scope, that decide on scheme and host with a proxy."""
+    names = ["HTTP_X_FORWARDED_HOST"] if settings.USE_X_FORWARDED_HOST else []
+    if settings.SECURE_PROXY_SSL_HEADER:
+        try:
+            name, _ = settings.SECURE_PROXY_SSL_HEADER
+        except ValueError as exc:
+            raise ImproperlyConfigured(
+                "SECURE_PROXY_SSL_HEADER must be a tuple of a header and its value, such as "
+                '("HTTP_X_FORWARDED_PROTO", "https").'
+            ) from exc
+        names.append(name)
+    return tuple(
+        name.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1") for name in names
+    )
+
+
+def _names(scope: Scope) -> set[bytes]:
+    return {bytes(name).lower() for name, _ in scope["headers"]}
+
+
+def _values(scope: Scope, wanted: bytes) -> list[str]:
+    return [
+        bytes(value).decode("latin-1")
+        for name, value in scope["headers"]
+        if bytes(name).lower() == wanted
+    ]
+
+
+def _shown(text: str) -> str:
+    """Return what a client sent as it may stand in a log: escaped, quoted, and not all of it."""
+    return ascii(text[:SHOWN]) + "..." * (len(text) > SHOWN)
+
+
+def _listed(items: Sequence[str]) -> str:
+    return f"[{', '.join(map(_shown, items[:8]))}{', ...' * (len(items) > 8)}]"

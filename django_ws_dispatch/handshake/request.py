@@ -1,0 +1,180 @@
+"""From the scope of a handshake to a Django request.
+
+The request is a GET over http or https, so that everything that reads a request works: hosts,
+cookies, ``build_absolute_uri()``, middleware, ``reverse()``. Building one costs about 10 us, which
+is why nothing here runs before somebody asks.
+
+``Daphne-Root-Path`` is a header that any client may send, and daphne makes it the ``root_path``. A
+proxy in front of daphne has to strip it; a scope does not tell where its root_path came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cached_property, partial
+from io import BytesIO
+from typing import Any
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
+from django.core import exceptions
+from django.core.handlers.asgi import ASGIRequest
+from django.utils.asyncio import async_unsafe
+from django.utils.functional import LazyObject, SimpleLazyObject, empty
+
+from ..typing import Scope
+from .user import aload_user, load_user, open_session
+
+__all__ = ["BadRequest", "HandshakeRequest", "build_request", "split_path"]
+
+SCHEMES = {"ws": "http", "wss": "https"}
+
+
+class BadRequest(exceptions.BadRequest, exceptions.SuspiciousOperation):
+    """The handshake can not be read as a request: answer it with 400."""
+
+
+class HandshakeRequest(ASGIRequest):
+    """The request of a handshake: ``session``, ``user`` and ``auser`` are always there, and lazy.
+
+    What middleware sets wins: ``request.user = x`` makes ``await request.auser()`` return ``x``.
+    The one exception is Django's ``AuthenticationMiddleware``, whose way to load the user writes to
+    the session; the same user is loaded here without.
+
+    ``scope`` is a copy of the server's scope with the changes of ``build_request()``.
+    """
+
+    scope: dict[str, Any]
+    _user: Any = None
+    _auser: Callable[[], Awaitable[Any]] | None = None
+
+    @cached_property
+    def session(self) -> SessionBase:  # type: ignore[override]
+        """The session that the cookie names, or the one that middleware opened."""
+        return open_session(self)
+
+    @property
+    def user(self) -> Any:
+        """The user; before ``await auser()`` it may be touched in sync code only."""
+        if self._user is None:
+            self._user = _SessionUser(self._load_user)
+        return self._user
+
+    @user.setter
+    def user(self, user: Any) -> None:
+        self._user, self._auser = user, None
+
+    @property
+    def auser(self) -> Callable[[], Awaitable[Any]]:
+        """Return the user, and resolve ``user`` with it."""
+        return self._auser or self._aload_user
+
+    @auser.setter
+    def auser(self, auser: Callable[[], Awaitable[Any]]) -> None:
+        loader = getattr(auser, "func", auser)
+        if getattr(loader, "__module__", None) == "django.contrib.auth.middleware":
+            self._user = self._auser = None
+        else:
+            self._auser = partial(self._aload_user_with, auser)
+
+    def _load_user(self) -> Any:
+        if _is_known(self._user):
+            return _bare(self._user)
+        return self._load_user_now()
+
+    @async_unsafe(
+        "The user is not resolved yet, and finding out may block: use 'await websocket.auser()', "
+        "or decorate the handler with with_user or login_required."
+    )
+    def _load_user_now(self) -> Any:
+        if self._auser is not None:
+            return async_to_sync(self._auser)()
+        return load_user(self.session)
+
+    async def _aload_user(self) -> Any:
+        if _is_known(self._user):
+            return _bare(self._user)
+        if self._user is None or isinstance(self._user, _SessionUser):
+            return self._keep(await aload_user(self.session))
+        return self._keep(await sync_to_async(_bare)(self._user))
+
+    async def _aload_user_with(self, supplied: Callable[[], Awaitable[Any]]) -> Any:
+        if _is_known(self._user):
+            return _bare(self._user)
+        return self._keep(await supplied())
+
+    def _keep(self, user: Any) -> Any:
+        if _is_known(self._user):  # somebody else was faster
+            return _bare(self._user)
+        self._user = user
+        return user
+
+
+class _SessionUser(SimpleLazyObject):  # type: ignore[type-arg]
+    """The user of the session, not asked for yet."""
+
+
+def _is_known(user: Any) -> bool:
+    if isinstance(user, LazyObject):
+        return user._wrapped is not empty
+    return user is not None
+
+
+def _bare(user: Any) -> Any:
+    if isinstance(user, LazyObject):
+        if user._wrapped is empty:
+            user._setup()
+        return user._wrapped
+    return user
+
+
+def split_path(scope: Scope) -> tuple[str, str]:
+    """Return the script prefix, without a trailing slash, and the path below it.
+
+    uvicorn puts ``root_path`` in front of ``path``, the other servers do not. A prefix counts only
+    where a segment ends: ``/sub`` is no prefix of ``/subway/``.
+    """
+    prefix = (settings.FORCE_SCRIPT_NAME or scope.get("root_path") or "").rstrip("/")
+    path: str = scope.get("path") or "/"
+    if prefix and (path == prefix or path.startswith(prefix + "/")):
+        path = path[len(prefix) :] or "/"
+    return prefix, path
+
+
+def build_request(scope: Scope) -> HandshakeRequest:
+    """Return the handshake as a GET request without a body.
+
+    Args:
+        scope: of a ``websocket`` connection; it is copied, never changed. Servers leave out keys
+            that the ASGI spec requires, so that each of them may be missing.
+
+    Raises:
+        BadRequest: the query string is not UTF-8, or a header can not be understood.
+    """
+    prefix, path = split_path(scope)
+    copy = dict(
+        scope,
+        type="http",
+        method="GET",
+        scheme=SCHEMES.get(scope.get("scheme") or "ws", scope.get("scheme")),
+        root_path=prefix,
+        path=prefix + path,
+        query_string=scope.get("query_string") or b"",
+        headers=scope.get("headers") or [],
+        client=_address(scope.get("client")),
+        server=_address(scope.get("server")),
+    )
+    try:
+        return HandshakeRequest(copy, BytesIO())
+    except (ValueError, exceptions.BadRequest) as exc:
+        raise BadRequest(f"The handshake is not a request: {exc}") from exc
+
+
+def _address(address: Any) -> tuple[Any, Any] | None:
+    # A server on a Unix socket has no port, and some have neither.
+    try:
+        host, port = address
+    except (TypeError, ValueError):
+        return None
+    return host, port
