@@ -1,0 +1,79 @@
+"""Brokers carry the messages of groups between processes (``WEBSOCKET_BROKERS``)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from ..conf import conf
+from .base import BaseBroker
+
+__all__ = ["BaseBroker", "build_broker", "get_broker", "opened_brokers"]
+
+_brokers: dict[str, BaseBroker] = {}
+_lock = threading.Lock()
+
+
+def build_broker(alias: str, config: Mapping[str, Any]) -> BaseBroker:
+    """Return a new broker for one entry of ``WEBSOCKET_BROKERS``; makes no connection.
+
+    Raises:
+        ImproperlyConfigured: the backend can not be imported, or does not take its configuration.
+    """
+    backend = config["BACKEND"]
+    try:
+        broker_class = import_string(backend)
+    except ImportError as exc:
+        raise ImproperlyConfigured(
+            f"WEBSOCKET_BROKERS[{alias!r}]: the BACKEND {backend!r} can not be imported: {exc}."
+        ) from exc
+    if not (isinstance(broker_class, type) and issubclass(broker_class, BaseBroker)):
+        raise ImproperlyConfigured(
+            f"WEBSOCKET_BROKERS[{alias!r}]: the BACKEND {backend!r} is not a subclass of "
+            "django_ws_dispatch.brokers.BaseBroker."
+        )
+    return broker_class(alias, config.get("LOCATION"), config.get("OPTIONS", {}))
+
+
+def get_broker(alias: str) -> BaseBroker:
+    """Return this process's broker of that alias.
+
+    Raises:
+        ImproperlyConfigured: ``WEBSOCKET_BROKERS`` has no such alias, or is wrong.
+    """
+    broker = _brokers.get(alias)
+    if broker is not None:
+        return broker
+    with _lock:
+        broker = _brokers.get(alias)
+        if broker is None:
+            configs = conf.brokers
+            if alias not in configs:
+                raise ImproperlyConfigured(
+                    f"There is no broker {alias!r} in WEBSOCKET_BROKERS. Add it, or use one of "
+                    f"{', '.join(map(repr, configs))}."
+                )
+            broker = _brokers[alias] = build_broker(alias, configs[alias])
+    return broker
+
+
+def opened_brokers() -> list[BaseBroker]:
+    """Return the brokers that this process has used under the present setting."""
+    return list(_brokers.values())
+
+
+def _rebuild(*, setting: str, **kwargs: Any) -> None:
+    if setting == "WEBSOCKET_BROKERS":
+        with _lock:
+            brokers = list(_brokers.values())
+            _brokers.clear()
+        for broker in brokers:
+            broker.close()
+
+
+setting_changed.connect(_rebuild, dispatch_uid="django_ws_dispatch.brokers")

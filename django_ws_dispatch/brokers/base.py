@@ -1,0 +1,137 @@
+"""What a broker is: it carries bytes from any process to every process that asked for them.
+
+A broker knows channels (a ``str``, any characters) and messages (``bytes``), nothing else: no
+group, no socket, no JSON. To write one, derive from ``BaseBroker`` and ``BaseSubscriber`` and run
+``django_ws_dispatch.testing.brokers.BrokerConformance`` on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from django.core.exceptions import ImproperlyConfigured
+
+__all__ = ["BaseBroker", "BaseSubscriber", "Receiver"]
+
+DEFAULT_TIMEOUT = 2.0
+
+
+class Receiver(Protocol):
+    """Whom a subscriber tells what happens. It is called in the subscriber's loop, never raises."""
+
+    def on_message(self, channel: str, message: bytes) -> asyncio.Future[None] | None:
+        """Take a message.
+
+        Returns:
+            ``None``, or a future that is done once there is room for more: a subscriber waits for
+            it before it reads on. That is the only back-pressure there is.
+        """
+
+    def on_reconnect(self) -> None:
+        """Messages may have been lost, and everything is subscribed to again."""
+
+
+class BaseSubscriber(ABC):
+    """The subscriptions of one event loop on one broker.
+
+    All methods are called in that loop. It does not raise when the broker is lost: it comes back by
+    itself, subscribes to everything again, and then calls ``receiver.on_reconnect()`` once.
+    """
+
+    @abstractmethod
+    def subscribe(self, channel: str) -> asyncio.Future[None] | None:
+        """Ask for the messages of ``channel``; never suspends.
+
+        Returns:
+            ``None`` if messages published from now on arrive. Otherwise a future that is done once
+            they do, or has a ``BrokerError`` when the broker did not answer within
+            ``broker.timeout`` seconds; the channel stays asked for until ``unsubscribe()``. Several
+            callers may wait for the same future.
+        """
+
+    @abstractmethod
+    def unsubscribe(self, channel: str) -> None:
+        """Nobody needs ``channel`` any more; never suspends and never raises.
+
+        What still arrives is ignored by the receiver, so it may take its time; a ``subscribe()``
+        that follows at once must not miss anything that is published after it is done.
+        """
+
+
+class BaseBroker(ABC):
+    """One entry of ``WEBSOCKET_BROKERS``.
+
+    There is one object per process. ``publish()`` is called from any thread, ``apublish()`` and
+    ``subscriber()`` from any event loop; what a process holds in one loop is released by
+    ``aclose()`` there. A process may fork after the object was made.
+
+    Args:
+        alias: its key in ``WEBSOCKET_BROKERS``.
+        location: its ``LOCATION``, ``None`` if there is none.
+        options: its ``OPTIONS``. Every broker takes ``timeout``, the seconds within which a
+            publisher is told that the broker did not take a message (default 2).
+
+    Raises:
+        ImproperlyConfigured: something is wrong with them. Making the object makes no connection.
+    """
+
+    option_names: ClassVar[frozenset[str]] = frozenset({"timeout"})
+    """The keys of ``OPTIONS`` that the broker knows."""
+
+    in_process: ClassVar[bool] = False
+    """True if messages reach this process only."""
+
+    def __init__(self, alias: str, location: object, options: Mapping[str, Any]) -> None:
+        self.alias = alias
+        self.location = location
+        unknown = sorted(map(str, set(options) - self.option_names))
+        if unknown:
+            raise self.misconfigured(
+                f"OPTIONS does not know {', '.join(unknown)}; it takes "
+                f"{', '.join(sorted(self.option_names))}."
+            )
+        timeout = options.get("timeout", DEFAULT_TIMEOUT)
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+            raise self.misconfigured(
+                f'OPTIONS["timeout"] must be a positive number of seconds, not {timeout!r}.'
+            )
+        self.timeout = float(timeout)
+
+    def misconfigured(self, problem: str) -> ImproperlyConfigured:
+        """Return the exception that says what is wrong with this entry of the setting."""
+        return ImproperlyConfigured(f"WEBSOCKET_BROKERS[{self.alias!r}]: {problem}")
+
+    @abstractmethod
+    def publish(self, channel: str, message: bytes) -> None:
+        """Hand ``message`` over, from sync code in any thread.
+
+        What one thread publishes to one channel arrives in that order.
+
+        Raises:
+            BrokerError: the broker did not take it within ``timeout`` seconds, one retry on a fresh
+                connection included where the first was found broken.
+        """
+
+    @abstractmethod
+    async def apublish(self, channel: str, message: bytes) -> None:
+        """Hand ``message`` over, from the running event loop, which it never blocks.
+
+        Cancellation does not rule out that the message was sent.
+
+        Raises:
+            BrokerError: as ``publish()``.
+        """
+
+    @abstractmethod
+    def subscriber(self, receiver: Receiver) -> BaseSubscriber:
+        """Return a new subscriber of the running event loop; makes no connection yet."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Release what there is in the running event loop, its subscribers included."""
+
+    def close(self) -> None:  # noqa: B027 - most brokers have nothing to do here
+        """Release what belongs to no event loop: the setting has changed."""

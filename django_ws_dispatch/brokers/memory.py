@@ -1,0 +1,148 @@
+"""The broker of a single process: between its threads and its event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ..exceptions import BrokerError
+from .base import BaseBroker, BaseSubscriber, Receiver
+
+__all__ = ["MemoryBroker"]
+
+# Bytes that may wait for one event loop to take them from other threads, and what a message is
+# counted as beyond its own bytes.
+MAX_WAITING = 16 * 1024 * 1024
+MESSAGE_OVERHEAD = 256
+
+
+class MemoryBroker(BaseBroker):
+    """Reaches this process only: right for development, tests and a site of one process.
+
+    A message for a member in the publisher's own event loop is delivered before ``apublish()``
+    returns; other loops of the process take theirs in turn.
+    """
+
+    in_process = True
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        # Copied on change, so that publishers read it without a lock.
+        self._subscribers: tuple[MemorySubscriber, ...] = ()
+        self._lock = threading.Lock()
+
+    def publish(self, channel: str, message: bytes) -> None:
+        running = _running_loop()
+        for subscriber in self._subscribers:
+            if channel not in subscriber.channels:
+                continue
+            if subscriber.loop is running:
+                subscriber.take(channel, message)
+            elif not subscriber.hand_over(channel, message, self.timeout if running is None else 0):
+                raise self._full()
+
+    async def apublish(self, channel: str, message: bytes) -> None:
+        own: asyncio.Future[None] | None = None
+        loop = asyncio.get_running_loop()
+        for subscriber in self._subscribers:
+            if channel not in subscriber.channels:
+                continue
+            if subscriber.loop is loop:
+                own = subscriber.take(channel, message)
+                continue
+            deadline = time.monotonic() + self.timeout
+            while not subscriber.hand_over(channel, message, 0):
+                if time.monotonic() > deadline:
+                    raise self._full()
+                await asyncio.sleep(0.005)
+        if own is not None:
+            await own
+
+    def subscriber(self, receiver: Receiver) -> MemorySubscriber:
+        subscriber = MemorySubscriber(receiver)
+        with self._lock:
+            self._subscribers = (
+                *(one for one in self._subscribers if not one.loop.is_closed()),
+                subscriber,
+            )
+        return subscriber
+
+    async def aclose(self) -> None:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            self._subscribers = tuple(one for one in self._subscribers if one.loop is not loop)
+
+    def _full(self) -> BrokerError:
+        return BrokerError(
+            f"The broker {self.alias!r} could not hand the message over within {self.timeout:g} s: "
+            f"{MAX_WAITING} bytes wait for an event loop that does not take them."
+        )
+
+
+class MemorySubscriber(BaseSubscriber):
+    def __init__(self, receiver: Receiver) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.channels: set[str] = set()
+        self._on_message: Callable[[str, bytes], asyncio.Future[None] | None] = receiver.on_message
+        # What other threads have handed over and this loop has not taken yet.
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._bytes = 0
+        self._room = threading.Condition()
+        self._scheduled = False
+
+    def subscribe(self, channel: str) -> None:
+        self.channels.add(channel)
+
+    def unsubscribe(self, channel: str) -> None:
+        self.channels.discard(channel)
+
+    def take(self, channel: str, message: bytes) -> asyncio.Future[None] | None:
+        """Deliver in this loop; the future is done once that has happened."""
+        return self._on_message(channel, message)
+
+    def hand_over(self, channel: str, message: bytes, timeout: float) -> bool:
+        """Leave a message for this loop, from another thread; ``False`` if there is no room."""
+        size = len(message) + MESSAGE_OVERHEAD
+        with self._room:
+            if not self._room.wait_for(lambda: self._has_room(size), timeout):
+                return False
+            if self.loop.is_closed():
+                return True
+            self._waiting.append((channel, message))
+            self._bytes += size
+            if not self._scheduled:
+                try:
+                    self.loop.call_soon_threadsafe(self._drain)
+                except RuntimeError:  # It was closed since we looked.
+                    self._waiting.clear()
+                    self._bytes = 0
+                else:
+                    self._scheduled = True
+        return True
+
+    def _has_room(self, size: int) -> bool:
+        return not self._waiting or self._bytes + size <= MAX_WAITING or self.loop.is_closed()
+
+    def _drain(self, _: object = None) -> None:
+        while True:
+            with self._room:
+                if not self._waiting:
+                    self._scheduled = False
+                    return
+                channel, message = self._waiting.popleft()
+                self._bytes -= len(message) + MESSAGE_OVERHEAD
+                self._room.notify_all()
+            busy = self._on_message(channel, message)
+            if busy is not None:
+                busy.add_done_callback(self._drain)
+                return
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,109 @@
+"""A group's message as it travels between processes, encoded once by its publisher.
+
+::
+
+    kind (1 byte) | length of the excluded id (1 byte) | excluded id (ASCII) | payload
+
+    t   text, as UTF-8
+    b   bytes
+    c   close the members: code (2 bytes, big endian), reason as UTF-8
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .typing import Event
+
+__all__ = [
+    "BYTES",
+    "CLOSE",
+    "CONTROL_CHANNEL",
+    "TEXT",
+    "Message",
+    "decode",
+    "encode_close",
+    "encode_data",
+]
+
+TEXT, BYTES, CLOSE = b"tbc"
+
+# The kind of a channel stands before the name, so that no name that a user chooses can be the
+# channel of another user's sockets or of the processes' own messages.
+GROUP_CHANNEL = "group:"
+USER_CHANNEL = "user:"
+CONTROL_CHANNEL = "control:"
+
+
+class Message(NamedTuple):
+    """A decoded message; ``event`` is shared by all members."""
+
+    kind: int
+    event: Event
+    size: int
+    exclude: str | None
+    code: int = 0
+    reason: str = ""
+
+
+def _head(kind: int, exclude: Any) -> bytes:
+    """Encode the kind and the member to leave out: anything with an ``id``, an id or ``None``."""
+    name = (
+        exclude if exclude is None or isinstance(exclude, str) else getattr(exclude, "id", exclude)
+    )
+    if name is None:
+        return bytes((kind, 0))
+    if not isinstance(name, str):
+        raise TypeError(
+            f"exclude must be a WebSocket or its id, not {type(exclude).__name__}: what a page "
+            'sends along as a header, say request.headers.get("X-Socket-ID").'
+        )
+    # What a client sends along may be anything; what can be no id excludes nobody.
+    if not name.isascii() or len(name) > 255:
+        return bytes((kind, 0))
+    return bytes((kind, len(name))) + name.encode()
+
+
+def encode_data(data: str | bytes, exclude: object = None) -> bytes:
+    """Encode what becomes one text or binary frame.
+
+    Raises:
+        TypeError: ``data`` is neither ``str`` nor ``bytes``.
+        ValueError: it is a ``str`` that UTF-8 can not encode (RFC 6455 section 5.6).
+    """
+    if isinstance(data, str):
+        return _head(TEXT, exclude) + data.encode()
+    if isinstance(data, bytes):
+        return _head(BYTES, exclude) + data
+    raise TypeError(
+        f"A message must be str or bytes, not {type(data).__name__}. "
+        "Use send_json() or asend_json() for other objects."
+    )
+
+
+def encode_close(code: int, reason: str, exclude: object = None) -> bytes:
+    """Encode the order to close."""
+    return _head(CLOSE, exclude) + code.to_bytes(2) + reason.encode()
+
+
+def decode(message: bytes) -> Message:
+    """Return what ``encode_...()`` encoded.
+
+    Raises:
+        ValueError: it did not come from there.
+    """
+    if len(message) < 2:
+        raise ValueError("too short")
+    kind, length = message[0], message[1]
+    start = 2 + length
+    exclude = message[2:start].decode("ascii") if length else None
+    payload = message[start:]
+    if kind == TEXT:
+        event: Event = {"type": "websocket.send", "text": payload.decode()}
+        return Message(TEXT, event, len(payload), exclude)
+    if kind == BYTES:
+        return Message(BYTES, {"type": "websocket.send", "bytes": payload}, len(payload), exclude)
+    if kind == CLOSE and len(payload) >= 2:
+        code = int.from_bytes(payload[:2])
+        return Message(CLOSE, {}, 0, exclude, code, payload[2:].decode())
+    raise ValueError("unknown kind")
