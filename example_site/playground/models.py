@@ -4,6 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.utils import timezone
 
@@ -102,6 +104,12 @@ class Notice(models.Model):
             "text": self.text,
             "at": self.sent_at,
         }
+
+    @classmethod
+    def visible_to(cls, user: AbstractBaseUser | AnonymousUser) -> models.QuerySet[Notice]:
+        return cls.objects.filter(models.Q(user=None) | models.Q(user=user.pk)).select_related(
+            "user"
+        )
 
     def publish(self) -> None:
         """Send the notice to the open pages it is for. Call it once the row is committed."""

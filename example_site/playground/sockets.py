@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from django.db.models import Model, QuerySet
 from django.shortcuts import aget_object_or_404
 from django.utils import timezone
 
@@ -10,9 +13,10 @@ from django_ws_dispatch.groups import user_group
 from django_ws_dispatch.typing import Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket
 
-from .models import EVERYBODY, Message, Presence, Room
+from .models import EVERYBODY, Message, Notice, Presence, Room
 
 HISTORY = 50
+Row = TypeVar("Row", bound=Model)
 
 
 async def ping(websocket: WebSocket) -> None:
@@ -37,7 +41,7 @@ async def room(websocket: WebSocket, slug: str) -> None:
     place = await aget_object_or_404(Room, slug=slug)
     async with websocket.join(place.group):
         # Joined first, read second: nothing falls between, and the page drops what it has already.
-        for message in await missed(place, websocket.request.GET.get("after", "")):
+        for message in await newest(place.messages.select_related("author"), websocket):
             await websocket.send_json(message.as_event())
         presence = await Presence.objects.acreate(
             room=place, user=websocket.user, socket=websocket.id
@@ -64,14 +68,6 @@ async def answer(websocket: WebSocket, place: Room, item: object) -> None:
             await place.group.asend_json(message.as_event())
 
 
-async def missed(place: Room, after: str) -> list[Message]:
-    """Return the last messages of ``place``, those after the id that a page has already seen."""
-    messages = place.messages.select_related("author").order_by("-pk")
-    if after.isascii() and after.isdecimal() and len(after) < 19:
-        messages = messages.filter(pk__gt=int(after))
-    return [message async for message in messages[:HISTORY]][::-1]
-
-
 async def people(place: Room) -> dict[str, object]:
     return {"type": "people", "names": await Presence.names(place)}
 
@@ -84,4 +80,14 @@ async def announce(place: Room) -> None:
 async def notices(websocket: WebSocket) -> None:
     """Only listens: what the page says does not matter."""
     async with websocket.join(EVERYBODY, user_group(websocket.user)):
+        for notice in await newest(Notice.visible_to(websocket.user), websocket):
+            await websocket.send_json(notice.as_event())
         await websocket.wait_closed()
+
+
+async def newest(rows: QuerySet[Row], websocket: WebSocket) -> list[Row]:
+    """Return the last of ``rows``, oldest first: those after the id that the page has already."""
+    after = websocket.request.GET.get("after", "")
+    if after.isascii() and after.isdecimal() and len(after) < 19:
+        rows = rows.filter(pk__gt=int(after))
+    return [row async for row in rows.order_by("-pk")[:HISTORY]][::-1]

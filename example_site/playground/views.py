@@ -5,7 +5,6 @@ import inspect
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
-from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
@@ -51,8 +50,8 @@ def room(request: HttpRequest, slug: str) -> HttpResponse:
 @require_safe
 @login_required
 def notices(request: HttpRequest) -> HttpResponse:
-    mine = Notice.objects.filter(Q(user=None) | Q(user=request.user.pk)).select_related("user")
-    return render(request, "playground/notices.html", {"notices": mine[:20]})
+    context = {"notices": Notice.visible_to(request.user)[:20]}
+    return render(request, "playground/notices.html", context)
 
 
 @require_POST

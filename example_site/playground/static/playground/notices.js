@@ -4,16 +4,19 @@ const page = document.querySelector("[data-notices]");
 const feed = page.querySelector(".feed");
 const form = page.querySelector("[data-send]");
 const error = page.querySelector("[data-error]");
-const socket = new LiveSocket(() => page.dataset.notices);
+let newest = Number(feed.querySelector("[data-id]")?.dataset.id ?? 0);
+
+// From the first try on: something may have been sent since the page was rendered.
+const socket = new LiveSocket(() => `${page.dataset.notices}?after=${newest}`);
 
 socket.addEventListener("message", (event) => {
   const notice = JSON.parse(event.data);
-  if (feed.querySelector(`[data-id="${Number(notice.id)}"]`)) return;
+  if (notice.id <= newest) return;
+  newest = notice.id;
   const item = document.createElement("li");
   const text = document.createElement("p");
   const small = document.createElement("small");
   item.className = "new";
-  item.dataset.id = notice.id;
   text.textContent = notice.text;
   small.append(notice.for ? "to you · " : "to everybody · ", clock(notice.at));
   item.append(text, small);

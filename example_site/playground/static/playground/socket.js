@@ -12,7 +12,8 @@
  *   connecting  the handshake is under way
  *   open        connected
  *   waiting     lost; `retryAt` (ms since the epoch) says when the next try starts
- *   refused     the server does not want this connection: `why` says so; only open() tries again
+ *   refused     the server does not want this connection: `code` and `why` say so; only open() tries
+ *               again
  */
 
 // Close codes after which coming back makes sense: the server or the way to it is at fault, or this
@@ -35,6 +36,7 @@ const REFUSALS = 5; // handshakes that fail in a row while the site itself answe
 
 export class LiveSocket extends EventTarget {
   state = "closed";
+  code = 0;
   why = "";
   retryAt = 0;
   #url;
@@ -104,8 +106,8 @@ export class LiveSocket extends EventTarget {
       this.#socket = null;
       if (!opened) this.#ask();
       else if (COMES_BACK.has(event.code)) this.#wait();
-      else if (event.code === 1000) this.#end("closed");
-      else this.#end("refused", event.reason || WHY[event.code] || `Closed with code ${event.code}.`);
+      else if (event.code === 1000) this.close();
+      else this.#refuse(event.code, event.reason);
     });
   }
 
@@ -120,13 +122,13 @@ export class LiveSocket extends EventTarget {
     if (this.state !== "connecting" || this.#socket) return; // Closed, or opened anew, meanwhile.
     if (answer === null) return this.#wait();
     if (answer.type === "opaqueredirect" || answer.status === 401) {
-      return this.#end("refused", "You are logged out.");
+      return this.#refuse(4401);
     }
     if (answer.status >= 400 && answer.status < 500) {
-      return this.#end("refused", WHY[4000 + answer.status] || "The server said no.");
+      return this.#refuse(4000 + answer.status);
     }
     if (answer.ok && ++this.#refusals >= REFUSALS) {
-      return this.#end("refused", "The site answers, but refuses the connection.");
+      return this.#refuse(1006, "The site answers, but refuses the connection.");
     }
     this.#wait();
   }
@@ -141,9 +143,11 @@ export class LiveSocket extends EventTarget {
     this.#become("waiting");
   }
 
-  #end(state, why = "") {
+  #refuse(code, why) {
     this.#wanted = false;
-    this.#become(state, why);
+    this.code = code;
+    this.why = why || WHY[code] || `The server closed the connection (${code}).`;
+    this.#become("refused");
   }
 
   #drop() {
@@ -155,9 +159,8 @@ export class LiveSocket extends EventTarget {
     if (this.state !== "refused") this.state = "closed";
   }
 
-  #become(state, why = "") {
+  #become(state) {
     this.state = state;
-    this.why = why;
     this.dispatchEvent(new Event("state"));
   }
 }
@@ -167,11 +170,12 @@ export function showState(socket, element) {
   const text = element.querySelector("[data-state-text]");
   const countdown = element.querySelector("[data-countdown]");
   const retry = element.querySelector("[data-retry]");
+  const login = element.querySelector("[data-login]");
   const words = {
     closed: () => "Not connected",
     connecting: () => "Connecting…",
     open: () => "Connected",
-    waiting: () => "Connection lost. Trying again",
+    waiting: () => "No connection, trying again",
     refused: () => socket.why,
   };
   let ticking = 0;
@@ -186,7 +190,8 @@ export function showState(socket, element) {
     tick();
     element.dataset.state = socket.state;
     text.textContent = words[socket.state]();
-    retry.hidden = socket.state !== "waiting" && socket.state !== "refused";
+    login.hidden = socket.state !== "refused" || socket.code !== 4401;
+    retry.hidden = !login.hidden || (socket.state !== "waiting" && socket.state !== "refused");
   };
   retry.addEventListener("click", () => socket.open());
   socket.addEventListener("state", show);
