@@ -67,13 +67,11 @@ class _Rules:
             is_same_domain(match[2], pattern) for pattern in self.wildcards.get(match[1], ())
         )
 
-    def accept(self, key: tuple[Any, ...]) -> None:
-        """Remember an accepted handshake; a stranger who makes many fills no memory."""
-        if sum(len(part) for part in key if part is not None) > MEMO_KEY_BYTES:
-            return
+    def accept(self, *keys: tuple[Any, ...]) -> None:
+        """Remember an accepted handshake. Strangers who make many of them fill no memory."""
         if len(self.accepted) >= MEMO_SIZE:
             self.accepted.clear()
-        self.accepted.add(key)
+        self.accepted.update(keys)
 
     def expected(self, own: str) -> str:
         listed = _listed(self.origins)
@@ -108,6 +106,7 @@ class OriginCheck:
             self._rules = _Rules(allowed_origins, "WEBSOCKET_ALLOWED_ORIGINS", own=False)
         self._of_handlers: dict[tuple[str, ...], _Rules] = {}
         self._forwarded = _forwarded_headers()
+        self._deciding = frozenset((b"host", b"origin", *self._forwarded))
 
     def check(self, scope: Scope, allowed: Sequence[str] | None = None) -> Refusal | None:
         """Return why the handshake is refused, or ``None``. It raises for nothing in a header.
@@ -117,17 +116,22 @@ class OriginCheck:
             allowed: the origins that a handler was decorated with, instead of the setting's.
         """
         rules = self._rules if allowed is None else self._rules_of(tuple(allowed))
-        headers = scope["headers"]
-        found = dict(headers)
-        key: tuple[Any, ...]
-        if self._forwarded:
-            key = (scope.get("scheme"), *map(found.get, (b"host", b"origin", *self._forwarded)))
-        else:
-            key = (scope.get("scheme"), found.get(b"host"), found.get(b"origin"))
-        # A header that came twice leaves fewer keys: not what was accepted before.
-        if key in rules.accepted and len(found) == len(headers):
-            return None
-        return self._check(scope, rules, key)
+        if not self._forwarded:
+            # A browser's connect, on every handshake: one pass, one lookup.
+            host = origin = None
+            for name, value in scope.get("headers", ()):
+                if name == b"host":
+                    if host is not None:
+                        break
+                    host = value
+                elif name == b"origin":
+                    if origin is not None:
+                        break
+                    origin = value
+            else:
+                if origin is not None and (scope.get("scheme"), host, origin) in rules.accepted:
+                    return None
+        return self._check(scope, rules)
 
     def check_host(self, scope: Scope) -> Refusal | None:
         """Return why the Host of the handshake is refused, or ``None``."""
@@ -141,28 +145,41 @@ class OriginCheck:
             self._of_handlers[allowed] = rules
         return rules
 
-    def _check(self, scope: Scope, rules: _Rules, key: tuple[Any, ...]) -> Refusal | None:
+    def _check(self, scope: Scope, rules: _Rules) -> Refusal | None:
+        # Names as ASGI has them, in lower case: a server that does not must not hide an Origin.
+        headers = [
+            (lower, bytes(value))
+            for name, value in scope.get("headers", ())
+            if (lower := bytes(name).lower()) in self._deciding
+        ]
+        scheme = scope.get("scheme")
+        key = (scheme, *headers)
+        if key in rules.accepted:
+            return None
         request = self._request(scope)
         if isinstance(request, Refusal):
             return request
-        origins = _values(scope, b"origin")
+        hosts = [value for name, value in headers if name == b"host"]
+        origins = [value for name, value in headers if name == b"origin"]
         if origins and not rules.any:
-            own = f"{request.scheme}://{request.get_host()}"
             if len(origins) > 1:
                 return Refusal(403, f"{len(origins)} Origin headers: expected one.")
-            if not rules.allow(origins[0], own):
-                return Refusal(
-                    403,
-                    f"Origin {_shown(origins[0])} is not allowed: expected {rules.expected(own)}.",
-                )
-        # Without a Host it is the server's address that counts, which is no part of the key.
-        if key[1] is not None and len(_names(scope)) == len(scope["headers"]):
-            rules.accept(key)
+            origin, own = origins[0].decode("latin-1"), f"{request.scheme}://{request.get_host()}"
+            if not rules.allow(origin, own):
+                expected = rules.expected(own)
+                return Refusal(403, f"Origin {_shown(origin)} is not allowed: expected {expected}.")
+        # Without a Host it is the server's address that counts, and it is no part of the key.
+        if hosts and sum(len(value) for _, value in headers) <= MEMO_KEY_BYTES:
+            rules.accept(key, (scheme, hosts[0], *origins[:1]))
         return None
 
     def _request(self, scope: Scope) -> HandshakeRequest | Refusal:
         """Return the request of a handshake whose host Django's ``get_host()`` takes."""
-        hosts = _values(scope, b"host")
+        hosts = [
+            bytes(value).decode("latin-1")
+            for name, value in scope.get("headers", ())
+            if bytes(name).lower() == b"host"
+        ]
         if len(hosts) > 1:
             return Refusal(400, f"{len(hosts)} Host headers: expected one.")
         try:
@@ -176,8 +193,10 @@ class OriginCheck:
             if settings.USE_X_FORWARDED_HOST and "HTTP_X_FORWARDED_HOST" in request.META:
                 name, hosts = "X-Forwarded-Host", [request.META["HTTP_X_FORWARDED_HOST"]]
             came = f"{name} {_shown(hosts[0])}" if hosts else "A handshake without a Host"
-            expected = _listed(settings.ALLOWED_HOSTS)
-            return Refusal(400, f"{came} is not allowed: expected one of ALLOWED_HOSTS {expected}.")
+            expected = f"one of ALLOWED_HOSTS {_listed(settings.ALLOWED_HOSTS)}"
+            if settings.DEBUG and not settings.ALLOWED_HOSTS:
+                expected = "localhost, since ALLOWED_HOSTS is empty"
+            return Refusal(400, f"{came} is not allowed: expected {expected}.")
         return request
 
 
@@ -196,18 +215,6 @@ def _forwarded_headers() -> tuple[bytes, ...]:
     return tuple(
         name.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1") for name in names
     )
-
-
-def _names(scope: Scope) -> set[bytes]:
-    return {bytes(name).lower() for name, _ in scope["headers"]}
-
-
-def _values(scope: Scope, wanted: bytes) -> list[str]:
-    return [
-        bytes(value).decode("latin-1")
-        for name, value in scope["headers"]
-        if bytes(name).lower() == wanted
-    ]
 
 
 def _shown(text: str) -> str:

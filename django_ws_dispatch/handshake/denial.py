@@ -1,0 +1,161 @@
+"""Saying no: a handshake that is answered with an HTTP response instead of a socket.
+
+Servers with the ``websocket.http.response`` extension (ASGI spec, "WebSocket Denial Response") send
+all of it; from the others the client gets their 403.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any, cast
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpResponse
+from django.http.response import HttpResponseBase
+
+from ..exceptions import Deny
+from ..typing import Scope, Send
+
+__all__ = ["deny", "refuse", "response_for", "response_headers"]
+
+logger = logging.getLogger("django_ws_dispatch")
+
+# Of one connection, and the server's business (RFC 9110 section 7.6.1).
+_HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+_WITHOUT_BODY = (204, 304)
+
+
+def refuse(status: int, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    """Return a response whose body says no more than the status does."""
+    phrase = HTTPStatus(status).phrase if status in HTTPStatus else ""
+    response = HttpResponse(phrase, status=status, content_type="text/plain; charset=utf-8")
+    for name, value in (headers or {}).items():
+        response[name] = value
+    return response
+
+
+def response_for(exc: BaseException) -> HttpResponseBase:
+    """Return the response for what a handler raised before it accepted."""
+    if isinstance(exc, Deny):
+        response: Any = exc.response
+        return cast("HttpResponseBase", response)
+    if isinstance(exc, Http404):
+        return refuse(404)
+    if isinstance(exc, PermissionDenied):
+        return refuse(403)
+    if isinstance(exc, (SuspiciousOperation, BadRequest)):
+        return refuse(400)
+    return refuse(500)
+
+
+async def deny(send: Send, scope: Scope, response: HttpResponseBase) -> None:
+    """Answer the handshake with ``response``, or with the server's 403 where it offers no more.
+
+    A client that has left in the meantime is no error. The response's resources are released, and
+    ``request_finished`` is not sent: its receivers close database connections, which here are
+    shared with sockets that are open.
+
+    Args:
+        send: the server's own: granian takes one cookie only, and is known by it.
+        scope: of the connection.
+        response: any kind; a streaming one is collected first.
+    """
+    try:
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            with suppress(OSError):
+                await send({"type": "websocket.close", "code": 1000})
+            return
+        status, headers, body = await _collected(response)
+        if _is_granian(send, scope):
+            # Of several cookies the last one goes: it is the outermost middleware's.
+            headers = list({name: (name, value) for name, value in headers}.values())
+        with suppress(OSError):
+            await send(
+                {"type": "websocket.http.response.start", "status": status, "headers": headers}
+            )
+            await send({"type": "websocket.http.response.body", "body": body})
+        # uvicorn 0.54 logs an error when the application returns before it has finished.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    finally:
+        await _release(response)
+
+
+def response_headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
+    """Return headers and cookies as ASGI has them, without those of one connection."""
+    headers = [(_encoded(name).lower(), _encoded(value)) for name, value in response.items()]
+    headers += [
+        (b"set-cookie", _encoded(cookie.OutputString())) for cookie in response.cookies.values()
+    ]
+    return [header for header in headers if header[0] not in _HOP_BY_HOP]
+
+
+def _encoded(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("latin-1", "replace")
+
+
+async def _collected(response: HttpResponseBase) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Return the response's status, its headers and the whole of its body."""
+    status = response.status_code
+    try:
+        body = await _body(response)
+    except Exception:
+        logger.exception("The response that was to deny a handshake failed")
+        response = refuse(500)
+        status, body = 500, response.content
+    if status < 200:  # an interim response is no answer
+        logger.error("A handshake can not be denied with the status %s", status)
+        status = 500
+    headers = [header for header in response_headers(response) if header[0] != b"content-length"]
+    if status in _WITHOUT_BODY:
+        return status, headers, b""
+    return status, [*headers, (b"content-length", b"%d" % len(body))], body
+
+
+async def _body(response: Any) -> bytes:
+    if not getattr(response, "is_rendered", True):
+        await sync_to_async(response.render)()
+    if not response.streaming:
+        content: bytes = response.content
+        return content
+    if response.is_async:
+        return b"".join([part async for part in response])
+    return await sync_to_async(b"".join)(response.streaming_content)
+
+
+def _is_granian(send: Send, scope: Scope) -> bool:
+    # Seen with granian 2.8: a header name that comes twice kills the worker. Where something is
+    # wrapped around its send, this extension of HTTP tells it, which has no place on a websocket.
+    owner = getattr(send, "__self__", send)
+    if type(owner).__module__.partition(".")[0] == "granian":
+        return True
+    return "http.response.pathsend" in scope["extensions"]
+
+
+async def _release(response: Any) -> None:
+    closers, response._resource_closers = response._resource_closers, []
+    response.closed = True
+    if closers:
+        await sync_to_async(_close_all)(closers)
+
+
+def _close_all(closers: list[Any]) -> None:
+    for close in closers:
+        with suppress(Exception):
+            close()

@@ -1,0 +1,176 @@
+"""``WEBSOCKET_MIDDLEWARE``: Django middleware around the handshake.
+
+The middleware sees a request, and a response with the status 101 that stands for the accept. It is
+Django's own machinery that runs it (``django.core.handlers.base.BaseHandler``), so that sync and
+async classes, ``process_view``, ``MiddlewareNotUsed`` and exceptions mean what they mean on a page.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
+from django.core.handlers.base import BaseHandler
+from django.core.handlers.exception import convert_exception_to_response
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.log import log_response
+from django.utils.module_loading import import_string
+
+from .denial import response_headers
+from .request import HandshakeRequest
+from .user import guard_session
+
+__all__ = ["Chain", "SwitchingProtocols", "accept_headers", "is_accepted"]
+
+logger = logging.getLogger("django_ws_dispatch")
+
+Route = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+# What describes a body. CommonMiddleware gives a length even to a response without one.
+_OF_A_BODY = frozenset((b"content-encoding", b"content-length", b"content-type"))
+
+# One chain serves many handshakes at once: what belongs to one of them is in its context.
+_route: ContextVar[Route] = ContextVar("_route")
+
+
+class SwitchingProtocols(HttpResponse):
+    """What the innermost ``get_response`` returns: the handshake may be accepted."""
+
+    status_code = 101
+
+
+async def _switch_protocols(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    return SwitchingProtocols()
+
+
+class Chain(BaseHandler):
+    """The middleware of ``WEBSOCKET_MIDDLEWARE``, made once and run for each handshake.
+
+    Args:
+        paths: dotted paths of middleware classes or factories, the outermost first.
+
+    Raises:
+        ImproperlyConfigured: one of them can not be imported or is no middleware.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        super().__init__()
+        self._load(paths)
+
+    async def run(
+        self,
+        request: HandshakeRequest,
+        handler: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> HttpResponseBase:
+        """Run the handshake through the middleware, in the calling task.
+
+        What they activate (a language, a time zone, any context variable) holds in the caller's
+        context afterwards. Exceptions become what Django makes of them; cancellation passes.
+
+        Args:
+            request: with ``resolver_match`` set, as ``process_view`` may read it.
+            handler: what ``process_view`` gets as the view, with ``args`` and ``kwargs``.
+
+        Returns:
+            A response that ``is_accepted()``, or the one to deny the handshake with.
+        """
+        token = _route.set((handler, tuple(args), dict(kwargs or {})))
+        try:
+            response: HttpResponseBase = await self._chain(request)
+        finally:
+            _route.reset(token)
+        if is_accepted(response):
+            # From here on there is no response that could carry a session's cookie.
+            if "session" in request.__dict__:
+                guard_session(request.session)
+        elif response.status_code >= 400:
+            log: Any = sync_to_async(log_response, thread_sensitive=False)
+            phrase = response.reason_phrase
+            await log("%s: %s", phrase, request.path, response=response, request=request)
+        return response
+
+    def resolve_request(self, request: HttpRequest) -> Any:
+        """Django's hook for routing, which is over: the handler is the view."""
+        return _route.get()
+
+    def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        """Django's last hook before it calls the view: the handler's turn comes later."""
+        return _switch_protocols
+
+    def _load(self, paths: Sequence[str]) -> None:
+        # BaseHandler.load_middleware(is_async=True), which only knows settings.MIDDLEWARE.
+        self._view_middleware: list[Any] = []
+        self._template_response_middleware: list[Any] = []
+        self._exception_middleware: list[Any] = []
+        innermost = self._get_response_async  # type: ignore[attr-defined]
+        handler = convert_exception_to_response(innermost)
+        handler_is_async = True
+        for path in reversed(paths):
+            factory = _import(path)
+            can_sync = getattr(factory, "sync_capable", True)
+            can_async = getattr(factory, "async_capable", False)
+            if not (can_sync or can_async):
+                raise ImproperlyConfigured(
+                    f"WEBSOCKET_MIDDLEWARE: {path} must have at least one of sync_capable and "
+                    "async_capable set to True."
+                )
+            is_async = can_async if handler_is_async or not can_sync else False
+            adapted = self.adapt_method_mode(
+                is_async, handler, handler_is_async, settings.DEBUG, f"middleware {path}"
+            )
+            try:
+                middleware = factory(adapted)
+            except MiddlewareNotUsed as exc:
+                if settings.DEBUG:
+                    logger.debug("MiddlewareNotUsed: %r %s", path, exc)
+                continue
+            if middleware is None:
+                raise ImproperlyConfigured(
+                    f"WEBSOCKET_MIDDLEWARE: the middleware factory {path} returned None."
+                )
+            if hasattr(middleware, "process_view"):
+                hook = self.adapt_method_mode(True, middleware.process_view)
+                self._view_middleware.insert(0, hook)
+            if hasattr(middleware, "process_template_response"):
+                hook = self.adapt_method_mode(True, middleware.process_template_response)
+                self._template_response_middleware.append(hook)
+            if hasattr(middleware, "process_exception"):
+                hook = self.adapt_method_mode(False, middleware.process_exception)
+                self._exception_middleware.append(hook)
+            handler, handler_is_async = convert_exception_to_response(middleware), is_async
+        self._chain: Any = self.adapt_method_mode(True, handler, handler_is_async)
+
+
+def _import(path: str) -> Any:
+    try:
+        return import_string(path)
+    except ImportError as exc:
+        raise ImproperlyConfigured(
+            f"WEBSOCKET_MIDDLEWARE: {path!r} can not be imported: {exc}."
+        ) from exc
+
+
+def is_accepted(response: HttpResponseBase) -> bool:
+    """Return whether the chain let the handshake pass."""
+    return isinstance(response, SwitchingProtocols) and response.status_code == 101
+
+
+def accept_headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
+    """Return the headers and cookies that middleware set, for ``websocket.accept``.
+
+    Without those that describe a body, and those that only the server may set (RFC 6455 section
+    4.2.2): the subprotocol has a key of its own in the event.
+    """
+    return [
+        (name, value)
+        for name, value in response_headers(response)
+        if name not in _OF_A_BODY and not name.startswith(b"sec-websocket-")
+    ]
