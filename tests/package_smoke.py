@@ -64,13 +64,13 @@ print("installed", django_ws_dispatch.__version__, "answers", answer)
 
 
 def run(*command: str | Path, cwd: Path) -> None:
-    print("+", *(str(word) for word in command if "\n" not in str(word)), flush=True)  # noqa: T201
+    print("+", *command, flush=True)  # noqa: T201
     subprocess.run(list(command), cwd=cwd, check=True)
 
 
 def main(folder: Path) -> None:
     archives = folder / "dist"
-    run(sys.executable, "-m", "build", "--outdir", archives, ROOT, cwd=folder)
+    run(sys.executable, "-m", "build", "--installer", "uv", "--outdir", archives, ROOT, cwd=folder)
     wheel, sdist = next(archives.glob("*.whl")), next(archives.glob("*.tar.gz"))
     run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist, cwd=folder)
 
@@ -83,8 +83,9 @@ def main(folder: Path) -> None:
     environment = folder / "environment"
     venv.create(environment, with_pip=True, clear=True)
     python = environment / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    run(python, "-m", "pip", "install", "--quiet", wheel, cwd=folder)
-    run(python, "-I", "-c", SITE, cwd=folder)
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=folder)
+    (folder / "site_smoke.py").write_text(SITE)
+    run(python, "-I", "site_smoke.py", cwd=folder)
 
 
 if __name__ == "__main__":
