@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
+from django.contrib.auth.models import User
 from django.db.models import Model, QuerySet
 from django.shortcuts import aget_object_or_404
 from django.utils import timezone
@@ -43,9 +44,8 @@ async def room(websocket: WebSocket, slug: str) -> None:
         # Joined first, read second: nothing falls between, and the page drops what it has already.
         for message in await newest(place.messages.select_related("author"), websocket):
             await websocket.send_json(message.as_event())
-        presence = await Presence.objects.acreate(
-            room=place, user=websocket.user, socket=websocket.id
-        )
+        user = cast(User, websocket.user)  # login_required: nobody anonymous gets here.
+        presence = await Presence.objects.acreate(room=place, user=user, socket=websocket.id)
         try:
             await announce(place)
             async for item in websocket.iter_json():
@@ -63,7 +63,9 @@ async def answer(websocket: WebSocket, place: Room, item: object) -> None:
             await websocket.send_json(await people(place))
         case {"type": "message", "text": str(text)} if text.strip():
             message = await Message.objects.acreate(
-                room=place, author=websocket.user, text=text.strip()[: Message.MAX_LENGTH]
+                room=place,
+                author=cast(User, websocket.user),
+                text=text.strip()[: Message.MAX_LENGTH],
             )
             await place.group.asend_json(message.as_event())
 

@@ -62,8 +62,8 @@ def send_notice(request: HttpRequest) -> HttpResponse:
     if not text:
         return JsonResponse({"error": "Write something first."}, status=400)
     with transaction.atomic():
-        user = request.user if request.POST.get("to") == "me" else None
-        notice = Notice.objects.create(user=user, text=text)
+        user_id = request.user.pk if request.POST.get("to") == "me" else None
+        notice = Notice.objects.create(user_id=user_id, text=text)
         transaction.on_commit(notice.publish)
     if request.accepts("text/html"):
         messages.success(request, "Sent.")
