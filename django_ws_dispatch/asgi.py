@@ -19,11 +19,12 @@ __all__ = ["get_asgi_application", "load_application"]
 def get_asgi_application() -> WebSocketDispatcher:
     """Set Django up and return the site's application: its pages and, beside them, its sockets.
 
-    All handlers of ``WEBSOCKET_HANDLERS`` are imported here, so that a wrong setting stops the start
-    of the server.
+    All handlers of ``WEBSOCKET_HANDLERS`` are imported here, so that a wrong setting stops the
+    start of the server.
 
     Raises:
-        ImproperlyConfigured: a ``WEBSOCKET_...`` setting is wrong; the message names it and the remedy.
+        ImproperlyConfigured: a ``WEBSOCKET_...`` setting is wrong; the message names it and the
+            remedy.
     """
     django.setup(set_prefix=False)
     return WebSocketDispatcher(cast(ASGIApplication, ASGIHandler()))
@@ -42,8 +43,8 @@ def application_path() -> str:
     if package:
         return f"{package}.asgi.application"
     raise ImproperlyConfigured(
-        'Nothing says where the ASGI application is. Write ASGI_APPLICATION = "mysite.asgi.application" '
-        "in the settings."
+        "Nothing says where the ASGI application is. Write "
+        'ASGI_APPLICATION = "mysite.asgi.application" in the settings.'
     )
 
 
@@ -59,7 +60,11 @@ def load_application() -> ASGIApplication:
         return cast(ASGIApplication, import_string(path))
     except ImportError as exc:
         module = path.rpartition(".")[0]
-        if isinstance(exc, ModuleNotFoundError) and exc.name and not (module + ".").startswith(exc.name + "."):
+        if (
+            isinstance(exc, ModuleNotFoundError)
+            and exc.name
+            and not (module + ".").startswith(exc.name + ".")
+        ):
             raise  # asgi.py is there; what it imports is not.
         raise ImproperlyConfigured(
             f"The ASGI application {path} can not be imported ({exc}). Put "

@@ -1,8 +1,8 @@
 """The settings of this package: one property each, read on access, so that ``override_settings``
 just works.
 
-A property raises ``ImproperlyConfigured`` where its setting is wrong; the application raises it when
-it is built, ``manage.py check`` reports it.
+A property raises ``ImproperlyConfigured`` where its setting is wrong; the application raises it
+when it is built, ``manage.py check`` reports it.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Conf:
 
     @property
     def brokers(self) -> dict[str, dict[str, Any]]:
-        """``WEBSOCKET_BROKERS``: alias -> ``BACKEND``, ``LOCATION``, ``OPTIONS``, as in ``CACHES``."""
+        """``WEBSOCKET_BROKERS``: alias -> ``BACKEND``, ``LOCATION``, ``OPTIONS``."""
         name = "WEBSOCKET_BROKERS"
         value = _get(name)
         if value is None:
@@ -167,9 +167,7 @@ def check_origins(name: str, value: object) -> list[str]:
     origins = _strings(name, value, 'origins such as "https://example.com"')
     for origin in origins:
         scheme, separator, host = origin.partition("://")
-        if origin != "*" and not (
-            separator and scheme and host and not set(host) & set("/?#@ ")
-        ):
+        if origin != "*" and not (separator and scheme and host and not set(host) & set("/?#@ ")):
             raise ImproperlyConfigured(
                 f"{name}: {origin!r} is not an origin. Write scheme, host and, where it is not "
                 'the default, the port: "https://example.com", "https://*.example.com", '
@@ -182,5 +180,7 @@ conf = Conf()
 
 # Attribute of Conf -> name of the setting.
 SETTINGS = {
-    name: "WEBSOCKET_" + name.upper() for name, value in vars(Conf).items() if isinstance(value, property)
+    name: "WEBSOCKET_" + name.upper()
+    for name, value in vars(Conf).items()
+    if isinstance(value, property)
 }

@@ -15,6 +15,7 @@ swallow a disconnect.
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import cast
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
@@ -77,7 +78,7 @@ class Deny(WebSocketError):
             raise ValueError(f"Deny() takes a status from 200 to 599, not {status}.")
         super().__init__(status)
         self.status_code = status
-        self.response = response
+        self.response = cast(HttpResponseBase, response)
 
     def __str__(self) -> str:
         return str(self.status_code)

@@ -7,17 +7,29 @@ import time
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-__all__ = ["ConnectionCount", "Rate", "TokenBucket", "parse_rate", "text_size"]
+__all__ = ["ConnectionCount", "Limits", "Rate", "TokenBucket", "parse_rate", "text_size"]
 
 _RATE = re.compile(r"([0-9]+)\s*/\s*(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 class Rate(NamedTuple):
-    """``count`` messages in ``seconds``."""
+    """``messages`` in ``seconds``."""
 
-    count: int
+    messages: int
     seconds: int
+
+
+class Limits(NamedTuple):
+    """What one client of a handler may do."""
+
+    max_message_size: int
+    """bytes in one incoming message"""
+    rate: Rate | None
+    idle_timeout: float | None
+    """seconds without a message"""
+    outbox_size: int
+    """bytes of group messages that may wait for the client"""
 
 
 def parse_rate(value: object) -> Rate:
@@ -38,8 +50,8 @@ class TokenBucket:
     __slots__ = ("_clock", "_depth", "_filled", "_per_second", "_tokens")
 
     def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
-        self._depth = self._tokens = float(rate.count)
-        self._per_second = rate.count / rate.seconds
+        self._depth = self._tokens = float(rate.messages)
+        self._per_second = rate.messages / rate.seconds
         self._clock = clock
         self._filled = clock()
 

@@ -1,8 +1,8 @@
 """Who is in which group, per event loop, and the walk that delivers a message to them.
 
 A member is anything that satisfies ``Member``: a WebSocket, or somebody who reads a group's
-messages in code. The registry of a loop is a plain object in a module dict; everything in it happens
-in that loop, so it has no locks.
+messages in code. The registry of a loop is a plain object in a module dict; all that happens in it
+happens in that loop, so it has no locks.
 """
 
 from __future__ import annotations
@@ -102,7 +102,10 @@ class _Link:
 
     def on_reconnect(self) -> None:
         if self.broker.alias == "default" and self.registry.on_reconnect is not None:
-            self.registry.on_reconnect()
+            try:
+                self.registry.on_reconnect()
+            except Exception:  # A bug there must not cost the broker its connection.
+                logger.exception("What follows a broker's return failed.")
 
     def join(self, member: Member, name: str) -> asyncio.Future[None] | None:
         channel = self.channels.get(name)

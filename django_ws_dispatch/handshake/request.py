@@ -48,6 +48,8 @@ class HandshakeRequest(ASGIRequest):
     scope: dict[str, Any]
     _user: Any = None
     _auser: Callable[[], Awaitable[Any]] | None = None
+    around: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] | None = None
+    """called, where it is set, with what loads the session's user, to await it"""
 
     @cached_property
     def session(self) -> SessionBase:  # type: ignore[override]
@@ -78,6 +80,11 @@ class HandshakeRequest(ASGIRequest):
         else:
             self._auser = partial(self._aload_user_with, auser)
 
+    @property
+    def user_is_known(self) -> bool:
+        """Whether ``user`` is resolved, or was set by middleware."""
+        return _is_known(self._user)
+
     def _load_user(self) -> Any:
         if _is_known(self._user):
             return _bare(self._user)
@@ -96,7 +103,8 @@ class HandshakeRequest(ASGIRequest):
         if _is_known(self._user):
             return _bare(self._user)
         if self._user is None or isinstance(self._user, _SessionUser):
-            return self._keep(await aload_user(self.session))
+            load = partial(aload_user, self.session)
+            return self._keep(await (load() if self.around is None else self.around(load)))
         return self._keep(await sync_to_async(_bare)(self._user))
 
     async def _aload_user_with(self, supplied: Callable[[], Awaitable[Any]]) -> Any:

@@ -1,0 +1,97 @@
+"""What stands between a handshake and its handler: middleware, the user, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.http.response import HttpResponseBase
+
+from .connections import Connections, counts
+from .endings import log_denial
+from .exceptions import Deny
+from .handlers import Handler
+from .handshake.middleware import Chain, accept_headers
+from .websockets import WebSocket
+
+__all__ = ["Admission"]
+
+
+class Admission:
+    """One socket's way to a handler that asks for more than host and origin."""
+
+    def __init__(self, handler: Handler, socket: WebSocket, home: Connections) -> None:
+        self._handler = handler
+        self._socket = socket
+        self._home = home
+        self._counted: list[Hashable] = []
+
+    async def admit(self, chain: Chain | None) -> bool:
+        """Return whether the handler may run; if not the handshake is denied."""
+        if chain is not None and not await self._pass(chain):
+            return False
+        if self._handler.options.needs_user and not await self._check_user():
+            return False
+        return await self._count()
+
+    def leave(self) -> None:
+        """Count one fewer."""
+        for key in self._counted:
+            counts.leave(key)
+
+    async def _deny(self, response: HttpResponseBase | int, reason: str) -> bool:
+        if isinstance(response, int):
+            response = Deny(response).response
+        log_denial(self._socket.scope, response.status_code, reason)
+        await self._socket.deny(response)
+        return False
+
+    async def _pass(self, chain: Chain) -> bool:
+        socket = self._socket
+        request = socket.request
+        resolved: Any = request.resolver_match
+        response = await chain.run(request, self._handler.callback, resolved.args, resolved.kwargs)
+        if response.status_code != 101:
+            return await self._deny(response, "a middleware of WEBSOCKET_MIDDLEWARE")
+        socket.accept_with(accept_headers(response))
+        if request.user_is_known:
+            await self._home.watch_supplied(socket, request.user)
+        return True
+
+    async def _check_user(self) -> bool:
+        options = self._handler.options
+        user: Any = await self._socket.auser()
+        if (options.login or options.permissions) and not user.is_authenticated:
+            return await self._deny(401, "not logged in")
+        for permission in options.permissions:
+            if not await _has_permission(user, permission):
+                return await self._deny(403, f"permission {permission} is missing")
+        for test in options.tests:
+            if not await _call(test, user):
+                return await self._deny(403, "user_passes_test()")
+        if options.recheck_user is not None and user.is_authenticated:
+            self._home.recheck(self._socket, options.recheck_user)
+        return True
+
+    async def _count(self) -> bool:
+        callback = id(self._handler.callback)
+        for most, per in self._handler.options.connection_limits:
+            pk = (await self._socket.auser()).pk if per == "user" else None
+            if per == "user" and pk is None:
+                continue
+            if not counts.enter((callback, per, pk), most):
+                return await self._deny(429, f"connection_limit({most}, per={per!r})")
+            self._counted.append((callback, per, pk))
+        return True
+
+
+async def _has_permission(user: Any, permission: str) -> bool:
+    # A user model without PermissionsMixin may have the sync method only.
+    return await _call(getattr(user, "ahas_perm", None) or user.has_perm, permission)
+
+
+async def _call(test: Any, argument: Any) -> bool:
+    if not iscoroutinefunction(test):
+        test = sync_to_async(test)
+    return bool(await test(argument))

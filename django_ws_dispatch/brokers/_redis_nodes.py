@@ -1,0 +1,230 @@
+"""Where a Redis is, and how to make a connection to it (``LOCATION``)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import redis
+from redis.asyncio.connection import Connection as AsyncConnection
+from redis.asyncio.connection import parse_url as parse_async_url
+from redis.connection import parse_url
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+__all__ = [
+    "ERRORS",
+    "Location",
+    "Node",
+    "SentinelNode",
+    "SyncConnection",
+    "describe",
+    "parse_location",
+]
+
+# Whatever a broker can do to a client. redis-py's own time-out is a RedisError.
+ERRORS = (RedisError, OSError, TimeoutError)
+
+# redis-py is annotated in part only.
+_parse_url: Callable[[str], dict[str, Any]] = parse_url
+
+
+def describe(exc: BaseException) -> str:
+    """Return what went wrong, for the middle of a sentence."""
+    return str(exc).strip().rstrip(".") or type(exc).__name__
+
+
+# Query arguments of a URL that are for redis-py's pools, which we do not use.
+POOL_ARGUMENTS = ("max_connections", "timeout")
+
+
+class SyncConnection(Protocol):
+    """What we use of redis-py's sync connections."""
+
+    def connect(self) -> None: ...
+    def disconnect(self) -> None: ...
+    def send_command(self, *args: str | bytes) -> None: ...
+    def can_read(self, timeout: float = 0) -> bool: ...
+    def read_response(self) -> Any: ...
+
+
+class Location:
+    """A parsed URL: the arguments of a sync and of an async connection."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme in ("redis", "rediss"):
+            self.name = f"{parts.scheme}://{parts.hostname or 'localhost'}:{parts.port or 6379}"
+            if parts.path.strip("/") and not parts.path.strip("/").isdigit():
+                raise ValueError(f"the database in {self.name}{parts.path} is not a number")
+        elif parts.scheme == "unix":
+            self.name = f"unix://{parts.path}"
+            if not parts.path:
+                raise ValueError("a unix:// URL needs the path of a socket")
+        else:
+            raise ValueError(f"the scheme {parts.scheme!r} is none of redis, rediss and unix")
+        self.arguments: dict[str, Any] = _parse_url(url)
+        self.async_arguments: dict[str, Any] = {**parse_async_url(url)}
+        for arguments in (self.arguments, self.async_arguments):
+            for name in POOL_ARGUMENTS:
+                arguments.pop(name, None)
+
+
+def parse_location(url: object) -> Location:
+    """Return what ``url`` says.
+
+    Raises:
+        ValueError: it is not a URL of redis-py; the message has no password in it.
+    """
+    if isinstance(url, str):
+        return Location(url)
+    raise ValueError(f"{url!r} is not a URL")
+
+
+class Node:
+    """One server. Making the object does not connect.
+
+    Args:
+        location: where it is.
+        extra: further arguments of redis-py's connections.
+
+    Raises:
+        ValueError: redis-py does not take the arguments.
+    """
+
+    def __init__(self, location: Location, extra: dict[str, Any]) -> None:
+        self.name = location.name
+        self._location = location
+        self._extra = extra
+        try:
+            self._connection(1.0, {})
+        except (TypeError, ValueError, RedisError) as exc:
+            raise ValueError(f"redis-py does not take the arguments of {self.name}: {exc}") from exc
+
+    def _arguments(
+        self, arguments: dict[str, Any], address: dict[str, Any], timeout: float | None
+    ) -> dict[str, Any]:
+        merged = {**arguments, **self._extra, **address}
+        merged.pop("connection_class", None)
+        # The health check of redis-py reads a reply of its own, in the middle of ours.
+        merged.update(
+            protocol=2,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            health_check_interval=0,
+            decode_responses=False,
+        )
+        return merged
+
+    def _connection(self, timeout: float, address: dict[str, Any]) -> SyncConnection:
+        arguments = self._location.arguments
+        connection_class = arguments.get("connection_class", redis.Connection)
+        connection: SyncConnection = connection_class(
+            **self._arguments(arguments, address, timeout)
+        )
+        return connection
+
+    def connect(self, timeout: float, **address: Any) -> SyncConnection:
+        """Return a connected connection, of which every step takes at most ``timeout`` seconds.
+
+        Raises:
+            RedisError, OSError: there is none to be had.
+        """
+        connection = self._connection(timeout, address)
+        connection.connect()
+        return connection
+
+    async def aconnect(self, **address: Any) -> AsyncConnection:
+        """Return a connected connection without time-outs: the caller has one around it.
+
+        Raises:
+            RedisError, OSError: there is none to be had.
+        """
+        arguments = self._location.async_arguments
+        connection_class = arguments.get("connection_class", AsyncConnection)
+        connection: AsyncConnection = connection_class(**self._arguments(arguments, address, None))
+        connect: Callable[[], Awaitable[None]] = connection.connect
+        try:
+            await connect()
+        except BaseException:
+            # Cancelled in the handshake, redis-py leaves the transport open.
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+
+class SentinelNode(Node):
+    """The server that Sentinels say is the primary of a service, asked for at each connect.
+
+    Args:
+        service: its name.
+        sentinels: where they are. The primary is spoken to as they are: with TLS or without.
+        extra: further arguments of redis-py's connections to the primary.
+    """
+
+    def __init__(self, service: str, sentinels: list[Location], extra: dict[str, Any]) -> None:
+        self._sentinels = [Node(one, {}) for one in sentinels]
+        bare = Location(f"{sentinels[0].name.partition(':')[0]}://")
+        super().__init__(bare, extra)
+        self._question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+        self.name = f"{service} of {', '.join(one.name for one in sentinels)}"
+
+    def connect(self, timeout: float, **address: Any) -> SyncConnection:
+        timeout /= len(self._sentinels)
+        errors = []
+        for sentinel in self._sentinels:
+            try:
+                connection = sentinel.connect(timeout)
+                try:
+                    connection.send_command(*self._question)
+                    answer = connection.read_response()
+                finally:
+                    connection.disconnect()
+                connection = super().connect(timeout, **_address(answer))
+                try:
+                    connection.send_command("ROLE")
+                    _check_role(connection.read_response())
+                except BaseException:
+                    connection.disconnect()
+                    raise
+            except ERRORS as exc:
+                errors.append(f"{sentinel.name}: {exc}")
+            else:
+                return connection
+        raise RedisConnectionError(f"No primary found ({'; '.join(errors)})")
+
+    async def aconnect(self, **address: Any) -> AsyncConnection:
+        errors = []
+        for sentinel in self._sentinels:
+            try:
+                connection = await sentinel.aconnect()
+                try:
+                    await connection.send_command(*self._question)
+                    answer = await connection.read_response()
+                finally:
+                    await connection.disconnect(nowait=True)
+                connection = await super().aconnect(**_address(answer))
+                try:
+                    await connection.send_command("ROLE")
+                    _check_role(await connection.read_response())
+                except BaseException:
+                    await connection.disconnect(nowait=True)
+                    raise
+            except ERRORS as exc:
+                errors.append(f"{sentinel.name}: {exc}")
+            else:
+                return connection
+        raise RedisConnectionError(f"No primary found ({'; '.join(errors)})")
+
+
+def _address(answer: Any) -> dict[str, Any]:
+    if not answer:
+        raise RedisConnectionError("it does not know the service")
+    return {"host": answer[0].decode(), "port": int(answer[1])}
+
+
+def _check_role(answer: Any) -> None:
+    # A Sentinel may be behind; what is published to a replica reaches nobody.
+    if answer[0] != b"master":
+        raise RedisConnectionError("what it calls the primary is not one")

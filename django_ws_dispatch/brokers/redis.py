@@ -1,0 +1,164 @@
+"""The broker over Redis (6.2 or later) or Valkey (7.2 or later), on redis-py.
+
+One PUBLISH per message, and one connection per process and event loop that is subscribed, with
+exact SUBSCRIBE only, to the channels that have a member there. Everything speaks RESP2, in which
+pub/sub replies look the same on every server and in every redis-py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from .base import BaseBroker, BaseSubscriber, Receiver
+
+try:
+    from ._redis_nodes import Node, SentinelNode, parse_location
+    from ._redis_publish import AsyncPublisher, Publisher
+    from ._redis_subscribe import RedisSubscriber
+except ModuleNotFoundError as exc:
+    if exc.name is None or exc.name.partition(".")[0] != "redis":
+        raise
+    from django.core.exceptions import ImproperlyConfigured
+
+    raise ImproperlyConfigured(
+        "The Redis broker of WEBSOCKET_BROKERS needs redis-py: "
+        'pip install "django-ws-dispatch[redis]".'
+    ) from exc
+
+__all__ = ["RedisBroker"]
+
+DEFAULT_PREFIX = "wsd"
+
+
+class RedisBroker(BaseBroker):
+    """Reaches every process that has the same ``LOCATION`` and prefix.
+
+    ``LOCATION`` is a URL as redis-py has it: ``redis://[user:password@]host:port/db``, ``rediss://``
+    for TLS, ``unix:///path``. Of a Redis Cluster it is any node: the cluster passes messages on.
+    A list of URLs are servers of their own that share the groups among them, by a hash of the name.
+
+    The keys of ``OPTIONS``:
+
+    - ``prefix`` stands before every channel (default ``"wsd"``). Redis does not keep the channels
+      of its databases apart: two sites on one server need two prefixes.
+    - ``timeout``: seconds within which a publisher, or a join, gets a ``BrokerError`` (default 2).
+    - ``sentinel``: the name of a service. The URLs of ``LOCATION`` are then those of Sentinels.
+    - ``connection``: further keyword arguments of redis-py's connections, such as
+      ``ssl_ca_certs``, or ``username`` and ``password`` where Sentinels tell the address.
+    """
+
+    option_names = frozenset({"connection", "prefix", "sentinel", "timeout"})
+
+    def __init__(self, alias: str, location: object, options: Mapping[str, Any]) -> None:
+        super().__init__(alias, location, options)
+        prefix = options.get("prefix", DEFAULT_PREFIX)
+        if not isinstance(prefix, str):
+            raise self.misconfigured(f'OPTIONS["prefix"] must be a str, not {prefix!r}.')
+        connection = options.get("connection", {})
+        if not isinstance(connection, Mapping):
+            raise self.misconfigured(
+                'OPTIONS["connection"] must be a dict of keyword arguments of redis-py\'s '
+                f"connections, not {type(connection).__name__}."
+            )
+        try:
+            nodes = self._nodes(location, options.get("sentinel"), dict(connection))
+        except ValueError as exc:
+            raise self.misconfigured(
+                f'LOCATION: {exc}. Write a URL such as "redis://127.0.0.1:6379/0", '
+                '"rediss://user:password@host:6379/0" or "unix:///run/valkey.sock", '
+                "or a list of them."
+            ) from exc
+        self._prefix = f"{prefix}:".encode(errors="surrogatepass")
+        self._publishers = [Publisher(node, self) for node in nodes]
+        self._loops: dict[asyncio.AbstractEventLoop, _Local] = {}
+
+    def _nodes(self, location: object, sentinel: object, connection: dict[str, Any]) -> list[Node]:
+        urls = [location] if isinstance(location, str) else location
+        if not isinstance(urls, (list, tuple)) or not urls:
+            raise ValueError(f"{location!r} is not a URL")
+        if sentinel is None:
+            return [Node(parse_location(url), connection) for url in urls]
+        if not isinstance(sentinel, str):
+            raise self.misconfigured(
+                'OPTIONS["sentinel"] must be the name of a service that the Sentinels know, '
+                f'such as "mymaster", not {sentinel!r}.'
+            )
+        sentinels = [parse_location(url) for url in urls]
+        return [SentinelNode(sentinel, sentinels, connection)]
+
+    def _channel(self, channel: str) -> tuple[bytes, int]:
+        """Return the channel's name on the wire, and which node has it."""
+        name = self._prefix + channel.encode(errors="surrogatepass")
+        count = len(self._publishers)
+        return name, zlib.crc32(name) % count if count > 1 else 0
+
+    def publish(self, channel: str, message: bytes) -> None:
+        name, node = self._channel(channel)
+        self._publishers[node].publish(name, message)
+
+    async def apublish(self, channel: str, message: bytes) -> None:
+        name, node = self._channel(channel)
+        await self._local().publishers[node].publish(name, message)
+
+    def subscriber(self, receiver: Receiver) -> BaseSubscriber:
+        local = self._local()
+        subscriber = _Subscriber(self, receiver)
+        local.subscribers.append(subscriber)
+        return subscriber
+
+    def _local(self) -> _Local:
+        loop = asyncio.get_running_loop()
+        local = self._loops.get(loop)
+        if local is None:
+            for one in list(self._loops):
+                if one.is_closed():
+                    self._loops.pop(one, None)
+            local = self._loops[loop] = _Local(self)
+        return local
+
+    async def aclose(self) -> None:
+        local = self._loops.pop(asyncio.get_running_loop(), None)
+        if local is not None:
+            for subscriber in local.subscribers:
+                await subscriber.aclose()
+            for publisher in local.publishers:
+                await publisher.aclose()
+
+    def close(self) -> None:
+        for publisher in self._publishers:
+            publisher.close()
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [publisher.node for publisher in self._publishers]
+
+
+class _Local:
+    """What a broker has in one event loop."""
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self.publishers = [AsyncPublisher(node, broker) for node in broker.nodes]
+        self.subscribers: list[_Subscriber] = []
+
+
+class _Subscriber(BaseSubscriber):
+    """Sends each channel to the subscriber of its node."""
+
+    def __init__(self, broker: RedisBroker, receiver: Receiver) -> None:
+        self._broker = broker
+        self._subscribers = [RedisSubscriber(node, broker, receiver) for node in broker.nodes]
+
+    def subscribe(self, channel: str) -> asyncio.Future[None] | None:
+        name, node = self._broker._channel(channel)
+        return self._subscribers[node].subscribe(channel, name)
+
+    def unsubscribe(self, channel: str) -> None:
+        name, node = self._broker._channel(channel)
+        self._subscribers[node].unsubscribe(name)
+
+    async def aclose(self) -> None:
+        for subscriber in self._subscribers:
+            await subscriber.aclose()

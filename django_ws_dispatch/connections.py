@@ -1,0 +1,206 @@
+"""Every open socket of this process: the sweep, counts, and closing from elsewhere.
+
+One ``Connections`` for each event loop; a process has one, but for tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any
+
+from django.contrib.auth import get_user_model
+
+from . import groups
+from .codes import CloseCode
+from .exceptions import BrokerError
+from .handshake.user import aload_user, reopen_session, session_token
+from .limits import ConnectionCount
+from .websockets import WebSocket
+
+__all__ = ["Connections", "close_session", "count", "local", "recheck_user"]
+
+logger = logging.getLogger("django_ws_dispatch.connection")
+
+# Seconds between two sweeps.
+INTERVAL = 0.25
+
+_loops: dict[asyncio.AbstractEventLoop, Connections] = {}
+counts = ConnectionCount()
+"""per handler and per user, in this process"""
+
+
+def local() -> Connections:
+    """Return the sockets of the running event loop."""
+    loop = asyncio.get_running_loop()
+    connections = _loops.get(loop)
+    if connections is None:
+        for other in [other for other in _loops if other.is_closed()]:
+            del _loops[other]
+        connections = _loops[loop] = Connections(loop)
+    return connections
+
+
+def count() -> int:
+    """Return how many sockets are open in this process."""
+    return sum(len(connections.sockets) for connections in list(_loops.values()))
+
+
+class Connections:
+    """The open sockets of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.sockets: dict[WebSocket, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._by_session: dict[str, dict[WebSocket, None]] = {}
+        self._by_user: dict[str, dict[WebSocket, None]] = {}
+        self._rechecks: dict[WebSocket, tuple[float, float]] = {}
+        self._changes = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wired = False
+
+    def add(self, socket: WebSocket) -> None:
+        socket.home = self
+        self.sockets[socket] = None
+        if self._timer is None:
+            self._timer = self.loop.call_later(INTERVAL, self._sweep)
+
+    def remove(self, socket: WebSocket) -> None:
+        self.sockets.pop(socket, None)
+        if socket.watched is not None:
+            self._unwatch(socket)
+
+    def _sweep(self) -> None:
+        now = monotonic()
+        for socket in list(self.sockets):
+            socket.check(now)
+        for socket, (at, every) in list(self._rechecks.items()):
+            if now >= at:
+                self._rechecks[socket] = (now + every, every)
+                self._verify([socket])
+        self._timer = self.loop.call_later(INTERVAL, self._sweep) if self.sockets else None
+
+    # Whose socket it is
+
+    async def resolve_user(self, socket: WebSocket, load: Callable[[], Awaitable[Any]]) -> Any:
+        """Load the user of a socket's session, such that no logout falls between."""
+        await self._wire()
+        session = socket.session
+        stale = hasattr(session, "_session_cache")
+        self._watch(socket)
+        while True:
+            changes = self._changes
+            user = await (aload_user(reopen_session(session)) if stale else load())
+            self._watch_user(socket, user, True)
+            if changes == self._changes:
+                return user
+
+    async def watch_supplied(self, socket: WebSocket, user: Any) -> None:
+        """A middleware says who the user is: hear of changes to that user."""
+        await self._wire()
+        self._watch(socket)
+        self._watch_user(socket, user, False)
+
+    async def _wire(self) -> None:
+        """Hear of logouts and changes elsewhere, from the first user on."""
+        if self._wired:
+            return
+        registry = groups.local()
+        registry.control = self.control
+        registry.on_reconnect = self.verify_all
+        try:
+            await registry.listen_control()
+            self._wired = True
+        except BrokerError as exc:
+            # It reconnects by itself, and every user is verified then.
+            logger.error("Logouts elsewhere are not heard of: %s", exc)
+
+    def _watch(self, socket: WebSocket) -> None:
+        key = socket.session.session_key
+        token = session_token(key) if key else None
+        socket.watched = (token, None, True)
+        if token is not None:
+            self._by_session.setdefault(token, {})[socket] = None
+
+    def _watch_user(self, socket: WebSocket, user: Any, from_session: bool) -> None:
+        token = socket.watched[0] if socket.watched else None
+        pk = None if user.pk is None else str(user.pk)
+        socket.watched = (token, pk, from_session)
+        if pk is not None and socket in self.sockets:
+            self._by_user.setdefault(pk, {})[socket] = None
+
+    def _unwatch(self, socket: WebSocket) -> None:
+        token, pk, _ = socket.watched or (None, None, False)
+        for index, key in ((self._by_session, token), (self._by_user, pk)):
+            if key is not None and key in index:
+                index[key].pop(socket, None)
+                if not index[key]:
+                    del index[key]
+        self._rechecks.pop(socket, None)
+
+    def recheck(self, socket: WebSocket, every: float) -> None:
+        """Verify the user of a socket every so many seconds."""
+        self._rechecks[socket] = (monotonic() + every, every)
+
+    def control(self, payload: bytes) -> None:
+        """Take a control message of any process."""
+        try:
+            message = json.loads(payload)
+            token, pk = message.get("session"), message.get("user")
+        except (ValueError, AttributeError):
+            logger.warning("A control message of another process can not be read")
+            return
+        self._changes += 1
+        for socket in list(self._by_session.get(token, ())):
+            socket.kick(CloseCode.LOGGED_OUT, "logged out")
+        self._verify(list(self._by_user.get(pk, ())))
+
+    def verify_all(self) -> None:
+        """A logout may have been missed: verify every user."""
+        self._changes += 1
+        self._verify([socket for sockets in self._by_user.values() for socket in sockets])
+
+    def _verify(self, sockets: list[WebSocket]) -> None:
+        for socket in sockets:
+            task = self.loop.create_task(self._verify_one(socket))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _verify_one(self, socket: WebSocket) -> None:
+        _, pk, from_session = socket.watched or (None, None, False)
+        if pk is None:
+            return
+        user: Any
+        try:
+            if from_session:
+                user = await aload_user(reopen_session(socket.session))
+            else:
+                manager = get_user_model()._default_manager
+                user = await manager.filter(pk=pk).afirst()
+        except Exception:
+            logger.exception("The user of %s can not be verified", socket.path)
+            return
+        if user is None or str(user.pk) != pk or not (from_session or user.is_active):
+            socket.kick(CloseCode.LOGGED_OUT, "no longer logged in")
+
+
+def close_session(session_key: str) -> None:
+    """Close the sockets of a session that has been logged out, on every node. Any thread."""
+    _tell({"session": session_token(session_key)})
+
+
+def recheck_user(user: Any) -> None:
+    """Verify the sockets of a user that has been changed, on every node. Any thread."""
+    _tell({"user": str(user.pk)})
+
+
+def _tell(message: dict[str, str]) -> None:
+    payload = json.dumps(message).encode()
+    for loop, connections in list(_loops.items()):
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(connections.control, payload)
+    groups.send_control(payload)

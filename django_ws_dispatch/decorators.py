@@ -1,0 +1,191 @@
+"""Options of one handler.
+
+Each works on both handler forms; they stack in any order. A decorator sets an option and returns
+the very object it was given: the dispatcher enforces the option, so that signatures, names and
+docstrings stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from .conf import check_origins
+from .handlers import change_options, options_of
+from .limits import parse_rate
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import AnonymousUser
+
+__all__ = [
+    "allowed_origins",
+    "asgi_handler",
+    "connection_limit",
+    "idle_timeout",
+    "login_required",
+    "max_message_size",
+    "permission_required",
+    "rate_limit",
+    "recheck_user",
+    "subprotocols",
+    "user_passes_test",
+    "with_user",
+]
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+def asgi_handler(handler: H) -> H:
+    """Mark a callable as a raw ASGI application.
+
+    A callable whose first three parameters are named ``scope, receive, send`` is one without it.
+    """
+    change_options(handler, "asgi_handler", asgi=True)
+    return handler
+
+
+def with_user(handler: H) -> H:
+    """Resolve the user before the handler runs, so that ``websocket.user`` is there.
+
+    A raw handler finds ``scope["user"]`` and ``scope["session"]``.
+    """
+    change_options(handler, "with_user", user=True)
+    return handler
+
+
+def login_required(handler: H) -> H:
+    """Deny the handshake with 401 unless a user is logged in. Includes ``with_user``."""
+    change_options(handler, "login_required", login=True)
+    return handler
+
+
+def permission_required(perm: str | Iterable[str]) -> Callable[[H], H]:
+    """Deny the handshake with 401 to anonymous users, and with 403 to users without a permission.
+
+    Args:
+        perm: ``"app_label.codename"``, or several, all of which are needed.
+    """
+    if callable(perm):
+        raise TypeError('Write @permission_required("app_label.codename").')
+    perms = (perm,) if isinstance(perm, str) else tuple(perm)
+
+    def decorate(handler: H) -> H:
+        permissions = (*perms, *options_of(handler).permissions)
+        change_options(handler, "permission_required", permissions=permissions)
+        return handler
+
+    return decorate
+
+
+def user_passes_test(
+    test: Callable[[AbstractBaseUser | AnonymousUser], bool | Awaitable[bool]],
+) -> Callable[[H], H]:
+    """Deny the handshake with 403 unless ``test(user)`` is true.
+
+    Args:
+        test: a function or a coroutine function of the user.
+    """
+    if not callable(test):
+        raise TypeError(f"user_passes_test() takes a function of the user, not {test!r}.")
+
+    def decorate(handler: H) -> H:
+        tests = (test, *options_of(handler).tests)
+        change_options(handler, "user_passes_test", tests=tests)
+        return handler
+
+    return decorate
+
+
+def subprotocols(*names: str) -> Callable[[H], H]:
+    """Declare the subprotocols that the handler speaks.
+
+    The first that the client offers among them is chosen, unless ``accept()`` names one.
+    """
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise TypeError('Name the subprotocols: @subprotocols("chat.v2", "chat.v1").')
+    return _setting("subprotocols", subprotocols=names)
+
+
+def allowed_origins(*origins: str) -> Callable[[H], H]:
+    """Let these origins in, instead of those of ``WEBSOCKET_ALLOWED_ORIGINS``.
+
+    Raises:
+        ImproperlyConfigured: one of them is not an origin.
+    """
+    if origins and callable(origins[0]):
+        raise TypeError('Name the origins: @allowed_origins("https://example.com").')
+    checked = tuple(check_origins("allowed_origins()", origins))
+    return _setting("allowed_origins", allowed_origins=checked)
+
+
+def max_message_size(size: int) -> Callable[[H], H]:
+    """Close with 1009 over so many bytes in one message.
+
+    Instead of ``WEBSOCKET_MAX_MESSAGE_SIZE``.
+    """
+    _check_positive("max_message_size", size, int)
+    return _setting("max_message_size", max_message_size=size)
+
+
+def rate_limit(rate: str) -> Callable[[H], H]:
+    """Close with 4429 over so many messages, instead of ``WEBSOCKET_RATE_LIMIT``.
+
+    Args:
+        rate: like ``"20/s"`` or ``"600/m"``: a token bucket as deep as its number.
+
+    Raises:
+        ValueError: it is not written like that.
+    """
+    return _setting("rate_limit", rate_limit=parse_rate(rate))
+
+
+def idle_timeout(seconds: float) -> Callable[[H], H]:
+    """Close with 4408 after so many seconds without a message, instead of
+    ``WEBSOCKET_IDLE_TIMEOUT``."""
+    _check_positive("idle_timeout", seconds, (int, float))
+    return _setting("idle_timeout", idle_timeout=float(seconds))
+
+
+def connection_limit(n: int, per: Literal["user", "handler"] = "user") -> Callable[[H], H]:
+    """Deny the handshake with 429 over ``n`` open sockets of this handler, in this process.
+
+    Args:
+        n: how many.
+        per: counted for each user (anonymous users are not counted), or for all.
+    """
+    _check_positive("connection_limit", n, int)
+    if per not in ("user", "handler"):
+        raise ValueError(f'connection_limit() counts per "user" or per "handler", not {per!r}.')
+
+    def decorate(handler: H) -> H:
+        limits = ((n, str(per)), *options_of(handler).connection_limits)
+        change_options(handler, "connection_limit", connection_limits=limits)
+        return handler
+
+    return decorate
+
+
+def recheck_user(every: float = 60) -> Callable[[H], H]:
+    """Look again, every so many seconds, whether the user is still logged in; if not close with 4401.
+
+    For what sends no signal: a session deleted in the store, ``queryset.update()``, a change made
+    by another process while the broker is the memory broker.
+    """
+    _check_positive("recheck_user", every, (int, float))
+    return _setting("recheck_user", recheck_user=float(every))
+
+
+def _setting(decorator: str, **changes: Any) -> Callable[[H], H]:
+    def decorate(handler: H) -> H:
+        change_options(handler, decorator, **changes)
+        return handler
+
+    return decorate
+
+
+def _check_positive(decorator: str, value: object, kind: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"{decorator}() takes a number, not {value!r}.")
+    if not value > 0:  # type: ignore[operator]
+        raise ValueError(f"{decorator}() takes a number above 0, not {value!r}.")

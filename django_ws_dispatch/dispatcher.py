@@ -1,0 +1,167 @@
+"""The ASGI application: one scope type each to Django, to the lifespan, to a handler."""
+
+from __future__ import annotations
+
+from django.core.handlers.asgi import get_script_prefix as get_script_name
+from django.core.signals import setting_changed
+from django.urls import get_script_prefix, set_script_prefix
+
+from . import connections, groups, lanes
+from .admission import Admission
+from .brokers import get_broker
+from .conf import SETTINGS, conf
+from .endings import fail, finish, refuse
+from .handlers import Handler
+from .handshake.middleware import Chain
+from .handshake.origin import OriginCheck, Refusal
+from .lifespan import Lifespan, load_lifespan
+from .raw import RawSocket
+from .routing import Match, Routes, current_routes
+from .typing import ASGIApplication, Receive, Scope, Send
+from .websockets import WebSocket
+
+__all__ = ["WebSocketDispatcher"]
+
+
+class Site:
+    """Everything that is built from the settings.
+
+    Raises:
+        ImproperlyConfigured: one of them is wrong.
+    """
+
+    def __init__(self) -> None:
+        for name in SETTINGS:
+            getattr(conf, name)
+        self.routes: Routes = current_routes()
+        self.origins = OriginCheck(conf.allowed_origins)
+        self.chain = Chain(conf.middleware) if conf.middleware else None
+        self.max_connections = conf.max_connections
+        for alias in conf.brokers:
+            get_broker(alias)
+
+    def is_full(self) -> bool:
+        """Whether as many sockets are open in this process as may be."""
+        return self.max_connections is not None and connections.count() >= self.max_connections
+
+
+class WebSocketDispatcher:
+    """The ASGI 3 application of a site with sockets.
+
+    Args:
+        http_application: gets every ``http`` scope, with the very same scope, receive and send.
+
+    Raises:
+        ImproperlyConfigured: a ``WEBSOCKET_...`` setting is wrong.
+    """
+
+    def __init__(self, http_application: ASGIApplication) -> None:
+        self.http_application = http_application
+        self._site: Site | None = Site()
+        self._lifespan: Lifespan | None = Lifespan(load_lifespan())
+        groups.mark_dispatching()
+        setting_changed.connect(self._forget)
+
+    def _forget(self, *, setting: str, **kwargs: object) -> None:
+        self._site = None
+        if setting == "WEBSOCKET_LIFESPAN":
+            self._lifespan = None
+
+    @property
+    def site(self) -> Site:
+        """What the settings say now."""
+        if self._site is None:
+            self._site = Site()
+        return self._site
+
+    @property
+    def lifespan(self) -> Lifespan:
+        """The life of this process."""
+        if self._lifespan is None:
+            self._lifespan = Lifespan(load_lifespan())
+        return self._lifespan
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self.http_application(scope, receive, send)
+        elif kind == "websocket":
+            await self._websocket(scope, receive, send)
+        elif kind == "lifespan":
+            await self.lifespan(scope, receive, send)
+        else:
+            raise ValueError(
+                f"The dispatcher serves scopes of type http, websocket and lifespan, not {kind!r}."
+            )
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        event = await receive()
+        if event["type"] != "websocket.connect":
+            return  # the client is gone already
+        try:
+            site = self._site or self.site
+            lifespan = self._lifespan or self.lifespan
+            if not lifespan.started:
+                await lifespan.start()
+            match = site.routes.find(scope)
+            origins = match and match.handler.options.allowed_origins
+            refusal = (
+                site.origins.check(scope, origins) if match else site.origins.check_host(scope)
+            )
+        except Exception as exc:
+            await fail(scope, send, exc)
+            return
+        if refusal is None and match is None:
+            refusal = Refusal(404, "no route fits")
+        elif refusal is None and site.is_full():
+            refusal = Refusal(503, f"WEBSOCKET_MAX_CONNECTIONS ({site.max_connections}) are open")
+        if refusal is not None or match is None:
+            await refuse(scope, send, refusal)
+            return
+        if lifespan.state and "state" not in scope:
+            scope = {**scope, "state": lifespan.state}
+        handler = match.handler
+        socket = handler.socket_class(
+            scope, receive, send, handler.limits, handler.options.subprotocols, match.resolver_match
+        )
+        home = connections.local()
+        home.add(socket)
+        admission = None
+        failure: BaseException | None = None
+        try:
+            socket.begin()
+            lanes.enter(socket)
+            prefix = get_script_name(scope)
+            if prefix != get_script_prefix().rstrip("/"):
+                set_script_prefix(prefix)
+            if site.chain is not None or not handler.plain:
+                admission = Admission(handler, socket, home)
+                if not await admission.admit(site.chain):
+                    return
+            await call(handler, socket, match)
+        except BaseException as exc:
+            failure = exc
+        finally:
+            if admission is not None:
+                admission.leave()
+            await finish(socket, failure)
+
+
+async def call(handler: Handler, socket: WebSocket, match: Match) -> None:
+    """Call a handler in its form."""
+    resolved = match.resolver_match
+    if not isinstance(socket, RawSocket):
+        await handler.callback(socket, *resolved.args, **resolved.kwargs)
+        return
+    scope = dict(socket.scope, url_route={"args": resolved.args, "kwargs": resolved.kwargs})
+    if handler.options.needs_user:
+        scope["session"] = socket.session
+        scope["user"] = await socket.auser()
+    if match.rest is not None:
+        # What matched belongs to the root_path, and the path stays whole (ASGI spec, "HTTP").
+        root_path: str = scope.get("root_path") or ""
+        if not scope["path"].startswith(root_path + "/"):
+            scope["path"] = root_path + scope["path"]
+        matched = len(scope["path"]) - len(match.rest)
+        scope["root_path"] = scope["path"][:matched].rstrip("/")
+    await handler.callback(scope, socket.asgi_receive, socket.asgi_send)

@@ -1,0 +1,175 @@
+"""What the end of a handler means: for the client, for the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.signals import got_request_exception
+from django.http import Http404
+from django.http.response import HttpResponseBase
+
+from .codes import CloseCode
+from .exceptions import Deny, WebSocketDisconnect
+from .handshake.denial import deny, response_for
+from .handshake.origin import Refusal
+from .protocol import WebSocketState
+from .raw import ConnectionGone, RawSocket
+from .signals import websocket_closed
+from .typing import Scope, Send
+from .websockets import WebSocket
+
+__all__ = ["fail", "finish", "log_denial", "refuse"]
+
+handshake_logger = logging.getLogger("django_ws_dispatch.handshake")
+connection_logger = logging.getLogger("django_ws_dispatch.connection")
+
+CODES: dict[type[Exception], CloseCode] = {
+    Http404: CloseCode.GONE,
+    PermissionDenied: CloseCode.FORBIDDEN,
+    SuspiciousOperation: CloseCode.BAD_REQUEST,
+}
+
+
+def _path(scope: Scope) -> str:
+    return ascii(scope.get("path", ""))[1:-1]
+
+
+def log_denial(scope: Scope, status: int, reason: str) -> None:
+    """One line for one denied handshake, as ``django.request`` has one for a page."""
+    level = logging.WARNING if status >= 400 else logging.INFO
+    path = _path(scope)
+    handshake_logger.log(
+        level,
+        "Denied %s with %d: %s.",
+        path,
+        status,
+        reason.rstrip("."),
+        extra={"path": path, "status_code": status},
+    )
+
+
+async def refuse(scope: Scope, send: Send, refusal: Refusal | None) -> None:
+    """Deny a handshake before there is a socket."""
+    status, reason = refusal or (404, "")
+    log_denial(scope, status, reason)
+    response = Deny(status).response
+    if status == 503:
+        response["Retry-After"] = "10"
+    await deny(send, scope, response)
+
+
+async def fail(scope: Scope, send: Send, exc: Exception) -> None:
+    """Answer a handshake that failed before there was a socket."""
+    handshake_logger.error(
+        "The handshake of %s failed",
+        _path(scope),
+        exc_info=exc,
+        extra={"path": _path(scope), "status_code": 500},
+    )
+    await deny(send, scope, response_for(exc))
+
+
+async def finish(socket: WebSocket, exc: BaseException | None) -> None:
+    """The one way out: answer or close for what the handler did, then take the socket down.
+
+    Args:
+        exc: what the handler raised, ``None`` if it returned.
+
+    Raises:
+        BaseException: a cancellation that is not this package's, or ``KeyboardInterrupt`` and its
+            like.
+    """
+    stopped = socket.end_handler()
+    try:
+        if exc is not None and not is_disconnect(exc, socket):
+            if stopped and isinstance(exc, asyncio.CancelledError):
+                socket.kick(CloseCode.RESTART, "server restart")
+            else:
+                await _answer(socket, exc)
+        if socket.ready_state is WebSocketState.CONNECTING:
+            log_denial(socket.scope, 403, "the handler returned without accepting")
+            await socket.deny(Deny(403).response)
+        await socket.take_down()
+        if socket.accepted and websocket_closed.receivers:
+            await socket.send_signal(
+                websocket_closed, code=socket.close_code, reason=socket.close_reason
+            )
+    finally:
+        if socket.home is not None:
+            socket.home.remove(socket)
+    if stopped:
+        raise asyncio.CancelledError
+    if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+        raise exc
+
+
+def is_disconnect(exc: BaseException, socket: WebSocket) -> bool:
+    """Whether an exception only says that the socket is over, or that this package cancelled."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(is_disconnect(one, socket) for one in exc.exceptions)
+    if isinstance(exc, asyncio.CancelledError):
+        return socket.was_cancelled
+    if socket.ready_state < WebSocketState.CLOSING:
+        return False
+    return isinstance(exc, (WebSocketDisconnect, ConnectionGone)) or (
+        # A framework that is mounted here has one of its own, and lets it pass.
+        isinstance(socket, RawSocket) and type(exc).__name__ == "WebSocketDisconnect"
+    )
+
+
+def _meaning(exc: BaseException) -> tuple[HttpResponseBase, int] | None:
+    """What an exception means before and after the accept; ``None`` for a failure."""
+    if isinstance(exc, Deny):
+        return exc.response, 4000 + exc.status_code
+    for kind, code in CODES.items():
+        if isinstance(exc, kind):
+            return response_for(exc), code
+    return None
+
+
+async def _answer(socket: WebSocket, exc: BaseException) -> None:
+    meaning = _meaning(exc)
+    connecting = socket.ready_state is WebSocketState.CONNECTING
+    if meaning is None:
+        await _report(socket, exc, connecting)
+        response, code = response_for(exc), int(CloseCode.FAILED)
+    else:
+        response, code = meaning
+        reason = f"the handler raised {type(exc).__name__}"
+        if connecting:
+            log_denial(socket.scope, response.status_code, reason)
+        elif socket.ready_state is WebSocketState.OPEN:
+            connection_logger.warning(
+                "Closed %s with %d: %s.",
+                socket.path,
+                code,
+                reason,
+                extra={"path": socket.path, "status_code": code},
+            )
+    if connecting:
+        await socket.deny(response)
+    else:
+        socket.kick(code, "")
+
+
+async def _report(socket: WebSocket, exc: BaseException, connecting: bool) -> None:
+    """One traceback, and Django's signal, for a handler that failed."""
+    extra: dict[str, Any] = {"path": socket.path, "status_code": 500 if connecting else 1011}
+    try:
+        request = extra["request"] = socket.request
+    except SuspiciousOperation:
+        request = None
+    handler_failed = "The handler of %s failed"
+    logger = handshake_logger if connecting else connection_logger
+    logger.error(handler_failed, socket.path, exc_info=exc, extra=extra)
+    try:
+        raise exc  # receivers look at sys.exc_info()
+    except BaseException:
+        for receiver, result in await got_request_exception.asend_robust(
+            sender=type(socket), request=request
+        ):
+            if isinstance(result, Exception):
+                logger.error("%r failed for %s", receiver, socket.path, exc_info=result)

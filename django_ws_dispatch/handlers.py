@@ -1,0 +1,228 @@
+"""From what stands in ``WEBSOCKET_HANDLERS`` to one calling convention."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from .conf import conf
+from .limits import Limits, Rate
+from .raw import RawSocket
+from .websockets import WebSocket
+
+__all__ = ["Handler", "HandlerError", "Options", "change_options", "import_handler", "options_of"]
+
+OPTIONS = "websocket_options"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What decorators set on a handler."""
+
+    asgi: bool = False
+    user: bool = False
+    login: bool = False
+    permissions: tuple[str, ...] = ()
+    tests: tuple[Callable[[Any], Any], ...] = ()
+    subprotocols: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] | None = None
+    max_message_size: int | None = None
+    rate_limit: Rate | None = None
+    idle_timeout: float | None = None
+    connection_limits: tuple[tuple[int, str], ...] = ()
+    recheck_user: float | None = None
+    names: tuple[str, ...] = field(default=(), compare=False)
+    """the decorators, outermost first, for people"""
+
+    @property
+    def needs_user(self) -> bool:
+        return bool(
+            self.user
+            or self.login
+            or self.permissions
+            or self.tests
+            or self.recheck_user
+            or any(per == "user" for _, per in self.connection_limits)
+        )
+
+
+def options_of(handler: object) -> Options:
+    """Return the options that decorators have set on a handler, or none."""
+    options = getattr(handler, OPTIONS, None)
+    return options if isinstance(options, Options) else Options()
+
+
+def change_options(handler: Any, name: str, **changes: Any) -> None:
+    """Set options on a handler, which stays the object that it is.
+
+    Raises:
+        TypeError: it is not callable, or takes no attributes.
+    """
+    if not callable(handler):
+        raise TypeError(f"@{name} decorates a handler, not {handler!r}.")
+    options = options_of(handler)
+    try:
+        setattr(handler, OPTIONS, replace(options, names=(name, *options.names), **changes))
+    except AttributeError as exc:
+        raise TypeError(
+            f"@{name} sets an option on the handler, and {handler!r} takes no attributes: "
+            "decorate a function, or an object of a class without __slots__."
+        ) from exc
+
+
+class HandlerError(ImproperlyConfigured):
+    """Something in ``WEBSOCKET_HANDLERS`` is no handler."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem} {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+
+def import_handler(path: str) -> Callable[..., Any]:
+    """Return the handler at a dotted path.
+
+    Raises:
+        HandlerError: nothing can be imported from there.
+    """
+    try:
+        handler = import_string(path)
+    except ImportError as exc:
+        raise HandlerError(
+            f"The handler {path!r} can not be imported: {exc}.",
+            'Write the dotted path of a coroutine function, as in "chat.sockets.room".',
+        ) from exc
+    return handler  # type: ignore[no-any-return]
+
+
+class Handler:
+    """A callable with its options and limits, however it wants to be called.
+
+    Args:
+        callback: a coroutine function ``(websocket, **kwargs)``, or a raw ASGI application
+            ``(scope, receive, send)``.
+
+    Raises:
+        HandlerError: it is neither.
+    """
+
+    __slots__ = ("callback", "limits", "name", "options", "plain", "raw")
+
+    def __init__(self, callback: Any) -> None:
+        self.callback: Callable[..., Awaitable[None]] = callback
+        self.name = name_of(callback)
+        self.options = options = options_of(callback)
+        self.raw = options.asgi or is_raw(callback)
+        self._check()
+        self.limits = Limits(
+            options.max_message_size or conf.max_message_size,
+            options.rate_limit or conf.rate_limit,
+            options.idle_timeout or conf.idle_timeout,
+            conf.outbox_size,
+        )
+        self.plain = not (options.needs_user or options.connection_limits)
+        """the handshake asks for nothing but host and origin"""
+
+    def _check(self) -> None:
+        callback = self.callback
+        if not callable(callback):
+            raise HandlerError(
+                f"{callback!r} is not a handler.",
+                "Give a coroutine function, an ASGI application, or the dotted path of one.",
+            )
+        if inspect.isclass(callback):
+            remedy = "an instance of it"
+            if hasattr(callback, "as_asgi"):
+                remedy = f"{callback.__name__}.as_asgi()"
+            raise HandlerError(f"The handler {self.name} is a class.", f"Pass {remedy}.")
+        for level in levels(callback):
+            module = getattr(level, "__globals__", {}).get("__name__")
+            if module == "django.contrib.auth.decorators":
+                raise HandlerError(
+                    f"The handler {self.name} is wrapped by a decorator of "
+                    "django.contrib.auth.decorators, which calls it with a request.",
+                    "Use the decorator of the same name from django_ws_dispatch.decorators.",
+                )
+        if self.options.asgi or is_coroutine_function(callback):
+            return
+        raise HandlerError(
+            f"The handler {self.name} is not a coroutine function.",
+            "Write it with 'async def'; sync code in it is called through "
+            "asgiref.sync.sync_to_async."
+            + " An ASGI application that is a plain callable is marked with asgi_handler."
+            * (self.raw or not inspect.isfunction(callback)),
+        )
+
+    def check_arguments(self, args: int, names: set[str]) -> None:
+        """Check that it can be called with what its route captures.
+
+        Raises:
+            HandlerError: it can not.
+        """
+        if self.raw:
+            return
+        try:
+            signature = inspect.signature(self.callback)
+        except (TypeError, ValueError):
+            return  # written in C: the first connection tells
+        try:
+            signature.bind(None, *(None,) * args, **dict.fromkeys(names))
+        except TypeError as exc:
+            captured = ", ".join([*["…"] * args, *sorted(names)])
+            raise HandlerError(
+                f"The handler {self.name}{signature} does not fit its route: {exc}.",
+                f"It is called with (websocket{', ' + captured if captured else ''}).",
+            ) from exc
+
+    @property
+    def socket_class(self) -> type[WebSocket]:
+        return RawSocket if self.raw else WebSocket
+
+
+def levels(callback: Any) -> Iterator[Any]:
+    """A callable, then what it wraps, and so on."""
+    seen = 0
+    while callback is not None and seen < 100:
+        yield callback
+        callback = getattr(callback, "__wrapped__", None)
+        seen += 1
+
+
+def is_raw(callback: Any) -> bool:
+    """Whether some level of it takes ``(scope, receive, send)`` first.
+
+    Each level is asked for its own signature: Channels' ``as_asgi()`` wraps an application in the
+    signature of a class.
+    """
+    for level in levels(callback):
+        if inspect.isclass(level):
+            continue
+        try:
+            names = list(inspect.signature(level, follow_wrapped=False).parameters)
+        except (TypeError, ValueError):
+            continue
+        if names[:3] == ["scope", "receive", "send"]:
+            return True
+    return False
+
+
+def is_coroutine_function(callback: Any) -> bool:
+    while hasattr(callback, "func") and hasattr(callback, "keywords"):  # functools.partial
+        callback = callback.func
+    return iscoroutinefunction(callback) or iscoroutinefunction(
+        getattr(callback, "__call__", None)  # noqa: B004
+    )
+
+
+def name_of(callback: Any) -> str:
+    """Return the dotted name of a handler, for people."""
+    while hasattr(callback, "func") and hasattr(callback, "keywords"):
+        callback = callback.func
+    named = callback if hasattr(callback, "__qualname__") else type(callback)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -1,0 +1,627 @@
+"""One socket's conversation with the server (ASGI spec, "WebSocket"), for both handler forms.
+
+Reading: while a handler reads, its read *is* the server's ``receive()``. The sweep
+(``connections.py``) finds the sockets whose handler does something else and reads ahead for them,
+so that a disconnect is seen and pongs are parsed. Writing: a send *is* the server's ``send()``;
+only where that suspends does a writer task with an outbox exist. One disconnect is latched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from enum import IntEnum
+from functools import partial
+from time import monotonic
+from typing import Any, Final
+
+from . import lanes
+from .codes import CloseCode, cut_reason
+from .exceptions import WebSocketDisconnect
+from .limits import Limits, TokenBucket, text_size
+from .typing import Event, Receive, Scope, Send
+
+__all__ = ["Connection", "WebSocketState"]
+
+logger = logging.getLogger("django_ws_dispatch.connection")
+
+INBOX_MESSAGES = 64
+# Seconds that a handler may stay after its socket is over, or with its inbox full.
+BUSY_GRACE = 10.0
+STOP_GRACE = 5.0
+# Seconds in which the server has to wake a read after this side closed.
+WAKE_GRACE = 1.0
+# Seconds between two cancellations: a ``finally`` may await, a handler may swallow the first.
+CANCEL_AGAIN = 5.0
+# Seconds that a close frame may wait behind a blocked transport.
+CLOSE_GRACE = 10.0
+
+# What the handler does about reading. Up to AWAY, the next read may go straight to the server.
+IDLE: Final = 0  # something else
+AWAY: Final = 1  # something else, as when the sweep last looked
+READING: Final = 2  # waits in the server's receive()
+APART: Final = 3  # not accepted yet, being read ahead, or over: the slow path knows
+
+# Who has the server's send().
+FREE: Final = 0
+BUSY: Final = 1  # the handler
+BLOCKED: Final = 2  # the writer task
+SHUT: Final = 3  # nobody: not accepted yet, or over
+
+
+class WebSocketState(IntEnum):
+    """The states of a socket, with the numbers of the browser's ``readyState``."""
+
+    CONNECTING = 0
+    OPEN = 1
+    CLOSING = 2
+    CLOSED = 3
+
+
+class _Resumed:
+    """Awaits a coroutine that was started by hand and has yielded once."""
+
+    __slots__ = ("_coroutine", "_yielded")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], yielded: Any) -> None:
+        self._coroutine = coroutine
+        self._yielded = yielded
+
+    def __await__(self) -> Any:
+        yielded = self._yielded
+        while True:
+            try:
+                value = yield yielded
+            except BaseException as exc:
+                step: Callable[[], Any] = partial(self._coroutine.throw, exc)
+            else:
+                step = partial(self._coroutine.send, value)
+            try:
+                yielded = step()
+            except StopIteration:
+                return
+
+
+async def _await(awaitable: Any) -> None:
+    await awaitable
+
+
+def abort_transport(send: Send) -> bool:
+    """Drop the connection behind the server's ``send`` without waiting for its buffer.
+
+    ASGI has no word for it: on uvicorn ``send`` is a method of the protocol that owns the
+    transport. Where that is not so nothing happens, and ``False`` is returned.
+    """
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if isinstance(transport, asyncio.Transport):
+        transport.abort()
+        return True
+    return False
+
+
+class Connection:
+    """The state machine of one socket. ``WebSocket`` adds what a handler sees."""
+
+    __slots__ = (
+        "_abort_at",
+        "_ahead",
+        "_bucket",
+        "_cancel_at",
+        "_cancels",
+        "_code_known",
+        "_discarded",
+        "_full_since",
+        "_heard",
+        "_inbox",
+        "_inbox_size",
+        "_limits",
+        "_outbox",
+        "_outbox_size",
+        "_phase",
+        "_server_receive",
+        "_server_send",
+        "_size_unchecked",
+        "_task",
+        "_waiter",
+        "_wire",
+        "_writer",
+        "accepted",
+        "attends",
+        "close_code",
+        "close_reason",
+        "has_read",
+        "lane",
+        "lane_ended",
+        "ready_state",
+        "scope",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
+        self.scope = scope
+        self.ready_state = WebSocketState.CONNECTING
+        self.close_code: int | None = None
+        self.close_reason: str | None = None
+        self.accepted = False
+        self._code_known = False
+        self._server_receive = receive
+        self._server_send = send
+        self._task: asyncio.Task[Any] | None = None
+        # reading
+        self._phase: int = APART
+        self.has_read = False
+        self.attends = False  # it has been told, or will be, of the disconnect
+        self._ahead: asyncio.Task[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._inbox: deque[str | bytes] | None = None
+        self._inbox_size = 0
+        self._full_since: float | None = None
+        self._discarded = 0
+        # writing
+        self._wire: int = SHUT
+        self._writer: asyncio.Task[None] | None = None
+        self._outbox: deque[tuple[Event, int, asyncio.Future[None] | None]] | None = None
+        self._outbox_size = 0
+        # how often the sweep cancelled the handler, and the deadlines it reads
+        self._cancels = 0
+        self._cancel_at: float | None = None
+        self._abort_at: float | None = None
+        # sync work
+        self.lane: lanes.Lane | None = None
+        self.lane_ended = False
+        # limits
+        self._limits = limits
+        self._bucket: TokenBucket | None = None
+        self._heard: float | None = None
+        if limits.rate is None and limits.idle_timeout is None:
+            # No character takes more than four bytes: so long a message needs no closer look.
+            self._size_unchecked = limits.max_message_size // 4
+        else:
+            self._size_unchecked = -1
+            self._heard = monotonic()
+            if limits.rate is not None:
+                self._bucket = TokenBucket(limits.rate)
+
+    @property
+    def path(self) -> str:
+        """The path as the server gave it, escaped: for log lines."""
+        return ascii(self.scope.get("path", ""))[1:-1]
+
+    # Reading
+
+    async def _read(self, over: type[Exception] = WebSocketDisconnect) -> str | bytes:
+        """Return the next message; raise ``over`` once there is none."""
+        if self._phase > AWAY or self.lane is not None:
+            return await self._read_slowly(over)
+        self._phase = READING
+        try:
+            event = await self._server_receive()
+        except asyncio.CancelledError:
+            if not self._only_woken():
+                raise
+            raise self._over(over) from None
+        finally:
+            if self._phase == READING:
+                self._phase = IDLE
+        if event["type"] == "websocket.receive":
+            message: str | bytes | None = event.get("text")
+            if message is None:
+                message = event.get("bytes") or b""
+            if len(message) <= self._size_unchecked:
+                return message
+        message = self._take(event)
+        return message if message is not None else await self._read_slowly(over)
+
+    async def _read_slowly(self, over: type[Exception]) -> str | bytes:
+        self._claim_read()
+        self.has_read = self.attends = True
+        if self.lane is not None:
+            lanes.release(self)
+        await self._ensure_accepted()
+        while True:
+            if self._inbox:
+                message = self._inbox.popleft()
+                self._inbox_size -= len(message)
+                self._full_since = None
+                return message
+            if self.ready_state >= WebSocketState.CLOSING:
+                raise self._over(over)
+            event = await self._next_event()
+            taken = self._take(event) if event is not None else None
+            if taken is not None:
+                return taken
+
+    async def _ensure_accepted(self) -> None:
+        """What ``WebSocket`` does before a first read."""
+
+    def _claim_read(self) -> None:
+        if self._phase == READING or self._waiter is not None:
+            raise RuntimeError(
+                "This socket is being read already. Read it in one place, and hand the messages on."
+            )
+
+    def _over(self, over: type[Exception]) -> Exception:
+        if over is WebSocketDisconnect:
+            return WebSocketDisconnect(self.close_code or 1006, self.close_reason or "")
+        return over()
+
+    async def _next_event(self) -> Event | None:
+        """Return the server's next event; ``None`` where the inbox or the state has changed."""
+        if self._ahead is not None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+            return None
+        self._phase = READING
+        try:
+            return await self._server_receive()
+        except asyncio.CancelledError:
+            if not self._only_woken():
+                raise
+            return None
+        finally:
+            if self._phase == READING:
+                self._phase = IDLE if self.ready_state is WebSocketState.OPEN else APART
+
+    def _only_woken(self) -> bool:
+        """Whether the sweep cancelled the handler only to wake its read: the server did not."""
+        task = self._task
+        if not self._cancels or task is None or task is not asyncio.current_task():
+            return False
+        self._cancels -= 1
+        task.uncancel()
+        return True
+
+    def _take(self, event: Event) -> str | bytes | None:
+        """Return the message in a server's event if it may pass; latch a disconnect."""
+        kind = event["type"]
+        if kind == "websocket.disconnect":
+            self._disconnected(event.get("code"), event.get("reason"))
+            return None
+        if kind != "websocket.receive" or self.ready_state >= WebSocketState.CLOSING:
+            return None
+        message: str | bytes | None = event.get("text")
+        if message is None:
+            message = event.get("bytes") or b""
+        limits = self._limits
+        if self._heard is not None:
+            self._heard = monotonic()
+        if len(message) > limits.max_message_size // 4:
+            size = text_size(message) if isinstance(message, str) else len(message)
+            if size > limits.max_message_size:
+                self._exceeded(CloseCode.TOO_BIG, "max_message_size", f"a message of {size} bytes")
+                return None
+        if self._bucket is not None and not self._bucket.take():
+            self._exceeded(CloseCode.TOO_FAST, "rate_limit", "too many messages")
+            return None
+        return message
+
+    def _exceeded(self, code: CloseCode, limit: str, what: str) -> None:
+        value = getattr(self._limits, "rate" if limit == "rate_limit" else limit)
+        if limit == "rate_limit":
+            value = f"{value.messages} in {value.seconds} s"
+        logger.warning(
+            "Closed %s with %d: %s, over WEBSOCKET_%s or @%s (%s).",
+            self.path,
+            code,
+            what,
+            limit.upper(),
+            limit,
+            value,
+            extra={"path": self.path, "status_code": int(code)},
+        )
+        self.kick(code, limit.replace("_", " "))
+
+    async def _read_ahead(self) -> None:
+        try:
+            while True:
+                message = self._take(await self._server_receive())
+                if message is not None:
+                    self._store(message)
+                if (
+                    self._waiter is not None
+                    or self.ready_state >= WebSocketState.CLOSING
+                    or self._full_since is not None
+                ):
+                    break
+        except Exception as exc:
+            logger.debug("The server's receive() failed for %s: %r", self.path, exc)
+            self._disconnected(1006, "")
+        finally:
+            self._ahead = None
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _store(self, message: str | bytes) -> None:
+        if self._inbox is None:
+            self._inbox = deque()
+        self._inbox.append(message)
+        self._inbox_size += len(message)
+        if len(self._inbox) < INBOX_MESSAGES and self._inbox_size < self._limits.max_message_size:
+            return
+        if self.has_read:
+            self._full_since = monotonic()
+            return
+        # It has never read: it does not want what the client says.
+        self._inbox_size -= len(self._inbox.popleft())
+        self._discarded += 1
+        if self._discarded == 1:
+            logger.warning(
+                "Discarding what the client of %s sends: its handler does not read. Use "
+                "wait_closed() or send_each() to say that this does not matter.",
+                self.path,
+                extra={"path": self.path},
+            )
+
+    # The end, whoever brings it
+
+    def _disconnected(self, code: int | None, reason: str | None) -> None:
+        """Latch that the client or the server ended the conversation."""
+        if self.ready_state is WebSocketState.CLOSED and self._code_known:
+            return
+        if not self._code_known:
+            self.close_code = 1005 if code is None else code
+            self.close_reason = reason or ""
+            self._code_known = True
+        self._set_over(WebSocketState.CLOSED)
+        self._drop_outbox()
+        stopping = self.close_code == CloseCode.RESTART
+        self._cancel_after(STOP_GRACE if stopping else BUSY_GRACE if self.attends else 0.0)
+
+    def _lost(self) -> None:
+        """A send failed: the client is gone. The true code may still be at the server."""
+        if self._phase <= AWAY:
+            self._drain()
+        if self.ready_state is not WebSocketState.CLOSED:
+            known = self._code_known
+            self._disconnected(1006, "")
+            self._code_known = known
+
+    def _drain(self) -> None:
+        """Take what the server already has, without waiting."""
+        self._phase = APART
+        while self.ready_state is WebSocketState.OPEN:
+            awaitable = self._server_receive()
+            if not inspect.iscoroutine(awaitable):
+                return
+            try:
+                awaitable.send(None)
+            except StopIteration as stop:
+                message = self._take(stop.value)
+                if message is not None and self.has_read:
+                    self._store(message)
+            else:
+                awaitable.close()
+                return
+
+    def _set_over(self, state: WebSocketState) -> None:
+        self.ready_state = state
+        self._phase = APART
+        self._wire = SHUT if self._wire != BLOCKED else BLOCKED
+        self._wake()
+
+    def _cancel_after(self, grace: float) -> None:
+        self._cancel_at = monotonic() + grace
+
+    def kick(self, code: int, reason: str = "") -> None:
+        """Close it from elsewhere, behind what was sent before. The handler sees a disconnect.
+
+        Never suspends and never raises. ``code`` may go on a wire; ``reason`` is cut.
+        """
+        if self.ready_state >= WebSocketState.CLOSING:
+            return
+        reading = self._phase == READING
+        self._shut(code, reason)
+        self._cancel_after(BUSY_GRACE if self.attends and not reading else WAKE_GRACE)
+
+    def _shut(self, code: int, reason: str) -> None:
+        """Start to close: nothing is sent or received any more but the close frame."""
+        self.close_code, self.close_reason = code, cut_reason(reason)
+        self._code_known = True
+        wire = self._wire
+        self._set_over(WebSocketState.CLOSING)
+        if not self.accepted:
+            return
+        event: Event = {"type": "websocket.close", "code": code, "reason": self.close_reason}
+        self._abort_at = monotonic() + CLOSE_GRACE
+        if wire == FREE:
+            self._start(event, 0)
+        else:
+            self._queue(event, 0, None)
+            # A handler's own send is under way: it hands over when it comes back.
+            self._wire = wire
+
+    def check(self, now: float) -> None:
+        """Look after this socket: called by the sweep, a few times a second."""
+        phase = self._phase
+        if phase == IDLE:
+            self._phase = AWAY
+        elif phase == AWAY:
+            self._phase = APART
+            self._start_ahead()
+        elif phase == APART:
+            self._check_apart(now)
+        idle = self._limits.idle_timeout
+        if (
+            idle is not None
+            and self._heard is not None
+            and now - self._heard > idle
+            and self.ready_state is WebSocketState.OPEN
+        ):
+            self._exceeded(CloseCode.IDLE, "idle_timeout", "nothing heard")
+
+    def _check_apart(self, now: float) -> None:
+        if self.ready_state >= WebSocketState.CLOSING:
+            if self._cancel_at is not None and now >= self._cancel_at and self._task is not None:
+                self._cancel_at = now + CANCEL_AGAIN
+                self._cancels += 1
+                self._task.cancel()
+            if self._abort_at is not None and now >= self._abort_at and self._writer is not None:
+                self._abort_at = None
+                abort_transport(self._server_send)
+        elif self._ahead is None and self._waiter is None and self._task is not None:
+            if self._full_since is None:
+                self._start_ahead()
+            elif now - self._full_since > BUSY_GRACE:
+                logger.warning(
+                    "Closed %s with %d: its handler did not read for %d s, with %d messages waiting.",
+                    self.path,
+                    CloseCode.SLOW_CLIENT,
+                    BUSY_GRACE,
+                    len(self._inbox or ()),
+                    extra={"path": self.path, "status_code": int(CloseCode.SLOW_CLIENT)},
+                )
+                self.kick(CloseCode.SLOW_CLIENT, "overloaded")
+                self._cancel_after(0.0)
+
+    def _start_ahead(self) -> None:
+        self._ahead = asyncio.get_running_loop().create_task(self._read_ahead())
+
+    # Writing
+
+    def deliver(self, event: Event, size: int) -> None:
+        """Send a prepared event without waiting: a member of groups. Never raises or suspends.
+
+        Args:
+            event: a ``websocket.send`` event; it may be shared.
+            size: its payload in bytes.
+        """
+        if self._wire:
+            if self.ready_state is WebSocketState.OPEN:
+                self._queue(event, size, None)
+            return
+        self._start(event, size)
+
+    def _start(self, event: Event, size: int) -> None:
+        """Start the server's ``send()`` by hand; only where it suspends a task goes on with it."""
+        coroutine: Any = self._server_send(event)
+        try:
+            try:
+                step = coroutine.send
+            except AttributeError:
+                coroutine = _await(coroutine)
+                step = coroutine.send
+            yielded = step(None)
+        except StopIteration:
+            return
+        except (OSError, RuntimeError):
+            self._lost()
+            return
+        self._outbox_size += size
+        self._wire = BLOCKED
+        self._start_writer(_Resumed(coroutine, yielded), size)
+
+    def _queue(self, event: Event, size: int, sent: asyncio.Future[None] | None) -> None:
+        if self._outbox is None:
+            self._outbox = deque()
+        self._outbox.append((event, size, sent))
+        self._outbox_size += size
+        if self._outbox_size > self._limits.outbox_size:
+            logger.warning(
+                "Closed %s with %d: more than WEBSOCKET_OUTBOX_SIZE (%d bytes) of group messages "
+                "wait for this slow client.",
+                self.path,
+                CloseCode.SLOW_CLIENT,
+                self._limits.outbox_size,
+                extra={"path": self.path, "status_code": int(CloseCode.SLOW_CLIENT)},
+            )
+            self._drop_outbox()
+            self.kick(CloseCode.SLOW_CLIENT, "slow client")
+
+    def _drop_outbox(self) -> None:
+        outbox, self._outbox, self._outbox_size = self._outbox, None, 0
+        for _, _, sent in outbox or ():
+            if sent is not None and not sent.done():
+                sent.set_exception(self._over(WebSocketDisconnect))
+
+    def _start_writer(self, first: _Resumed | None, size: int = 0) -> None:
+        self._writer = asyncio.get_running_loop().create_task(self._write_out(first, size))
+
+    async def _write_out(self, first: _Resumed | None, size: int) -> None:
+        """Finish a send that was started, then send what has collected behind it."""
+        try:
+            if first is not None:
+                await first
+                self._outbox_size -= size
+            while self._outbox:
+                event, size, sent = self._outbox.popleft()
+                self._outbox_size -= size
+                if sent is not None and sent.done():
+                    continue  # its sender was cancelled
+                await self._server_send(event)
+                if sent is not None and not sent.done():
+                    sent.set_result(None)
+        except (OSError, RuntimeError):
+            self._lost()
+        finally:
+            self._writer = None
+            self._wire = FREE if self.ready_state is WebSocketState.OPEN else SHUT
+
+    async def _transmit(self, event: Event) -> None:
+        """Send an event of the handler's, behind whatever is under way."""
+        if self._wire != FREE:
+            if self.ready_state is not WebSocketState.OPEN:
+                raise self._over(WebSocketDisconnect)
+            sent = asyncio.get_running_loop().create_future()
+            self._queue(event, 0, sent)
+            await sent
+            return
+        self._wire = BUSY
+        try:
+            await self._server_send(event)
+        except (OSError, RuntimeError) as exc:
+            self._lost()
+            raise self._over(WebSocketDisconnect) from exc
+        finally:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """The handler's own send is done: somebody else's may wait behind it."""
+        if self._wire == BUSY:
+            if self._outbox:
+                self._wire = BLOCKED
+                self._start_writer(None)
+            else:
+                self._wire = FREE if self.ready_state is WebSocketState.OPEN else SHUT
+
+    # Around the handler
+
+    def begin(self) -> None:
+        """The running task is about to call the handler."""
+        self._task = asyncio.current_task()
+
+    def end_handler(self) -> bool:
+        """The handler has ended. Return whether somebody else than the sweep cancelled its task."""
+        task, self._task = self._task, None
+        self.lane_ended = True
+        if self.lane is not None:
+            lanes.release(self)
+        if self._ahead is not None:
+            self._ahead.cancel()
+        if task is None:
+            return False
+        for _ in range(self._cancels):
+            task.uncancel()
+        return task.cancelling() > 0
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether the sweep has cancelled the handler."""
+        return self._cancels > 0
+
+    async def see_out(self) -> None:
+        """Close if nobody has, and see the close frame out."""
+        if self.ready_state is WebSocketState.OPEN:
+            self._shut(CloseCode.DONE, "")
+        writer = self._writer
+        if writer is not None:
+            # The sweep aborts a blocked transport; where it can not, the server has to.
+            await asyncio.wait([writer], timeout=CLOSE_GRACE + STOP_GRACE)
+            writer.cancel()

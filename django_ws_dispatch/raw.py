@@ -1,0 +1,149 @@
+"""The raw form: an ASGI application on a socket of this package.
+
+Its ``receive`` and ``send`` are the thinnest wrappers that still give it the limits, the ends and
+the closes that a WebSocket handler has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from django.http import HttpResponse
+
+from .codes import CloseCode, check_close_code
+from .exceptions import WebSocketDisconnect
+from .protocol import AWAY, FREE, IDLE, READING, WebSocketState
+from .typing import Event
+from .websockets import WebSocket
+
+__all__ = ["ConnectionGone", "RawSocket"]
+
+
+class ConnectionGone(OSError):
+    """What a raw handler's ``send`` raises on a closed socket (ASGI spec, "Send")."""
+
+
+class RawSocket(WebSocket):
+    """A WebSocket whose handler speaks ASGI with it."""
+
+    __slots__ = ("_connect_told", "_disconnect_told", "_response")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._connect_told = False
+        self._disconnect_told = False
+        self._response: HttpResponse | None = None
+
+    async def _ensure_accepted(self) -> None:
+        """A raw handler accepts by itself."""
+
+    async def asgi_receive(self) -> Event:
+        """The application's ``receive``.
+
+        Raises:
+            WebSocketDisconnect: it was told of the disconnect already.
+        """
+        if self._phase > AWAY or self.lane is not None:
+            return await self._asgi_receive_slowly()
+        self._phase = READING
+        try:
+            event = await self._server_receive()
+        except asyncio.CancelledError:
+            if not self._only_woken():
+                raise
+            return await self._asgi_receive_slowly()
+        finally:
+            if self._phase == READING:
+                self._phase = IDLE
+        if event["type"] == "websocket.receive":
+            message: str | bytes | None = event.get("text")
+            if message is None:
+                message = event.get("bytes") or b""
+            if len(message) <= self._size_unchecked:
+                return event
+        if self._take(event) is not None:
+            return event
+        return await self._asgi_receive_slowly()
+
+    async def _asgi_receive_slowly(self) -> Event:
+        if not self._connect_told:
+            self._connect_told = True
+            return {"type": "websocket.connect"}
+        try:
+            message = await self._read_slowly(WebSocketDisconnect)
+        except WebSocketDisconnect as exc:
+            if self._disconnect_told:
+                raise
+            self._disconnect_told = True
+            return {"type": "websocket.disconnect", "code": exc.code, "reason": exc.reason}
+        return {
+            "type": "websocket.receive",
+            "text" if isinstance(message, str) else "bytes": message,
+        }
+
+    async def asgi_send(self, event: Event) -> None:
+        """The application's ``send``.
+
+        Raises:
+            ConnectionGone: the socket is over.
+            RuntimeError: the event does not fit the state (ASGI spec, "WebSocket").
+            ValueError: a close code that may not be sent.
+        """
+        if self._wire != FREE or event["type"] != "websocket.send":
+            return await self._asgi_send_slowly(event)
+        try:
+            await self._server_send(event)
+        except (OSError, RuntimeError) as exc:
+            self._lost()
+            raise ConnectionGone("The client is gone.") from exc
+
+    async def _asgi_send_slowly(self, event: Event) -> None:
+        kind = event["type"]
+        state = self.ready_state
+        try:
+            if state is WebSocketState.CONNECTING:
+                await self._answer(kind, event)
+            elif kind == "websocket.close":
+                # Once is enough, and a client that left needs none.
+                code = check_close_code(event.get("code") or CloseCode.DONE)
+                await self.close(code, event.get("reason") or "")
+            elif state is not WebSocketState.OPEN:
+                raise self._over(WebSocketDisconnect)
+            elif kind == "websocket.send":
+                await self._transmit(event)
+            else:
+                raise RuntimeError(f"{kind!r} can not be sent on a socket that is accepted.")
+        except WebSocketDisconnect as exc:
+            raise ConnectionGone(f"The socket is closed ({exc}).") from exc
+
+    async def _answer(self, kind: str, event: Event) -> None:
+        """Pass on what the application answers to the handshake."""
+        if self._response is not None:
+            if kind != "websocket.http.response.body":
+                raise RuntimeError(f"The body of the denial must follow, not {kind!r}.")
+            self._response.write(event.get("body", b""))
+            if not event.get("more_body", False):
+                await self.deny(self._response)
+        elif kind == "websocket.accept":
+            if self._accept_headers:
+                headers = [*self._accept_headers, *event.get("headers", ())]
+                event = {**event, "headers": headers}
+            await self._accept(event)
+        elif kind == "websocket.close":
+            await self.close()
+        elif kind == "websocket.http.response.start":
+            response = HttpResponse(status=event["status"])
+            del response["Content-Type"]
+            for name, value in event.get("headers", ()):
+                _add_header(response, name.decode("latin-1"), value.decode("latin-1"))
+            self._response = response
+        else:
+            raise RuntimeError(f"Accept or deny the handshake before {kind!r}.")
+
+
+def _add_header(response: HttpResponse, name: str, value: str) -> None:
+    if name.lower() == "set-cookie":
+        response.cookies.load(value)
+    elif name.lower() != "content-length":
+        response[name] = f"{response[name]}, {value}" if name in response else value

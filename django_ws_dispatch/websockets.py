@@ -1,0 +1,506 @@
+"""What a handler gets: the WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.dispatch import Signal
+from django.http.response import HttpResponseBase
+
+from . import groups
+from .codes import CloseCode, check_close_code
+from .exceptions import Deny, WebSocketDisconnect
+from .handshake.denial import deny
+from .handshake.request import HandshakeRequest, build_request
+from .limits import Limits
+from .protocol import APART, BUSY, FREE, IDLE, Connection, WebSocketState, logger
+from .signals import websocket_opened
+from .typing import Event, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import AnonymousUser
+    from django.contrib.sessions.backends.base import SessionBase
+    from django.urls import ResolverMatch
+
+__all__ = ["CloseCode", "WebSocket", "WebSocketState"]
+
+
+class Home(Protocol):
+    """Where the open sockets of an event loop are: ``connections.Connections``."""
+
+    async def resolve_user(self, socket: WebSocket, load: Callable[[], Awaitable[Any]], /) -> Any:
+        """Load the user of a socket, such that no logout falls between."""
+
+    def remove(self, socket: WebSocket, /) -> None:
+        """The socket is over."""
+
+
+Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
+
+
+class WebSocket(Connection):
+    """One open (or opening) WebSocket.
+
+    A handler gets it as its first argument. Not calling ``accept()`` is fine: the first receive,
+    iteration, send, ``join``, ``send_each`` or ``wait_closed`` accepts.
+
+    Attributes:
+        scope: the ASGI connection scope, as the server gave it.
+        ready_state: a ``WebSocketState``.
+        subprotocol: the chosen one, or ``None``.
+        close_code: the close code once the socket is over, else ``None``.
+        close_reason: the close reason once the socket is over, else ``None``.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_accept_headers",
+        "_id",
+        "_joined",
+        "_match",
+        "_request",
+        "_subprotocols",
+        "denied",
+        "home",
+        "subprotocol",
+        "watched",
+    )
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        limits: Limits,
+        subprotocols: tuple[str, ...] = (),
+        match: ResolverMatch | None = None,
+    ) -> None:
+        super().__init__(scope, receive, send, limits)
+        self.subprotocol: str | None = None
+        self.denied = False
+        self.home: Home | None = None
+        self.watched: tuple[str | None, str | None, bool] | None = None
+        self._subprotocols = subprotocols
+        self._match = match
+        self._accept_headers: list[tuple[bytes, bytes]] | None = None
+        self._id: str | None = None
+        self._joined: dict[groups.Group, int] | None = None
+        self._request: HandshakeRequest | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path} {self.ready_state.name}>"
+
+    # What the handshake brought
+
+    @property
+    def id(self) -> str:
+        """Unguessable, and unique across processes and machines."""
+        if self._id is None:
+            self._id = secrets.token_urlsafe(16)
+        return self._id
+
+    @property
+    def request(self) -> HandshakeRequest:
+        """The handshake as a Django request (method ``GET``), with ``resolver_match`` set.
+
+        Raises:
+            SuspiciousOperation: its query string is not UTF-8.
+        """
+        if self._request is None:
+            self._request = build_request(self.scope)
+            if self._match is not None:
+                self._request.resolver_match = self._match
+            if self.home is not None:
+                self._request.around = partial(self.home.resolve_user, self)
+        return self._request
+
+    @property
+    def session(self) -> SessionBase:
+        """The session of the handshake's cookie, as ``request.session``. Nothing is loaded yet."""
+        return self.request.session
+
+    @property
+    def user(self) -> AbstractBaseUser | AnonymousUser:
+        """The user, once ``await auser()`` has resolved it or a decorator asked for it.
+
+        Raises:
+            SynchronousOnlyOperation: it has not been resolved, and a query would block the loop.
+        """
+        user: AbstractBaseUser | AnonymousUser = self.request.user
+        return user
+
+    async def auser(self) -> AbstractBaseUser | AnonymousUser:
+        """Resolve and return the user that the handshake's session names, without writing to it."""
+        user: AbstractBaseUser | AnonymousUser = await self.request.auser()
+        return user
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What ``WEBSOCKET_LIFESPAN`` yielded (ASGI spec, "Lifespan State")."""
+        state: Mapping[str, Any] = self.scope.get("state") or {}
+        return state
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """The subprotocols that the client offered, in its order."""
+        return list(self.scope.get("subprotocols") or ())
+
+    # The opening handshake
+
+    async def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
+        """Accept the handshake.
+
+        Args:
+            subprotocol: one that the client offered. Without it the first offered one among those
+                that the handler declares with ``@subprotocols`` is chosen.
+            headers: more headers for the 101 response.
+
+        Raises:
+            RuntimeError: it is accepted already.
+            ValueError: the client did not offer the subprotocol (RFC 6455 section 4.1), or a header
+                carries one.
+            WebSocketDisconnect: the client is gone, or the socket was closed.
+        """
+        if self.ready_state is not WebSocketState.CONNECTING:
+            if self.ready_state is WebSocketState.OPEN:
+                raise RuntimeError(
+                    "This socket is accepted already. Call accept() once, before the first "
+                    "receive, send or join, or leave it out."
+                )
+            raise self._over(WebSocketDisconnect)
+        offered = self.scope.get("subprotocols") or ()
+        if subprotocol is None:
+            subprotocol = next((one for one in offered if one in self._subprotocols), None)
+        elif subprotocol not in offered:
+            raise ValueError(
+                f"The client did not offer the subprotocol {subprotocol!r} but "
+                f"{', '.join(map(repr, offered)) or 'none'}."
+            )
+        event: Event = {"type": "websocket.accept"}
+        if subprotocol is not None:
+            event["subprotocol"] = subprotocol
+        if headers is not None or self._accept_headers is not None:
+            event["headers"] = (self._accept_headers or []) + _raw_headers(headers or ())
+        await self._accept(event)
+
+    async def _accept(self, event: Event) -> None:
+        self.subprotocol = event.get("subprotocol")
+        self.accepted = True
+        self.ready_state = WebSocketState.OPEN
+        self._phase = IDLE if self._ahead is None else APART
+        self._wire = BUSY
+        try:
+            await self._server_send(event)
+        except (OSError, RuntimeError) as exc:
+            self._lost()
+            raise self._over(WebSocketDisconnect) from exc
+        finally:
+            self._hand_over()
+        if websocket_opened.receivers:
+            await self.send_signal(websocket_opened)
+
+    def accept_with(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send these headers with the accept, whoever accepts."""
+        self._accept_headers = headers
+
+    async def send_signal(self, signal: Signal, **named: Any) -> None:
+        """Send a signal about this socket; what receivers raise is logged."""
+        for receiver, result in await signal.asend_robust(WebSocket, websocket=self, **named):
+            if isinstance(result, Exception):
+                logger.error("%r failed for %s", receiver, self.path, exc_info=result)
+
+    async def _ensure_accepted(self) -> None:
+        if self.ready_state is WebSocketState.CONNECTING:
+            await self.accept()
+
+    # Receiving
+
+    async def receive(self) -> str | bytes:
+        """Return the next message: ``str`` for a text frame, ``bytes`` for a binary one.
+
+        Cancelling it loses no message where the server's own ``receive()`` loses none.
+
+        Raises:
+            WebSocketDisconnect: the socket is over.
+            RuntimeError: another receive is under way.
+        """
+        return await self._read()
+
+    async def receive_text(self) -> str:
+        """Return the next message, which must be text; another kind closes with 1003.
+
+        Raises:
+            WebSocketDisconnect: the socket is over.
+        """
+        message = await self._read()
+        if isinstance(message, str):
+            return message
+        raise await self._refuse(CloseCode.WRONG_KIND, "text expected")
+
+    async def receive_bytes(self) -> bytes:
+        """Return the next message, which must be binary; another kind closes with 1003.
+
+        Raises:
+            WebSocketDisconnect: the socket is over.
+        """
+        message = await self._read()
+        if isinstance(message, bytes):
+            return message
+        raise await self._refuse(CloseCode.WRONG_KIND, "binary expected")
+
+    async def receive_json(self) -> Any:
+        """Return the next message, decoded from JSON: a text frame, or UTF-8 in a binary one.
+
+        What is not JSON closes with 1007.
+
+        Raises:
+            WebSocketDisconnect: the socket is over.
+        """
+        message = await self._read()
+        try:
+            return json.loads(message)
+        except (ValueError, RecursionError):
+            pass
+        raise await self._refuse(CloseCode.NOT_JSON, "JSON expected")
+
+    async def _refuse(self, code: CloseCode, reason: str) -> WebSocketDisconnect:
+        """Close for what the client sent, with one log line."""
+        if self.ready_state is WebSocketState.OPEN:
+            logger.warning(
+                "Closed %s with %d: %s.",
+                self.path,
+                code,
+                reason,
+                extra={"path": self.path, "status_code": int(code)},
+            )
+            await self.close(code, reason)
+        return WebSocketDisconnect(code, reason)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[str | bytes]:
+        return self._read(StopAsyncIteration)
+
+    async def iter_json(self) -> AsyncIterator[Any]:
+        """Iterate over the messages, as ``receive_json()`` has them; ends when the client goes."""
+        while True:
+            try:
+                item = await self.receive_json()
+            except WebSocketDisconnect:
+                return
+            yield item
+
+    async def wait_closed(self) -> None:
+        """Wait until the socket is over. What the client sends meanwhile does not matter."""
+        await self._ensure_accepted()
+        self._claim_read()
+        self.attends = True
+        while self.ready_state < WebSocketState.CLOSING:
+            event = await self._next_event()
+            if event is not None:
+                self._take(event)
+            if self._inbox:
+                self._inbox.clear()
+                self._inbox_size = 0
+                self._full_since = None
+
+    # Sending
+
+    async def send(self, message: str | bytes) -> None:
+        """Send one message: ``str`` as a text frame, ``bytes`` as a binary one.
+
+        It waits where the client reads more slowly than this side sends.
+
+        Raises:
+            WebSocketDisconnect: the socket is over.
+            TypeError: ``message`` is neither.
+        """
+        event: Event
+        if isinstance(message, str):
+            event = {"type": "websocket.send", "text": message}
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            event = {"type": "websocket.send", "bytes": bytes(message)}
+        else:
+            raise TypeError(
+                f"send() takes str or bytes, not {type(message).__name__}: "
+                "for anything else there is send_json()."
+            )
+        if self._wire != FREE:
+            await self._ensure_accepted()
+            return await self._transmit(event)
+        # As _transmit() has it, without the call.
+        self._wire = BUSY
+        try:
+            await self._server_send(event)
+        except (OSError, RuntimeError) as exc:
+            self._lost()
+            raise self._over(WebSocketDisconnect) from exc
+        finally:
+            if self._wire == BUSY:
+                if self._outbox or self.ready_state is not WebSocketState.OPEN:
+                    self._hand_over()
+                else:
+                    self._wire = FREE
+
+    async def send_json(self, obj: Any) -> None:
+        """Send ``obj`` as JSON in a text frame, encoded by ``DjangoJSONEncoder``.
+
+        Raises:
+            WebSocketDisconnect: the socket is over.
+            TypeError: it can not be encoded.
+        """
+        await self.send(json.dumps(obj, cls=DjangoJSONEncoder, separators=(",", ":")))
+
+    async def send_each(self, messages: AsyncIterable[str | bytes]) -> None:
+        """Send each message of an async iterable, until it ends or the client leaves.
+
+        What the client sends meanwhile does not matter. When the client leaves, the iterable's
+        pending ``__anext__()`` is cancelled; a generator is closed in every case.
+        """
+        await self._ensure_accepted()
+        gone = asyncio.get_running_loop().create_task(self.wait_closed())
+        try:
+            async with asyncio.timeout(None) as scope:
+
+                def leave(_: object) -> None:
+                    scope.reschedule(asyncio.get_running_loop().time())
+
+                gone.add_done_callback(leave)
+                try:
+                    async for message in messages:
+                        await self.send(message)
+                finally:
+                    gone.remove_done_callback(leave)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        except WebSocketDisconnect:
+            if self.ready_state < WebSocketState.CLOSING:
+                raise
+        finally:
+            gone.cancel()
+            if isinstance(messages, AsyncGenerator):
+                await messages.aclose()
+
+    # Groups
+
+    @asynccontextmanager
+    async def join(self, *names: str | groups.Group) -> AsyncIterator[None]:
+        """Be a member of groups: what is sent to them goes to this client.
+
+        Once the block is entered every later message arrives; once it is left none does. A socket
+        leaves its groups too when its handler ends, however it ends.
+
+        Args:
+            names: names, or ``Group`` objects.
+
+        Raises:
+            BrokerError: the broker did not acknowledge the subscription in time.
+            WebSocketDisconnect: the socket is over.
+        """
+        await self._ensure_accepted()
+        if self.ready_state is not WebSocketState.OPEN:
+            raise self._over(WebSocketDisconnect)
+        if self._joined is None:
+            self._joined = {}
+        registry = groups.local()
+        entered: list[groups.Group] = []
+        try:
+            for name in names:
+                group = name if isinstance(name, groups.Group) else groups.Group(name)
+                count = self._joined.get(group, 0)
+                if not count:
+                    await registry.join(self, group)
+                self._joined[group] = self._joined.get(group, 0) + 1
+                entered.append(group)
+            yield
+        finally:
+            for group in entered:
+                self._leave(group)
+
+    def _leave(self, group: groups.Group) -> None:
+        count = self._joined.get(group, 0) if self._joined else 0
+        if not self._joined or not count:
+            return
+        if count > 1:
+            self._joined[group] = count - 1
+        else:
+            del self._joined[group]
+            groups.local().leave(self, group)
+
+    async def take_down(self) -> None:
+        """The handler has ended: leave every group, and see the close or the denial out."""
+        if self._joined:
+            joined, self._joined = self._joined, None
+            for group in joined:
+                groups.local().leave(self, group)
+        if self.ready_state is WebSocketState.CLOSING and not self.accepted:
+            status = 401 if self.close_code == CloseCode.LOGGED_OUT else 403
+            await self.deny(Deny(status).response)
+        else:
+            await self.see_out()
+
+    # The end
+
+    async def close(self, code: int = CloseCode.DONE, reason: str = "") -> None:
+        """Close the socket; before it was accepted, deny it with 403. Once is enough.
+
+        Args:
+            code: 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 section 7.4).
+            reason: cut to 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: the code may not be sent.
+        """
+        check_close_code(code)
+        if self.ready_state is WebSocketState.CONNECTING:
+            await self.deny(Deny(403).response)
+        elif self.ready_state is WebSocketState.OPEN:
+            self._shut(code, reason)
+            self._cancel_after(10.0)
+            if self._writer is not None:
+                await asyncio.wait([self._writer])
+
+    async def deny(self, response: HttpResponseBase) -> None:
+        """Answer the handshake with ``response``. Nothing happens once it was answered."""
+        if self.denied or self.ready_state is WebSocketState.CLOSED:
+            return
+        self.denied = True
+        self._disconnected(1006, "")
+        await deny(self._server_send, self.scope, response)
+
+
+def _raw_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Headers for an accept event: lower-case names (ASGI spec, "Accept")."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    raw = [
+        (
+            name.lower() if isinstance(name, bytes) else name.lower().encode("latin-1"),
+            value if isinstance(value, bytes) else value.encode("latin-1"),
+        )
+        for name, value in pairs
+    ]
+    for name, value in raw:
+        if name == b"sec-websocket-protocol":
+            raise ValueError("Pass the subprotocol as accept(subprotocol=...), not as a header.")
+        if b"\r" in value or b"\n" in value or not name or set(name) & set(b"\r\n: "):
+            raise ValueError(f"{name!r} is not a header that can be sent.")
+    return raw
