@@ -12,14 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.log import log_response
 from django.utils.module_loading import import_string
 
 from .denial import response_headers
@@ -87,14 +85,9 @@ class Chain(BaseHandler):
             response: HttpResponseBase = await self._chain(request)
         finally:
             _route.reset(token)
-        if is_accepted(response):
+        if is_accepted(response) and "session" in request.__dict__:
             # From here on there is no response that could carry a session's cookie.
-            if "session" in request.__dict__:
-                guard_session(request.session)
-        elif response.status_code >= 400:
-            log: Any = sync_to_async(log_response, thread_sensitive=False)
-            phrase = response.reason_phrase
-            await log("%s: %s", phrase, request.path, response=response, request=request)
+            guard_session(request.session)
         return response
 
     def resolve_request(self, request: HttpRequest) -> Any:

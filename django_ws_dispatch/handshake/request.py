@@ -50,6 +50,8 @@ class HandshakeRequest(ASGIRequest):
     _auser: Callable[[], Awaitable[Any]] | None = None
     around: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] | None = None
     """called, where it is set, with what loads the session's user, to await it"""
+    user_from_session: bool = True
+    """whether it is the session that says who the user is, and not a middleware"""
 
     @cached_property
     def session(self) -> SessionBase:  # type: ignore[override]
@@ -66,6 +68,7 @@ class HandshakeRequest(ASGIRequest):
     @user.setter
     def user(self, user: Any) -> None:
         self._user, self._auser = user, None
+        self.user_from_session = False
 
     @property
     def auser(self) -> Callable[[], Awaitable[Any]]:
@@ -75,7 +78,10 @@ class HandshakeRequest(ASGIRequest):
     @auser.setter
     def auser(self, auser: Callable[[], Awaitable[Any]]) -> None:
         loader = getattr(auser, "func", auser)
-        if getattr(loader, "__module__", None) == "django.contrib.auth.middleware":
+        self.user_from_session = (
+            getattr(loader, "__module__", None) == "django.contrib.auth.middleware"
+        )
+        if self.user_from_session:
             self._user = self._auser = None
         else:
             self._auser = partial(self._aload_user_with, auser)
