@@ -167,7 +167,7 @@ def connection_limit(n: int, per: Literal["user", "handler"] = "user") -> Callab
 
 
 def recheck_user(every: float = 60) -> Callable[[H], H]:
-    """Look again, every so many seconds, whether the user is still logged in; if not close with 4401.
+    """Look again whether the user is still logged in, and close with 4401 if not.
 
     For what sends no signal: a session deleted in the store, ``queryset.update()``, a change made
     by another process while the broker is the memory broker.

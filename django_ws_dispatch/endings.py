@@ -15,7 +15,7 @@ from .codes import CloseCode
 from .exceptions import Deny, WebSocketDisconnect
 from .handshake.denial import deny, response_for
 from .handshake.origin import Refusal
-from .protocol import WebSocketState
+from .outbound import WebSocketState
 from .raw import ConnectionGone, RawSocket
 from .signals import websocket_closed
 from .typing import Scope, Send

@@ -1,20 +1,15 @@
 """One socket's conversation with the server (ASGI spec, "WebSocket"), for both handler forms.
 
-Reading: while a handler reads, its read *is* the server's ``receive()``. The sweep
-(``connections.py``) finds the sockets whose handler does something else and reads ahead for them,
-so that a disconnect is seen and pongs are parsed. Writing: a send *is* the server's ``send()``;
-only where that suspends does a writer task with an outbox exist. One disconnect is latched.
+While a handler reads, its read *is* the server's ``receive()``. The sweep (``connections.py``)
+finds the sockets whose handler does something else and reads ahead for them, so that a disconnect
+is seen and pongs are parsed. One disconnect is latched. Writing is in ``outbound.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
-from enum import IntEnum
-from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -22,11 +17,10 @@ from . import lanes
 from .codes import CloseCode, cut_reason
 from .exceptions import WebSocketDisconnect
 from .limits import Limits, TokenBucket, text_size
+from .outbound import BLOCKED, FREE, SHUT, Outbound, WebSocketState, abort_transport, logger
 from .typing import Event, Receive, Scope, Send
 
-__all__ = ["Connection", "WebSocketState"]
-
-logger = logging.getLogger("django_ws_dispatch.connection")
+__all__ = ["Connection"]
 
 INBOX_MESSAGES = 64
 # Seconds that a handler may stay after its socket is over, or with its inbox full.
@@ -45,64 +39,8 @@ AWAY: Final = 1  # something else, as when the sweep last looked
 READING: Final = 2  # waits in the server's receive()
 APART: Final = 3  # not accepted yet, being read ahead, or over: the slow path knows
 
-# Who has the server's send().
-FREE: Final = 0
-BUSY: Final = 1  # the handler
-BLOCKED: Final = 2  # the writer task
-SHUT: Final = 3  # nobody: not accepted yet, or over
 
-
-class WebSocketState(IntEnum):
-    """The states of a socket, with the numbers of the browser's ``readyState``."""
-
-    CONNECTING = 0
-    OPEN = 1
-    CLOSING = 2
-    CLOSED = 3
-
-
-class _Resumed:
-    """Awaits a coroutine that was started by hand and has yielded once."""
-
-    __slots__ = ("_coroutine", "_yielded")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], yielded: Any) -> None:
-        self._coroutine = coroutine
-        self._yielded = yielded
-
-    def __await__(self) -> Any:
-        yielded = self._yielded
-        while True:
-            try:
-                value = yield yielded
-            except BaseException as exc:
-                step: Callable[[], Any] = partial(self._coroutine.throw, exc)
-            else:
-                step = partial(self._coroutine.send, value)
-            try:
-                yielded = step()
-            except StopIteration:
-                return
-
-
-async def _await(awaitable: Any) -> None:
-    await awaitable
-
-
-def abort_transport(send: Send) -> bool:
-    """Drop the connection behind the server's ``send`` without waiting for its buffer.
-
-    ASGI has no word for it: on uvicorn ``send`` is a method of the protocol that owns the
-    transport. Where that is not so nothing happens, and ``False`` is returned.
-    """
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
-    if isinstance(transport, asyncio.Transport):
-        transport.abort()
-        return True
-    return False
-
-
-class Connection:
+class Connection(Outbound):
     """The state machine of one socket. ``WebSocket`` adds what a handler sees."""
 
     __slots__ = (
@@ -117,37 +55,21 @@ class Connection:
         "_heard",
         "_inbox",
         "_inbox_size",
-        "_limits",
-        "_outbox",
-        "_outbox_size",
         "_phase",
         "_server_receive",
-        "_server_send",
         "_size_unchecked",
         "_task",
         "_waiter",
-        "_wire",
-        "_writer",
-        "accepted",
         "attends",
-        "close_code",
-        "close_reason",
         "has_read",
         "lane",
         "lane_ended",
-        "ready_state",
-        "scope",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
-        self.scope = scope
-        self.ready_state = WebSocketState.CONNECTING
-        self.close_code: int | None = None
-        self.close_reason: str | None = None
-        self.accepted = False
+        super().__init__(scope, send, limits)
         self._code_known = False
         self._server_receive = receive
-        self._server_send = send
         self._task: asyncio.Task[Any] | None = None
         # reading
         self._phase: int = APART
@@ -159,11 +81,6 @@ class Connection:
         self._inbox_size = 0
         self._full_since: float | None = None
         self._discarded = 0
-        # writing
-        self._wire: int = SHUT
-        self._writer: asyncio.Task[None] | None = None
-        self._outbox: deque[tuple[Event, int, asyncio.Future[None] | None]] | None = None
-        self._outbox_size = 0
         # how often the sweep cancelled the handler, and the deadlines it reads
         self._cancels = 0
         self._cancel_at: float | None = None
@@ -172,7 +89,6 @@ class Connection:
         self.lane: lanes.Lane | None = None
         self.lane_ended = False
         # limits
-        self._limits = limits
         self._bucket: TokenBucket | None = None
         self._heard: float | None = None
         if limits.rate is None and limits.idle_timeout is None:
@@ -183,11 +99,6 @@ class Connection:
             self._heard = monotonic()
             if limits.rate is not None:
                 self._bucket = TokenBucket(limits.rate)
-
-    @property
-    def path(self) -> str:
-        """The path as the server gave it, escaped: for log lines."""
-        return ascii(self.scope.get("path", ""))[1:-1]
 
     # Reading
 
@@ -241,11 +152,6 @@ class Connection:
             raise RuntimeError(
                 "This socket is being read already. Read it in one place, and hand the messages on."
             )
-
-    def _over(self, over: type[Exception]) -> Exception:
-        if over is WebSocketDisconnect:
-            return WebSocketDisconnect(self.close_code or 1006, self.close_reason or "")
-        return over()
 
     async def _next_event(self) -> Event | None:
         """Return the server's next event; ``None`` where the inbox or the state has changed."""
@@ -471,7 +377,7 @@ class Connection:
                 self._start_ahead()
             elif now - self._full_since > BUSY_GRACE:
                 logger.warning(
-                    "Closed %s with %d: its handler did not read for %d s, with %d messages waiting.",
+                    "Closed %s with %d: its handler did not read for %d s, and %d messages wait.",
                     self.path,
                     CloseCode.SLOW_CLIENT,
                     BUSY_GRACE,
@@ -483,113 +389,6 @@ class Connection:
 
     def _start_ahead(self) -> None:
         self._ahead = asyncio.get_running_loop().create_task(self._read_ahead())
-
-    # Writing
-
-    def deliver(self, event: Event, size: int) -> None:
-        """Send a prepared event without waiting: a member of groups. Never raises or suspends.
-
-        Args:
-            event: a ``websocket.send`` event; it may be shared.
-            size: its payload in bytes.
-        """
-        if self._wire:
-            if self.ready_state is WebSocketState.OPEN:
-                self._queue(event, size, None)
-            return
-        self._start(event, size)
-
-    def _start(self, event: Event, size: int) -> None:
-        """Start the server's ``send()`` by hand; only where it suspends a task goes on with it."""
-        coroutine: Any = self._server_send(event)
-        try:
-            try:
-                step = coroutine.send
-            except AttributeError:
-                coroutine = _await(coroutine)
-                step = coroutine.send
-            yielded = step(None)
-        except StopIteration:
-            return
-        except (OSError, RuntimeError):
-            self._lost()
-            return
-        self._outbox_size += size
-        self._wire = BLOCKED
-        self._start_writer(_Resumed(coroutine, yielded), size)
-
-    def _queue(self, event: Event, size: int, sent: asyncio.Future[None] | None) -> None:
-        if self._outbox is None:
-            self._outbox = deque()
-        self._outbox.append((event, size, sent))
-        self._outbox_size += size
-        if self._outbox_size > self._limits.outbox_size:
-            logger.warning(
-                "Closed %s with %d: more than WEBSOCKET_OUTBOX_SIZE (%d bytes) of group messages "
-                "wait for this slow client.",
-                self.path,
-                CloseCode.SLOW_CLIENT,
-                self._limits.outbox_size,
-                extra={"path": self.path, "status_code": int(CloseCode.SLOW_CLIENT)},
-            )
-            self._drop_outbox()
-            self.kick(CloseCode.SLOW_CLIENT, "slow client")
-
-    def _drop_outbox(self) -> None:
-        outbox, self._outbox, self._outbox_size = self._outbox, None, 0
-        for _, _, sent in outbox or ():
-            if sent is not None and not sent.done():
-                sent.set_exception(self._over(WebSocketDisconnect))
-
-    def _start_writer(self, first: _Resumed | None, size: int = 0) -> None:
-        self._writer = asyncio.get_running_loop().create_task(self._write_out(first, size))
-
-    async def _write_out(self, first: _Resumed | None, size: int) -> None:
-        """Finish a send that was started, then send what has collected behind it."""
-        try:
-            if first is not None:
-                await first
-                self._outbox_size -= size
-            while self._outbox:
-                event, size, sent = self._outbox.popleft()
-                self._outbox_size -= size
-                if sent is not None and sent.done():
-                    continue  # its sender was cancelled
-                await self._server_send(event)
-                if sent is not None and not sent.done():
-                    sent.set_result(None)
-        except (OSError, RuntimeError):
-            self._lost()
-        finally:
-            self._writer = None
-            self._wire = FREE if self.ready_state is WebSocketState.OPEN else SHUT
-
-    async def _transmit(self, event: Event) -> None:
-        """Send an event of the handler's, behind whatever is under way."""
-        if self._wire != FREE:
-            if self.ready_state is not WebSocketState.OPEN:
-                raise self._over(WebSocketDisconnect)
-            sent = asyncio.get_running_loop().create_future()
-            self._queue(event, 0, sent)
-            await sent
-            return
-        self._wire = BUSY
-        try:
-            await self._server_send(event)
-        except (OSError, RuntimeError) as exc:
-            self._lost()
-            raise self._over(WebSocketDisconnect) from exc
-        finally:
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        """The handler's own send is done: somebody else's may wait behind it."""
-        if self._wire == BUSY:
-            if self._outbox:
-                self._wire = BLOCKED
-                self._start_writer(None)
-            else:
-                self._wire = FREE if self.ready_state is WebSocketState.OPEN else SHUT
 
     # Around the handler
 

@@ -13,7 +13,8 @@ from django.http import HttpResponse
 
 from .codes import CloseCode, check_close_code
 from .exceptions import WebSocketDisconnect
-from .protocol import AWAY, FREE, IDLE, READING, WebSocketState
+from .outbound import FREE, WebSocketState
+from .protocol import AWAY, IDLE, READING
 from .typing import Event
 from .websockets import WebSocket
 

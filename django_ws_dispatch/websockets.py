@@ -28,7 +28,8 @@ from .exceptions import Deny, WebSocketDisconnect
 from .handshake.denial import deny
 from .handshake.request import HandshakeRequest, build_request
 from .limits import Limits
-from .protocol import APART, BUSY, FREE, IDLE, Connection, WebSocketState, logger
+from .outbound import BUSY, FREE, WebSocketState, logger
+from .protocol import APART, IDLE, Connection
 from .signals import websocket_opened
 from .typing import Event, Receive, Scope, Send
 
