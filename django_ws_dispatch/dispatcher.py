@@ -16,7 +16,7 @@ from .handshake.middleware import Chain
 from .handshake.origin import OriginCheck, Refusal
 from .lifespan import Lifespan, load_lifespan
 from .raw import RawSocket
-from .routing import Match, Routes, current_routes
+from .routes import Match, Routes, current_routes
 from .typing import ASGIApplication, Receive, Scope, Send
 from .websockets import WebSocket
 

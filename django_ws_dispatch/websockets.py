@@ -4,58 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Mapping,
-)
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Self
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.dispatch import Signal
-from django.http.response import HttpResponseBase
 
 from . import groups
 from .codes import CloseCode, check_close_code
 from .exceptions import Deny, WebSocketDisconnect
-from .handshake.denial import deny
-from .handshake.request import HandshakeRequest, build_request
-from .limits import Limits
+from .opening import Opening
 from .outbound import BUSY, FREE, WebSocketState, logger
-from .protocol import APART, IDLE, Connection
-from .signals import websocket_opened
-from .typing import Event, Receive, Scope, Send
-
-if TYPE_CHECKING:
-    from django.contrib.auth.base_user import AbstractBaseUser
-    from django.contrib.auth.models import AnonymousUser
-    from django.contrib.sessions.backends.base import SessionBase
-    from django.urls import ResolverMatch
+from .typing import Event
 
 __all__ = ["CloseCode", "WebSocket", "WebSocketState"]
 
 
-class Home(Protocol):
-    """Where the open sockets of an event loop are: ``connections.Connections``."""
-
-    async def resolve_user(self, socket: WebSocket, load: Callable[[], Awaitable[Any]], /) -> Any:
-        """Load the user of a socket, such that no logout falls between."""
-
-    def remove(self, socket: WebSocket, /) -> None:
-        """The socket is over."""
-
-
-Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
-
-
-class WebSocket(Connection):
+class WebSocket(Opening):
     """One open (or opening) WebSocket.
 
     A handler gets it as its first argument. Not calling ``accept()`` is fine: the first receive,
@@ -69,167 +35,20 @@ class WebSocket(Connection):
         close_reason: the close reason once the socket is over, else ``None``.
     """
 
-    __slots__ = (
-        "__dict__",
-        "__weakref__",
-        "_accept_headers",
-        "_id",
-        "_joined",
-        "_match",
-        "_request",
-        "_subprotocols",
-        "denied",
-        "home",
-        "subprotocol",
-        "watched",
-    )
+    __slots__ = ("__dict__", "__weakref__", "_joined")
 
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        limits: Limits,
-        subprotocols: tuple[str, ...] = (),
-        match: ResolverMatch | None = None,
-    ) -> None:
-        super().__init__(scope, receive, send, limits)
-        self.subprotocol: str | None = None
-        self.denied = False
-        self.home: Home | None = None
-        self.watched: tuple[str | None, str | None, bool] | None = None
-        self._subprotocols = subprotocols
-        self._match = match
-        self._accept_headers: list[tuple[bytes, bytes]] | None = None
-        self._id: str | None = None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._joined: dict[groups.Group, int] | None = None
-        self._request: HandshakeRequest | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path} {self.ready_state.name}>"
-
-    # What the handshake brought
-
-    @property
-    def id(self) -> str:
-        """Unguessable, and unique across processes and machines."""
-        if self._id is None:
-            self._id = secrets.token_urlsafe(16)
-        return self._id
-
-    @property
-    def request(self) -> HandshakeRequest:
-        """The handshake as a Django request (method ``GET``), with ``resolver_match`` set.
-
-        Raises:
-            SuspiciousOperation: its query string is not UTF-8.
-        """
-        if self._request is None:
-            self._request = build_request(self.scope)
-            if self._match is not None:
-                self._request.resolver_match = self._match
-            if self.home is not None:
-                self._request.around = partial(self.home.resolve_user, self)
-        return self._request
-
-    @property
-    def session(self) -> SessionBase:
-        """The session of the handshake's cookie, as ``request.session``. Nothing is loaded yet."""
-        return self.request.session
-
-    @property
-    def user(self) -> AbstractBaseUser | AnonymousUser:
-        """The user, once ``await auser()`` has resolved it or a decorator asked for it.
-
-        Raises:
-            SynchronousOnlyOperation: it has not been resolved, and a query would block the loop.
-        """
-        user: AbstractBaseUser | AnonymousUser = self.request.user
-        return user
-
-    async def auser(self) -> AbstractBaseUser | AnonymousUser:
-        """Resolve and return the user that the handshake's session names, without writing to it."""
-        user: AbstractBaseUser | AnonymousUser = await self.request.auser()
-        return user
-
-    @property
-    def state(self) -> Mapping[str, Any]:
-        """What ``WEBSOCKET_LIFESPAN`` yielded (ASGI spec, "Lifespan State")."""
-        state: Mapping[str, Any] = self.scope.get("state") or {}
-        return state
-
-    @property
-    def subprotocols(self) -> list[str]:
-        """The subprotocols that the client offered, in its order."""
-        return list(self.scope.get("subprotocols") or ())
-
-    # The opening handshake
-
-    async def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
-        """Accept the handshake.
-
-        Args:
-            subprotocol: one that the client offered. Without it the first offered one among those
-                that the handler declares with ``@subprotocols`` is chosen.
-            headers: more headers for the 101 response.
-
-        Raises:
-            RuntimeError: it is accepted already.
-            ValueError: the client did not offer the subprotocol (RFC 6455 section 4.1), or a header
-                carries one.
-            WebSocketDisconnect: the client is gone, or the socket was closed.
-        """
-        if self.ready_state is not WebSocketState.CONNECTING:
-            if self.ready_state is WebSocketState.OPEN:
-                raise RuntimeError(
-                    "This socket is accepted already. Call accept() once, before the first "
-                    "receive, send or join, or leave it out."
-                )
-            raise self._over(WebSocketDisconnect)
-        offered = self.scope.get("subprotocols") or ()
-        if subprotocol is None:
-            subprotocol = next((one for one in offered if one in self._subprotocols), None)
-        elif subprotocol not in offered:
-            raise ValueError(
-                f"The client did not offer the subprotocol {subprotocol!r} but "
-                f"{', '.join(map(repr, offered)) or 'none'}."
-            )
-        event: Event = {"type": "websocket.accept"}
-        if subprotocol is not None:
-            event["subprotocol"] = subprotocol
-        if headers is not None or self._accept_headers is not None:
-            event["headers"] = (self._accept_headers or []) + _raw_headers(headers or ())
-        await self._accept(event)
-
-    async def _accept(self, event: Event) -> None:
-        self.subprotocol = event.get("subprotocol")
-        self.accepted = True
-        self.ready_state = WebSocketState.OPEN
-        self._phase = IDLE if self._ahead is None else APART
-        self._wire = BUSY
-        try:
-            await self._server_send(event)
-        except (OSError, RuntimeError) as exc:
-            self._lost()
-            raise self._over(WebSocketDisconnect) from exc
-        finally:
-            self._hand_over()
-        if websocket_opened.receivers:
-            await self.send_signal(websocket_opened)
-
-    def accept_with(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send these headers with the accept, whoever accepts."""
-        self._accept_headers = headers
 
     async def send_signal(self, signal: Signal, **named: Any) -> None:
         """Send a signal about this socket; what receivers raise is logged."""
         for receiver, result in await signal.asend_robust(WebSocket, websocket=self, **named):
             if isinstance(result, Exception):
                 logger.error("%r failed for %s", receiver, self.path, exc_info=result)
-
-    async def _ensure_accepted(self) -> None:
-        if self.ready_state is WebSocketState.CONNECTING:
-            await self.accept()
 
     # Receiving
 
@@ -479,29 +298,3 @@ class WebSocket(Connection):
             self._cancel_after(10.0)
             if self._writer is not None:
                 await asyncio.wait([self._writer])
-
-    async def deny(self, response: HttpResponseBase) -> None:
-        """Answer the handshake with ``response``. Nothing happens once it was answered."""
-        if self.denied or self.ready_state is WebSocketState.CLOSED:
-            return
-        self.denied = True
-        self._disconnected(1006, "")
-        await deny(self._server_send, self.scope, response)
-
-
-def _raw_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Headers for an accept event: lower-case names (ASGI spec, "Accept")."""
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    raw = [
-        (
-            name.lower() if isinstance(name, bytes) else name.lower().encode("latin-1"),
-            value if isinstance(value, bytes) else value.encode("latin-1"),
-        )
-        for name, value in pairs
-    ]
-    for name, value in raw:
-        if name == b"sec-websocket-protocol":
-            raise ValueError("Pass the subprotocol as accept(subprotocol=...), not as a header.")
-        if b"\r" in value or b"\n" in value or not name or set(name) & set(b"\r\n: "):
-            raise ValueError(f"{name!r} is not a header that can be sent.")
-    return raw

@@ -1,0 +1,330 @@
+"""The routes of ``WEBSOCKET_HANDLERS``, adapted to handlers, and the index that finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.urls import Resolver404, ResolverMatch
+from django.urls import include as django_include
+from django.urls import path as django_path
+from django.urls.resolvers import RegexPattern, RoutePattern, URLPattern, URLResolver
+
+from .conf import conf
+from .handlers import Handler, HandlerError, import_handler
+from .handshake.request import split_path
+from .typing import Scope
+
+__all__ = ["Deferred", "DottedInclude", "Match", "Route", "Routes", "current_routes"]
+
+
+class Deferred:
+    """Stands for what only the building of the application looks at: most often a dotted path."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.__name__ = str(value)
+
+    def __call__(self, *args: object, **kwargs: object) -> None:
+        raise TypeError(f"{self.value!r} is a WebSocket handler: mount it in WEBSOCKET_HANDLERS.")
+
+
+class DottedInclude(NamedTuple):
+    """Stands for a module of routes until the application is built."""
+
+    module: str
+    app_name: str | None
+    namespace: str | None
+
+
+class Mount:
+    """The callback of an unanchored ``re_path`` once it matched, with what it left of the path."""
+
+    def __init__(self, callback: Any, rest: str) -> None:
+        self.callback = callback
+        self.rest = rest
+        self.__name__ = getattr(callback, "__name__", type(callback).__name__)
+
+
+class MountPattern(URLPattern):
+    def resolve(self, path: str) -> ResolverMatch | None:
+        match = super().resolve(path)
+        if match is not None:
+            rest, *_ = self.pattern.match(path)  # type: ignore[misc]
+            mounted: Any = Mount(match.func, rest)
+            match.func = mounted
+        return match
+
+
+class Match(NamedTuple):
+    """A route that fits a path."""
+
+    handler: Handler
+    resolver_match: ResolverMatch
+    rest: str | None = None
+    """what a mount left of the path; ``None`` where the route is no mount"""
+
+
+class Route(NamedTuple):
+    """One route as checks and ``showwebsockets`` see it."""
+
+    route: str
+    name: str | None
+    handler: Handler | None
+    error: HandlerError | None
+
+
+class ReverseConf:
+    """What Django's ``reverse()`` takes for a urlconf."""
+
+    def __init__(self, urlpatterns: list[Any]) -> None:
+        self.urlpatterns = urlpatterns
+
+
+class Routes:
+    """All routes of a ``WEBSOCKET_HANDLERS`` value, adapted, with the index that finds them.
+
+    A literal route is one dict look-up. The others are filed under the literal segments that they
+    begin with, and Django's own ``URLResolver`` matches the few that are filed under the beginning
+    of a path, in their order.
+
+    Args:
+        value: the setting.
+        strict: raise the first error, instead of keeping each in ``routes``.
+
+    Raises:
+        ImproperlyConfigured: a route is wrong.
+    """
+
+    def __init__(self, value: Any, *, strict: bool = True) -> None:
+        self.strict = strict
+        self.routes: list[Route] = []
+        self._handlers: dict[int, Handler] = {}
+        patterns, reverse_patterns = self._adapt_all(self._patterns(value), "", 0, frozenset())
+        self.reverse_conf = ReverseConf(reverse_patterns)
+        self._filed: dict[str, list[tuple[int, Any]]] = {}
+        for index, pattern in enumerate(patterns):
+            self._filed.setdefault(_beginning(pattern), []).append((index, pattern))
+        self._resolver = cache(self._make_resolver)
+        self._literal: dict[str, Match] = {}
+        for route in dict.fromkeys(_literals(patterns)):
+            match = self._find("/" + route)
+            if match is not None and match.rest is None:
+                self._literal["/" + route] = match
+
+    def find(self, scope: Scope) -> Match | None:
+        """Return the first route that fits the path of a scope."""
+        if not scope.get("root_path"):
+            match = self._literal.get(scope["path"])
+            if match is not None:
+                return match
+        path = split_path(scope)[1]
+        return self._literal.get(path) or self._find(path)
+
+    def _find(self, path: str) -> Match | None:
+        if not path.startswith("/"):
+            return None
+        beginnings = [""] if "" in self._filed else []
+        end = path.find("/", 1)
+        while end != -1:
+            if (beginning := path[1 : end + 1]) in self._filed:
+                beginnings.append(beginning)
+            end = path.find("/", end + 1)
+        if not beginnings:
+            return None
+        try:
+            match = self._resolver(tuple(beginnings)).resolve(path)
+        except Resolver404:
+            return None
+        callback: Any = match.func
+        rest = None
+        if isinstance(callback, Mount):
+            rest = callback.rest
+            callback = match.func = callback.callback
+        return Match(self._handlers[id(callback)], match, rest)
+
+    def _make_resolver(self, beginnings: tuple[str, ...]) -> URLResolver:
+        filed = [entry for one in beginnings for entry in self._filed[one]]
+        filed.sort(key=itemgetter(0))
+        return URLResolver(RegexPattern(r"^/"), [pattern for _, pattern in filed])
+
+    def _patterns(self, value: Any) -> list[Any]:
+        if isinstance(value, Mapping):
+            return [pattern for item in value.items() for pattern in self._from_item(*item)]
+        if isinstance(value, str):
+            try:
+                value = import_module(value).urlpatterns
+            except (ImportError, AttributeError) as exc:
+                raise ImproperlyConfigured(
+                    f"WEBSOCKET_HANDLERS = {value!r} is not a module with urlpatterns: {exc}. "
+                    "Write the dotted path of one, a dict of route -> handler, or a list of routes."
+                ) from exc
+        return list(value)
+
+    def _from_item(self, route: Any, handler: Any) -> list[Any]:
+        try:
+            if not isinstance(route, str):
+                raise ImproperlyConfigured(f"a route is a string, not {route!r}.")
+            target: Any = handler if callable(handler) else Deferred(handler)
+            return [django_path(route, target)]
+        except ImproperlyConfigured as exc:
+            remedy = 'Write it as for django.urls.path(): "ws/rooms/<slug:room>/".'
+            self._fail(str(route), None, HandlerError(f"This is no route: {exc}", remedy))
+            return []
+
+    def _adapt_all(
+        self, patterns: Iterable[Any], prefix: str, args: int, names: frozenset[str]
+    ) -> tuple[list[Any], list[Any]]:
+        """Return the patterns adapted for matching, and those for reversing. The user's own stay
+        untouched."""
+        matching: list[Any] = []
+        reversing: list[Any] = []
+        for pattern in patterns:
+            if not isinstance(pattern, (URLPattern, URLResolver)):
+                raise ImproperlyConfigured(
+                    f"WEBSOCKET_HANDLERS: {pattern!r} is no route. Use path(), re_path() and "
+                    "include() from django_ws_dispatch.routing."
+                )
+            captured = set(getattr(pattern.pattern, "converters", {}))
+            regex = pattern.pattern.regex
+            unnamed = 0
+            if isinstance(pattern.pattern, RegexPattern):
+                captured = set(regex.groupindex)
+                unnamed = 0 if captured else regex.groups
+            defaults = (
+                pattern.default_kwargs if isinstance(pattern, URLResolver) else pattern.default_args
+            )
+            inner = names | captured | set(defaults)
+            route = prefix + str(pattern.pattern)
+            if isinstance(pattern, URLResolver):
+                children, reversed_children, app_name, namespace = self._adapt_include(
+                    pattern, route, args + unnamed, inner
+                )
+                for into, patterns_of in ((matching, children), (reversing, reversed_children)):
+                    into.append(
+                        URLResolver(pattern.pattern, patterns_of, defaults, app_name, namespace)
+                    )
+            else:
+                # Django drops the positional arguments where there are named ones.
+                self._adapt(
+                    pattern, route, 0 if inner else args + unnamed, inner, matching, reversing
+                )
+        return matching, reversing
+
+    def _adapt_include(
+        self, resolver: URLResolver, route: str, args: int, names: frozenset[str]
+    ) -> tuple[list[Any], list[Any], str | None, str | None]:
+        dotted: DottedInclude | None = getattr(resolver, "dotted_include", None)
+        patterns: Any = resolver.url_patterns
+        app_name, namespace = resolver.app_name, resolver.namespace
+        if dotted is not None:
+            try:
+                module = import_module(dotted.module)
+                arg = (module, dotted.app_name) if dotted.app_name else module
+                included, app_name, namespace = django_include(arg, namespace=dotted.namespace)
+            except (ImportError, ImproperlyConfigured) as exc:
+                if isinstance(exc, ImportError) or self.strict:
+                    self._fail(
+                        route,
+                        None,
+                        HandlerError(
+                            f"The routes {dotted.module!r} can not be included: {exc}.",
+                            "Write the dotted path of a module with urlpatterns.",
+                        ),
+                    )
+                    return [], [], None, None
+                raise
+            patterns = getattr(included, "urlpatterns", included)
+        return *self._adapt_all(patterns, route, args, names), app_name, namespace
+
+    def _adapt(
+        self,
+        pattern: URLPattern,
+        route: str,
+        args: int,
+        names: frozenset[str],
+        matching: list[Any],
+        reversing: list[Any],
+    ) -> None:
+        callback: Any = pattern.callback
+        dotted = None
+        try:
+            if isinstance(callback, Deferred):
+                callback = callback.value
+                if isinstance(callback, str):
+                    dotted = callback
+                    callback = import_handler(dotted)
+            handler = self._handlers.get(id(callback)) or Handler(callback)
+            handler.check_arguments(args, set(names))
+        except HandlerError as exc:
+            self._fail(route, pattern.name, exc)
+            return
+        self._handlers[id(callback)] = handler
+        self.routes.append(Route(route, pattern.name, handler, None))
+        kind = MountPattern if _is_mount(pattern) else URLPattern
+        matching.append(kind(pattern.pattern, callback, pattern.default_args, pattern.name))
+        reversing.append(URLPattern(pattern.pattern, callback, pattern.default_args, pattern.name))
+        if dotted is not None and dotted != pattern.name:
+            reversing.append(URLPattern(pattern.pattern, callback, pattern.default_args, dotted))
+
+    def _fail(self, route: str, name: str | None, error: HandlerError) -> None:
+        if self.strict:
+            raise ImproperlyConfigured(f"WEBSOCKET_HANDLERS[{route!r}]: {error}") from error
+        self.routes.append(Route(route, name, None, error))
+
+
+def _beginning(pattern: Any) -> str:
+    """Return the literal segments, with their slashes, that every path for it begins with."""
+    if not _is_plain_route(pattern):
+        return ""
+    literal = str(pattern.pattern).partition("<")[0]
+    return literal[: literal.rfind("/") + 1]
+
+
+def _is_literal(pattern: Any) -> bool:
+    return _is_plain_route(pattern) and not pattern.pattern.converters
+
+
+def _is_plain_route(pattern: Any) -> bool:
+    # A translated route is another one in every language.
+    route = getattr(pattern.pattern, "_route", None)
+    return isinstance(pattern.pattern, RoutePattern) and isinstance(route, str)
+
+
+def _literals(patterns: Iterable[Any]) -> Iterator[str]:
+    for pattern in patterns:
+        if _is_literal(pattern):
+            route = str(pattern.pattern)
+            if isinstance(pattern, URLResolver):
+                for inner in _literals(pattern.url_patterns):
+                    yield route + inner
+            else:
+                yield route
+
+
+def _is_mount(pattern: URLPattern) -> bool:
+    regex = pattern.pattern.regex.pattern
+    return isinstance(pattern.pattern, RegexPattern) and not regex.endswith(("$", r"\Z", r"\z"))
+
+
+@cache
+def current_routes() -> Routes:
+    """Return the routes of the ``WEBSOCKET_HANDLERS`` setting, built once.
+
+    Raises:
+        ImproperlyConfigured: the setting is wrong.
+    """
+    return Routes(conf.handlers)
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting.startswith("WEBSOCKET_"):
+        current_routes.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_ws_dispatch.routing")
