@@ -212,7 +212,7 @@ class Lane:
             fresh, self._fresh = self._fresh, False
             self._check_connections(fresh=fresh)
             result = call()
-        except BaseException as exc:  # noqa: BLE001 - it is the caller's to handle
+        except BaseException as exc:  # the caller's to handle
             self._done(hold)
             future.set_exception(exc)
             del future  # the exception's traceback leads to this frame
@@ -285,7 +285,7 @@ def _has_unread_data(connection: Any) -> bool:
         descriptor = connection.connection.fileno()
     except AttributeError:
         return False
-    except Exception:  # noqa: BLE001 - each driver has its own for "closed"
+    except Exception:  # each driver has its own for "closed"
         return True
     if hasattr(select, "poll"):
         poll = select.poll()
