@@ -1,0 +1,39 @@
+"""The handlers that are measured: each an echo, with more and more in front of it."""
+
+from django_ws_dispatch.decorators import with_user
+from django_ws_dispatch.typing import Receive, Scope, Send
+from django_ws_dispatch.websockets import WebSocket
+
+
+async def raw_echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """The echo of a bare ASGI application: the baseline, and a raw handler when mounted."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while True:
+        event = await receive()
+        if event["type"] == "websocket.disconnect":
+            return
+        await send({"type": "websocket.send", "text": event["text"]})
+
+
+async def echo(websocket: WebSocket) -> None:
+    async for message in websocket:
+        await websocket.send(message)
+
+
+async def request_echo(websocket: WebSocket) -> None:
+    websocket.request.GET.get("nothing")
+    async for message in websocket:
+        await websocket.send(message)
+
+
+async def session_echo(websocket: WebSocket) -> None:
+    await websocket.session.aget("nothing")  # type: ignore[attr-defined]
+    async for message in websocket:
+        await websocket.send(message)
+
+
+@with_user
+async def user_echo(websocket: WebSocket) -> None:
+    async for message in websocket:
+        await websocket.send(message)

@@ -1,0 +1,89 @@
+"""Targets measured in turns, each compared with the baseline of its own turn.
+
+A shared machine changes its speed from second to second, so that only what is measured within one
+turn is compared. The baseline runs twice a turn under two names: how far the two are apart is what
+no difference below it means anything against.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from statistics import median, quantiles
+from typing import NamedTuple
+
+AGAIN = "the same again (A/A)"
+
+
+class Spread(NamedTuple):
+    """The median of some numbers, with their quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+class Row(NamedTuple):
+    """What was measured of one target.
+
+    Attributes:
+        value: what was measured, in the unit of the table.
+        over: how much more than the baseline it was, within a turn.
+        ratio: how many times the baseline it was, within a turn.
+    """
+
+    target: str
+    value: Spread
+    over: Spread
+    ratio: Spread
+
+
+def spread(numbers: list[float]) -> Spread:
+    """Return the median and the quartiles of ``numbers``."""
+    if len(numbers) < 2:
+        return Spread(numbers[0], numbers[0], numbers[0])
+    low, _, high = quantiles(numbers, n=4, method="inclusive")
+    return Spread(median(numbers), low, high)
+
+
+def interleave(targets: Mapping[str, Callable[[], float]], turns: int) -> list[Row]:
+    """Measure all targets ``turns`` times, in turns, after one turn of warming up.
+
+    Args:
+        targets: what to call for one measurement; it returns the number. The first is the baseline.
+        turns: how often.
+    """
+    baseline = next(iter(targets))
+    measures = {**targets, AGAIN: targets[baseline]}
+    names = list(measures)
+    results: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(turns + 1):
+        # Every target comes first as often as last.
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            number = measures[name]()
+            if turn:
+                results[name].append(number)
+    bare = results[baseline]
+    return [
+        Row(
+            name,
+            spread(numbers),
+            spread([number - base for number, base in zip(numbers, bare, strict=True)]),
+            spread([number / base for number, base in zip(numbers, bare, strict=True)]),
+        )
+        for name, numbers in results.items()
+    ]
+
+
+def cpu_us(work: Callable[[], object], count: int) -> float:
+    """Return the CPU time, in microseconds, that each of the ``count`` units of ``work`` took."""
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.process_time_ns()
+        work()
+        return (time.process_time_ns() - start) / 1000 / count
+    finally:
+        gc.enable()

@@ -1,0 +1,32 @@
+"""The site of the benchmarks. Its server processes get their differences from the environment."""
+
+import os
+import tempfile
+
+DIRECTORY = os.environ.get("BENCHMARK_DIRECTORY") or tempfile.gettempdir()
+
+SECRET_KEY = "benchmarks-only"
+ALLOWED_HOSTS = ["testserver", "127.0.0.1"]
+USE_TZ = True
+ROOT_URLCONF = "benchmarks.urls"
+INSTALLED_APPS = [
+    "django_ws_dispatch",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+]
+MIDDLEWARE: list[str] = []
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{DIRECTORY}/benchmark.sqlite3"}
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+LOGGING_CONFIG = None
+
+WEBSOCKET_HANDLERS = {
+    "ws/raw/": "benchmarks.handlers.raw_echo",
+    "ws/echo/": "benchmarks.handlers.echo",
+    "ws/request/": "benchmarks.handlers.request_echo",
+    "ws/session/": "benchmarks.handlers.session_echo",
+    "ws/user/": "benchmarks.handlers.user_echo",
+}
