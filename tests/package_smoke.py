@@ -70,7 +70,18 @@ def run(*command: str | Path, cwd: Path) -> None:
 
 def main(folder: Path) -> None:
     archives = folder / "dist"
-    run(sys.executable, "-m", "build", "--installer", "uv", "--outdir", archives, ROOT, cwd=folder)
+    run(
+        sys.executable,
+        "-m",
+        "build",
+        "--quiet",
+        "--installer",
+        "uv",
+        "--outdir",
+        archives,
+        ROOT,
+        cwd=folder,
+    )
     wheel, sdist = next(archives.glob("*.whl")), next(archives.glob("*.tar.gz"))
     run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist, cwd=folder)
 
