@@ -139,15 +139,6 @@ async def _body(response: Any) -> bytes:
     return await sync_to_async(b"".join)(response.streaming_content)
 
 
-def _is_granian(send: Send, scope: Scope) -> bool:
-    # Seen with granian 2.8: a header name that comes twice kills the worker. Where something is
-    # wrapped around its send, this extension of HTTP tells it, which has no place on a websocket.
-    owner = getattr(send, "__self__", send)
-    if type(owner).__module__.partition(".")[0] == "granian":
-        return True
-    return "http.response.pathsend" in scope["extensions"]
-
-
 async def _release(response: Any) -> None:
     closers, response._resource_closers = response._resource_closers, []
     response.closed = True

@@ -46,7 +46,7 @@ class HandshakeRequest(ASGIRequest):
     """
 
     scope: dict[str, Any]
-    _user: Any = None
+    _user: Any = empty
     _auser: Callable[[], Awaitable[Any]] | None = None
     around: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] | None = None
     """called, where it is set, with what loads the session's user, to await it"""
@@ -61,7 +61,7 @@ class HandshakeRequest(ASGIRequest):
     @property
     def user(self) -> Any:
         """The user; before ``await auser()`` it may be touched in sync code only."""
-        if self._user is None:
+        if self._user is empty:
             self._user = _SessionUser(self._load_user)
         return self._user
 
@@ -82,7 +82,7 @@ class HandshakeRequest(ASGIRequest):
             getattr(loader, "__module__", None) == "django.contrib.auth.middleware"
         )
         if self.user_from_session:
-            self._user = self._auser = None
+            self._user, self._auser = empty, None
         else:
             self._auser = partial(self._aload_user_with, auser)
 
@@ -106,23 +106,22 @@ class HandshakeRequest(ASGIRequest):
         return load_user(self.session)
 
     async def _aload_user(self) -> Any:
-        if _is_known(self._user):
-            return _bare(self._user)
-        if self._user is None or isinstance(self._user, _SessionUser):
+        user = self._user
+        # isinstance() would evaluate a lazy object of another class.
+        if user is empty or (type(user) is _SessionUser and not _is_known(user)):
             load = partial(aload_user, self.session)
-            return self._keep(await (load() if self.around is None else self.around(load)))
-        return self._keep(await sync_to_async(_bare)(self._user))
+            user = await (load() if self.around is None else self.around(load))
+        elif not _is_known(user):
+            user = await sync_to_async(_bare)(user)
+        return self._keep(user)
 
     async def _aload_user_with(self, supplied: Callable[[], Awaitable[Any]]) -> Any:
-        if _is_known(self._user):
-            return _bare(self._user)
-        return self._keep(await supplied())
+        return self._keep(self._user if _is_known(self._user) else await supplied())
 
     def _keep(self, user: Any) -> Any:
-        if _is_known(self._user):  # somebody else was faster
-            return _bare(self._user)
-        self._user = user
-        return user
+        # Another task, or a middleware, may have been faster.
+        self._user = _bare(self._user if _is_known(self._user) else user)
+        return self._user
 
 
 class _SessionUser(SimpleLazyObject):  # type: ignore[type-arg]
@@ -130,9 +129,7 @@ class _SessionUser(SimpleLazyObject):  # type: ignore[type-arg]
 
 
 def _is_known(user: Any) -> bool:
-    if isinstance(user, LazyObject):
-        return user._wrapped is not empty
-    return user is not None
+    return (user._wrapped if isinstance(user, LazyObject) else user) is not empty
 
 
 def _bare(user: Any) -> Any:
