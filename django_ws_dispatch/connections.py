@@ -8,13 +8,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import Context
 from time import monotonic
 from typing import Any
 
 from django.contrib.auth import get_user_model
 
-from . import groups
+from . import groups, lanes
+from .brokers import get_broker
 from .codes import CloseCode
 from .exceptions import BrokerError
 from .handshake.user import aload_user, reopen_session, session_token
@@ -28,6 +33,7 @@ logger = logging.getLogger("django_ws_dispatch.connection")
 # Seconds between two sweeps.
 INTERVAL = 0.25
 
+_START = secrets.token_hex(8)
 _loops: dict[asyncio.AbstractEventLoop, Connections] = {}
 counts = ConnectionCount()
 """per handler and per user, in this process"""
@@ -61,7 +67,7 @@ class Connections:
         self._rechecks: dict[WebSocket, tuple[float, float]] = {}
         self._changes = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wired = False
+        self._wired: asyncio.Task[None] | None = None
 
     def add(self, socket: WebSocket) -> None:
         socket.home = self
@@ -107,14 +113,16 @@ class Connections:
 
     async def _wire(self) -> None:
         """Hear of logouts and changes elsewhere, from the first user on."""
-        if self._wired:
-            return
+        if self._wired is None:
+            self._wired = self.loop.create_task(self._listen(), context=Context())
+        await asyncio.shield(self._wired)
+
+    async def _listen(self) -> None:
         registry = groups.local()
         registry.control = self.control
         registry.on_reconnect = self.verify_all
         try:
             await registry.listen_control()
-            self._wired = True
         except BrokerError as exc:
             # It reconnects by itself, and every user is verified then.
             logger.error("Logouts elsewhere are not heard of: %s", exc)
@@ -154,6 +162,8 @@ class Connections:
         except (ValueError, AttributeError):
             logger.warning("A control message of another process can not be read")
             return
+        if message.get("from") == _sender():
+            return  # heard already, without the broker
         self._changes += 1
         for socket in list(self._by_session.get(token, ())):
             socket.kick(CloseCode.LOGGED_OUT, "logged out")
@@ -166,7 +176,8 @@ class Connections:
 
     def _verify(self, sockets: list[WebSocket]) -> None:
         for socket in sockets:
-            task = self.loop.create_task(self._verify_one(socket))
+            # Of nobody's context: this is the sync work of no socket.
+            task = self.loop.create_task(self._verify_one(socket), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -176,11 +187,12 @@ class Connections:
             return
         user: Any
         try:
-            if from_session:
-                user = await aload_user(reopen_session(socket.session))
-            else:
-                manager = get_user_model()._default_manager
-                user = await manager.filter(pk=pk).afirst()
+            with lanes.errand():
+                if from_session:
+                    user = await aload_user(reopen_session(socket.session))
+                else:
+                    manager = get_user_model()._default_manager
+                    user = await manager.filter(pk=pk).afirst()
         except Exception:
             logger.exception("The user of %s can not be verified", socket.path)
             return
@@ -198,9 +210,16 @@ def recheck_user(user: Any) -> None:
     _tell({"user": str(user.pk)})
 
 
+def _sender() -> str:
+    """This process, in control messages; a fork is another one."""
+    return f"{_START}.{os.getpid()}"
+
+
 def _tell(message: dict[str, str]) -> None:
+    """Tell every loop of this process at once, and other processes through the broker."""
     payload = json.dumps(message).encode()
     for loop, connections in list(_loops.items()):
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(connections.control, payload)
-    groups.send_control(payload)
+    if not get_broker("default").in_process:
+        groups.send_control(json.dumps({**message, "from": _sender()}).encode())

@@ -98,6 +98,7 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
                 websocket_closed, code=socket.close_code, reason=socket.close_reason
             )
     finally:
+        socket.end_sync_work()
         if socket.home is not None:
             socket.home.remove(socket)
     if stopped:

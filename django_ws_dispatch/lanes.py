@@ -34,7 +34,7 @@ from django.db import connections
 
 from .conf import conf
 
-__all__ = ["Holder", "Lane", "enter", "off", "release", "shutdown"]
+__all__ = ["Holder", "Lane", "enter", "errand", "off", "release", "shutdown"]
 
 logger = logging.getLogger("django_ws_dispatch.lanes")
 
@@ -109,6 +109,26 @@ def off() -> Iterator[None]:
         _off.set(was_off)
         if entered:
             context.set(_shared)
+
+
+class _Errand:
+    """A holder that is no socket."""
+
+    lane: Lane | None = None
+    lane_ended = False
+    has_read = False
+
+
+@contextlib.contextmanager
+def errand() -> Iterator[None]:
+    """Send the sync work of this block to a lane, though no socket does it."""
+    holder = _Errand()
+    enter(holder)
+    try:
+        yield
+    finally:
+        holder.lane_ended = True
+        release(holder)
 
 
 def shutdown(timeout: float = 5.0) -> None:

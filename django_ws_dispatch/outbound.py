@@ -19,7 +19,7 @@ from .exceptions import WebSocketDisconnect
 from .limits import Limits
 from .typing import Event, Scope, Send
 
-__all__ = ["BLOCKED", "BUSY", "FREE", "SHUT", "Outbound", "WebSocketState", "abort_transport"]
+__all__ = ["BLOCKED", "BUSY", "FREE", "SHUT", "Outbound", "WebSocketState"]
 
 logger = logging.getLogger("django_ws_dispatch.connection")
 
@@ -65,19 +65,6 @@ class _Resumed:
 
 async def _await(awaitable: Any) -> None:
     await awaitable
-
-
-def abort_transport(send: Send) -> bool:
-    """Drop the connection behind the server's ``send`` without waiting for its buffer.
-
-    ASGI has no word for it: on uvicorn ``send`` is a method of the protocol that owns the
-    transport. Where that is not so nothing happens, and ``False`` is returned.
-    """
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
-    if isinstance(transport, asyncio.Transport):
-        transport.abort()
-        return True
-    return False
 
 
 class Outbound:

@@ -13,11 +13,11 @@ from collections import deque
 from time import monotonic
 from typing import Any, Final
 
-from . import lanes
+from . import lanes, servers
 from .codes import CloseCode, cut_reason
 from .exceptions import WebSocketDisconnect
 from .limits import Limits, TokenBucket, text_size
-from .outbound import BLOCKED, FREE, SHUT, Outbound, WebSocketState, abort_transport, logger
+from .outbound import BLOCKED, FREE, SHUT, Outbound, WebSocketState, logger
 from .typing import Event, Receive, Scope, Send
 
 __all__ = ["Connection"]
@@ -335,6 +335,7 @@ class Connection(Outbound):
         self._set_over(WebSocketState.CLOSING)
         if not self.accepted:
             return
+        code = servers.closing_code(self._server_send, code)
         event: Event = {"type": "websocket.close", "code": code, "reason": self.close_reason}
         self._abort_at = monotonic() + CLOSE_GRACE
         if wire == FREE:
@@ -371,7 +372,7 @@ class Connection(Outbound):
                 self._task.cancel()
             if self._abort_at is not None and now >= self._abort_at and self._writer is not None:
                 self._abort_at = None
-                abort_transport(self._server_send)
+                servers.abort(self._server_send)
         elif self._ahead is None and self._waiter is None and self._task is not None:
             if self._full_since is None:
                 self._start_ahead()
@@ -399,9 +400,6 @@ class Connection(Outbound):
     def end_handler(self) -> bool:
         """The handler has ended. Return whether somebody else than the sweep cancelled its task."""
         task, self._task = self._task, None
-        self.lane_ended = True
-        if self.lane is not None:
-            lanes.release(self)
         if self._ahead is not None:
             self._ahead.cancel()
         if task is None:
@@ -409,6 +407,12 @@ class Connection(Outbound):
         for _ in range(self._cancels):
             task.uncancel()
         return task.cancelling() > 0
+
+    def end_sync_work(self) -> None:
+        """Give the lane back for good."""
+        self.lane_ended = True
+        if self.lane is not None:
+            lanes.release(self)
 
     @property
     def was_cancelled(self) -> bool:

@@ -19,6 +19,7 @@ from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
 
 from ..exceptions import Deny
+from ..servers import sends_each_header_once
 from ..typing import Scope, Send
 
 __all__ = ["deny", "refuse", "response_for", "response_headers"]
@@ -82,7 +83,7 @@ async def deny(send: Send, scope: Scope, response: HttpResponseBase) -> None:
                 await send({"type": "websocket.close", "code": 1000})
             return
         status, headers, body = await _collected(response)
-        if _is_granian(send, scope):
+        if sends_each_header_once(send, scope):
             # Of several cookies the last one goes: it is the outermost middleware's.
             headers = list({name: (name, value) for name, value in headers}.values())
         with suppress(OSError):

@@ -1,0 +1,52 @@
+"""What servers can not do, in one place: each deviation is known by the ``send`` that it hands out.
+
+ASGI has no word for any of this. ``docs/topics/servers`` has the whole table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from .typing import Scope, Send
+
+__all__ = ["abort", "closing_code", "sends_each_header_once"]
+
+
+def _server(send: Send) -> str:
+    """Return the top-level package of the object behind a server's ``send``."""
+    send = getattr(send, "func", send)  # daphne: functools.partial of a method
+    owner = getattr(send, "__self__", send)
+    return type(owner).__module__.partition(".")[0].lstrip("_")
+
+
+def abort(send: Send) -> bool:
+    """Drop the connection without waiting for its buffer; ``False`` where that is impossible.
+
+    On uvicorn ``send`` is a method of the protocol that owns the transport. Elsewhere the server's
+    own time-outs decide.
+    """
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if isinstance(transport, asyncio.Transport):
+        transport.abort()
+        return True
+    return False
+
+
+def closing_code(send: Send, code: int) -> int:
+    """Return the close code that says ``code`` on this server.
+
+    daphne 4.2 can send 1000 and 3000-4999 only: 1011 goes out as 4011.
+    """
+    if 1000 < code < 3000 and _server(send) == "daphne":
+        return code + 3000
+    return code
+
+
+def sends_each_header_once(send: Send, scope: Scope) -> bool:
+    """Whether a header name that comes twice in a denial kills the worker: granian 2.8.
+
+    Where something is wrapped around its ``send``, an extension of HTTP tells it, which has no place
+    on a websocket.
+    """
+    extensions = scope.get("extensions") or {}
+    return _server(send) == "granian" or "http.response.pathsend" in extensions
