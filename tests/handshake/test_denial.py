@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.signals import request_finished
+from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.template import engines
+from django.template.response import SimpleTemplateResponse
+
+from django_ws_dispatch.exceptions import Deny
+from django_ws_dispatch.handshake.denial import deny, refuse, response_for
+
+EXTENSION = {"websocket.http.response": {}}
+
+
+class Server:
+    """Takes what is sent, as a server does."""
+
+    def __init__(self, extensions: dict[str, Any] | None = EXTENSION, gone: bool = False) -> None:
+        self.scope: dict[str, Any] = {"type": "websocket", "extensions": extensions}
+        if extensions is None:
+            del self.scope["extensions"]
+        self.gone = gone
+        self.events: list[Any] = []
+
+    async def send(self, event: Any) -> None:
+        if self.gone:
+            raise OSError("gone")
+        self.events.append(event)
+
+    def deny(self, response: HttpResponseBase) -> list[Any]:
+        async_to_sync(deny)(self.send, self.scope, response)
+        return self.events
+
+    def denied(self, response: HttpResponseBase) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        start, body = self.deny(response)
+        assert start["type"] == "websocket.http.response.start"
+        assert body["type"] == "websocket.http.response.body"
+        assert not body.get("more_body")
+        return start["status"], start["headers"], body["body"]
+
+
+# The extension
+
+
+def test_the_whole_response_goes_out():
+    response = HttpResponse("nein, w\u00e4hrend", status=418, headers={"X-Why": "\u00e9"})
+    status, headers, body = Server().denied(response)
+    assert status == 418
+    assert body == "nein, w\u00e4hrend".encode()
+    assert headers == [
+        (b"x-why", b"\xe9"),
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", b"14"),
+    ]
+
+
+def test_the_charset_of_the_response_is_kept():
+    response = HttpResponse("\u00e9", content_type="text/plain; charset=latin-1")
+    _, headers, body = Server().denied(response)
+    assert body == b"\xe9"
+    assert (b"content-length", b"1") in headers
+
+
+def test_every_cookie_goes_out():
+    response = HttpResponse(status=403)
+    response.set_cookie("a", "1")
+    response.set_cookie("b", "2")
+    headers = Server().denied(response)[1]
+    assert [value for name, value in headers if name == b"set-cookie"] == [
+        b"a=1; Path=/",
+        b"b=2; Path=/",
+    ]
+
+
+def test_a_cookie_of_any_text_goes_out():
+    response = HttpResponse(status=403)
+    response.set_cookie("a", "\u20ac\r\nX: y", path="/\u20ac")
+    headers = dict(Server().denied(response)[1])
+    assert b"\n" not in headers[b"set-cookie"]
+
+
+def test_granian_gets_no_header_name_twice():
+    response = HttpResponse(status=403)
+    response.set_cookie("a", "1")
+    response.set_cookie("b", "2")
+    headers = Server({**EXTENSION, "http.response.pathsend": {}}).denied(response)[1]
+    assert [value for name, value in headers if name == b"set-cookie"] == [b"b=2; Path=/"]
+
+
+def test_a_wrong_length_and_headers_of_the_connection_are_not_sent():
+    response = HttpResponse("four", status=403)
+    for name in ("Content-Length", "Connection", "Transfer-Encoding", "Upgrade", "Keep-Alive"):
+        response[name] = "9"
+    headers = Server().denied(response)[1]
+    assert [name for name, _ in headers] == [b"content-type", b"content-length"]
+    assert dict(headers)[b"content-length"] == b"4"
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_without_a_body_has_neither_body_nor_length(status: int):
+    _, headers, body = Server().denied(HttpResponse("x", status=status))
+    assert body == b""
+    assert b"content-length" not in dict(headers)
+
+
+def test_an_interim_status_becomes_a_500(caplog: pytest.LogCaptureFixture):
+    assert Server().denied(HttpResponse(status=101))[0] == 500
+    assert "101" in caplog.text
+
+
+def test_a_streaming_response_is_collected():
+    def parts() -> Iterator[Any]:
+        yield b"a"
+        yield "b"
+
+    async def async_parts() -> AsyncIterator[Any]:
+        yield b"a"
+        yield "b"
+
+    for content in (parts(), async_parts(), [b"a", "b"]):
+        status, headers, body = Server().denied(StreamingHttpResponse(content, status=403))
+        assert (status, body) == (403, b"ab")
+        assert dict(headers)[b"content-length"] == b"2"
+
+
+def test_a_template_response_is_rendered():
+    template: Any = engines["django"].from_string("{{ what }}")
+    response = SimpleTemplateResponse(template, {"what": "nothing"}, status=410)
+    assert Server().denied(response)[2] == b"nothing"
+
+
+def test_a_response_that_fails_becomes_a_500(caplog: pytest.LogCaptureFixture):
+    def parts() -> Iterator[bytes]:
+        yield b"secret"
+        raise LookupError
+
+    status, headers, body = Server().denied(
+        StreamingHttpResponse(parts(), status=403, headers={"X-Secret": "1"})
+    )
+    assert (status, body) == (500, b"Internal Server Error")
+    assert b"x-secret" not in dict(headers)
+    assert "LookupError" in caplog.text
+
+
+# Without it
+
+
+@pytest.mark.parametrize("extensions", [None, {}])
+def test_without_the_extension_the_server_says_403(extensions: Any):
+    events = Server(extensions).deny(HttpResponse(status=404))
+    assert events == [{"type": "websocket.close", "code": 1000}]
+
+
+# Clients, resources
+
+
+@pytest.mark.parametrize("extensions", [None, EXTENSION])
+def test_a_client_that_has_left_is_no_error(extensions: Any):
+    response = HttpResponse(status=404)
+    assert Server(extensions, gone=True).deny(response) == []
+    assert response.closed
+
+
+@pytest.mark.parametrize("extensions", [None, EXTENSION])
+def test_resources_are_released(extensions: Any, tmp_path: Any):
+    path = tmp_path / "denied.txt"
+    path.write_bytes(b"no")
+    file = path.open("rb")
+    response = FileResponse(file, status=403)
+    Server(extensions).deny(response)
+    assert file.closed
+    assert response.closed
+
+
+def test_a_resource_that_can_not_be_closed_keeps_no_other_from_it():
+    closed: list[int] = []
+    response: Any = HttpResponse(status=403)
+    response._resource_closers += [lambda: 1 / 0, lambda: closed.append(1)]
+    Server().deny(response)
+    assert closed == [1]
+
+
+def test_no_request_is_finished_where_none_was_started():
+    finished: list[Any] = []
+
+    def receiver(**kwargs: Any) -> None:
+        finished.append(kwargs)
+
+    request_finished.connect(receiver)
+    try:
+        Server().deny(HttpResponse(status=403))
+    finally:
+        request_finished.disconnect(receiver)
+    assert finished == []
+
+
+def test_a_response_can_deny_again():
+    response = Deny(404).response
+    assert Server().denied(response) == Server().denied(response)
+
+
+# Which response
+
+
+@pytest.mark.parametrize(
+    ("exc", "status"),
+    [
+        (Http404("no such room"), 404),
+        (PermissionDenied("secret"), 403),
+        (SuspiciousOperation("secret"), 400),
+        (BadRequest("secret"), 400),
+        (LookupError("secret"), 500),
+        (Deny(409), 409),
+    ],
+)
+def test_the_response_for_an_exception_tells_no_details(exc: Exception, status: int):
+    response: Any = response_for(exc)
+    assert response.status_code == status
+    assert response["Content-Type"] == "text/plain; charset=utf-8"
+    assert b"secret" not in response.content
+    assert b"room" not in response.content
+
+
+def test_the_response_of_a_deny_is_the_one_it_was_given():
+    response = HttpResponse("no", status=402)
+    assert response_for(Deny(response)) is response
+
+
+def test_a_refusal_takes_headers():
+    response = refuse(503, {"Retry-After": "10"})
+    assert (response.status_code, response["Retry-After"]) == (503, "10")
+    assert response.content == b"Service Unavailable"
+
+
+def test_a_status_without_a_name_has_no_body():
+    assert refuse(599).content == b""
