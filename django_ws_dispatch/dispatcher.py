@@ -127,7 +127,6 @@ class WebSocketDispatcher:
         home = connections.local()
         home.add(socket)
         admission = None
-        failure: BaseException | None = None
         try:
             socket.begin()
             lanes.enter(socket)
@@ -136,15 +135,15 @@ class WebSocketDispatcher:
                 set_script_prefix(prefix)
             if site.chain is not None or not handler.plain:
                 admission = Admission(handler, socket, home)
-                if not await admission.admit(site.chain):
-                    return
-            await call(handler, socket, match)
+            if admission is None or await admission.admit(site.chain):
+                await call(handler, socket, match)
         except BaseException as exc:
-            failure = exc
+            await finish(socket, exc)
+        else:
+            await finish(socket, None)
         finally:
             if admission is not None:
                 admission.leave()
-            await finish(socket, failure)
 
 
 async def call(handler: Handler, socket: WebSocket, match: Match) -> None:
