@@ -45,6 +45,8 @@ def _strings(name: str, value: object, what: str) -> list[str]:
 
 
 class Conf:
+    """The settings, checked at every access."""
+
     @property
     def handlers(self) -> Any:
         """``WEBSOCKET_HANDLERS``: a dict, a list of routes, or a dotted path to a module."""
