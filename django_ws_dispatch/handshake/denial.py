@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from http import HTTPStatus
+from http.client import responses as phrases
 from typing import Any, cast
 
 from asgiref.sync import sync_to_async
@@ -44,7 +44,7 @@ _WITHOUT_BODY = (204, 304)
 
 def refuse(status: int, headers: Mapping[str, str] | None = None) -> HttpResponse:
     """Return a response whose body says no more than the status does."""
-    phrase = HTTPStatus(status).phrase if status in HTTPStatus else ""
+    phrase = phrases.get(status, "")
     response = HttpResponse(phrase, status=status, content_type="text/plain; charset=utf-8")
     for name, value in (headers or {}).items():
         response[name] = value

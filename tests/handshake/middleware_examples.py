@@ -124,6 +124,16 @@ class ViewMiddleware:
         return response
 
 
+class ExceptionMiddleware(ViewMiddleware):
+    """Answers for a template that fails."""
+
+    def process_template_response(self, request: Any, response: Any) -> Any:
+        return response
+
+    def process_exception(self, request: Any, exception: Exception) -> Any:
+        return HttpResponse(type(exception).__name__, status=409)
+
+
 @sync_only_middleware
 def session_counter(get_response: Any) -> Any:
     def middleware(request: Any) -> Any:

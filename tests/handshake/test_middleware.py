@@ -240,6 +240,11 @@ def test_a_template_response_of_process_view_is_rendered():
     assert (response.status_code, response.content) == (451, b"gone for good")
 
 
+def test_process_exception_answers_for_a_template_that_fails():
+    response = run("ExceptionMiddleware", query="template=1")
+    assert (response.status_code, response.content) == (409, b"TemplateDoesNotExist")
+
+
 # What goes out with the accept
 
 

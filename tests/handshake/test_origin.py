@@ -250,6 +250,12 @@ def test_a_scope_without_headers_is_refused_and_raises_nothing():
     assert status(OriginCheck().check_host(bare)) == 400
 
 
+def test_what_is_no_request_is_a_400():
+    refusal = OriginCheck().check(scope(query_string=b"secret=\xff"))
+    assert status(refusal) == 400
+    assert "secret" not in refusal.reason
+
+
 # Proxies
 
 

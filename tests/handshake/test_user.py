@@ -247,6 +247,38 @@ class SessionTests(TestCase):
             assert token != session_token("a" * 32)
 
 
+class ForeignEngineTests(TestCase):
+    """An engine that is not Django's, with async methods of its own and keys that change."""
+
+    async def test_a_session_that_is_started_anew_while_it_is_read_is_empty(self):
+        class SessionStore(SessionBase):
+            async def aload(self) -> dict[str, Any]:
+                await self.acreate()
+                return {"x": 1}
+
+        session = SessionStore("a" * 32)
+        guard_session(session)
+        assert await session.aget("x") is None
+        assert session.session_key is None
+
+    async def test_a_key_that_changes_with_a_save_is_taken_back(self):
+        class SessionStore(SessionBase):
+            async def asave(self, must_create: bool = False) -> None:
+                self._session_key = "b" * 32
+
+        session = SessionStore("a" * 32)
+        guard_session(session)
+        with pytest.raises(SessionKeyChange, match="asave"):
+            await session.asave()
+        assert session.session_key == "a" * 32
+
+    async def test_a_session_can_be_ended_async(self):
+        session = await sync_to_async(new_session)(x=1)
+        opened = open_session(request_with(session))
+        await opened.aflush()
+        assert not await Session.objects.filter(pk=session.session_key).aexists()
+
+
 class UserTests(TestCase):
     def setUp(self) -> None:
         self.user = User.objects.create_user("ada", password="first")
