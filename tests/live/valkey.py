@@ -40,13 +40,17 @@ class Valkey:
     Args:
         port: 0 for a unix socket in a temporary folder, ``None`` for any free port of 127.0.0.1.
         arguments: further arguments, such as ``("--requirepass", "secret")``.
+        config: the path of a configuration that makes it a Sentinel.
     """
 
-    def __init__(self, port: int | None = 0, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, port: int | None = 0, arguments: tuple[str, ...] = (), config: str = ""
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="valkey-")
         self.port = free_port() if port is None else port
         self.socket = "" if self.port else f"{self._folder.name}/s"
         self._arguments = arguments
+        self._config = config
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -69,14 +73,18 @@ class Valkey:
     def start(self) -> None:
         """Start it, and return once it answers."""
         place = ["--unixsocket", self.socket] if self.socket else ["--bind", "127.0.0.1"]
-        command = [str(binary()), "--port", str(self.port), *place, "--dir", self._folder.name]
-        command += ["--save", "", "--appendonly", "no", *self._arguments]
+        command = [str(binary()), *([self._config, "--sentinel"] if self._config else [])]
+        command += ["--port", str(self.port), *place, "--dir", self._folder.name]
+        if not self._config:
+            command += ["--save", "", "--appendonly", "no"]
+        command += self._arguments
         # A socket of a killed predecessor is in the way of nobody but our own waiting below.
         Path(self.socket or "/nonexistent").unlink(missing_ok=True)
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + DEADLINE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
                 raise RuntimeError("valkey-server did not start")
             time.sleep(0.005)
 

@@ -1,0 +1,131 @@
+"""What ``WEBSOCKET_BROKERS`` may say, and what it is told when it is wrong. Nothing connects."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from django_ws_dispatch.brokers import build_broker, get_broker
+from django_ws_dispatch.brokers.redis import RedisBroker
+
+REDIS = "django_ws_dispatch.brokers.redis.RedisBroker"
+MEMORY = "django_ws_dispatch.brokers.memory.MemoryBroker"
+
+
+@pytest.fixture(autouse=True)
+def _no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*args: object) -> None:
+        raise AssertionError("a check must not connect")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.mark.parametrize(
+    ("location", "name"),
+    [
+        ("redis://", "redis://localhost:6379"),
+        ("redis://:secret@example.com/2", "redis://example.com:6379"),
+        ("rediss://ann:secret@example.com:6380/0", "rediss://example.com:6380"),
+        ("redis://[::1]:7000", "redis://::1:7000"),
+        ("unix:///run/valkey.sock?db=1", "unix:///run/valkey.sock"),
+        ("redis://localhost?max_connections=5&socket_timeout=9", "redis://localhost:6379"),
+    ],
+)
+def test_a_location_is_a_url_whose_name_has_no_password(location: str, name: str) -> None:
+    broker = RedisBroker("default", location, {})
+    assert [node.name for node in broker.nodes] == [name]
+
+
+def test_several_locations_share_the_groups() -> None:
+    broker = RedisBroker("default", ["redis://a", "redis://b"], {})
+    nodes = [broker._channel(f"group:{number}")[1] for number in range(100)]
+    assert 20 < sum(nodes) < 80
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        None,
+        "",
+        7,
+        [],
+        [7],
+        "localhost:6379",
+        "http://localhost",
+        "redis://localhost:port",
+        "redis://localhost/zero",
+        "redis://localhost?socket_timeout=soon",
+        "redis://:secret@localhost?nonsense=1",
+        "unix://",
+        ["redis://localhost", "nonsense"],
+    ],
+)
+def test_a_location_that_is_wrong_is_told_with_the_remedy(location: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"'chat'.*LOCATION.*redis://127") as caught:
+        RedisBroker("chat", location, {})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeout": 0}, "timeout.*positive"),
+        ({"timeout": "2"}, "timeout.*'2'"),
+        ({"timeout": True}, "timeout"),
+        ({"prefix": 7}, "prefix"),
+        ({"sentinel": 7}, "sentinel"),
+        ({"connection": 7}, "connection"),
+        ({"connection": {"nonsense": 7}}, "nonsense"),
+        ({"hosts": [], "capacity": 7}, "does not know capacity, hosts; it takes connection"),
+    ],
+)
+def test_an_option_that_is_wrong_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=message):
+        RedisBroker("default", "redis://localhost", options)
+
+
+def test_what_would_break_a_subscription_can_not_be_set() -> None:
+    url = "redis://localhost?health_check_interval=1&protocol=3&decode_responses=1"
+    node = RedisBroker("default", url, {"connection": {"client_name": "site"}}).nodes[0]
+    arguments = node._arguments(node._location.async_arguments, {}, None)
+    assert arguments["protocol"] == 2
+    assert arguments["socket_timeout"] is None
+    assert arguments["health_check_interval"] == 0
+    assert arguments["decode_responses"] is False
+    assert arguments["client_name"] == "site"
+
+
+@pytest.mark.parametrize(
+    "backend", ["nowhere.Broker", "django_ws_dispatch.brokers.redis.Nothing", "nodots"]
+)
+def test_a_backend_that_can_not_be_imported_is_named(backend: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=rf"'chat'.*{backend}.*imported"):
+        build_broker("chat", {"BACKEND": backend})
+
+
+def test_a_backend_that_is_no_broker_is_named() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"not a subclass"):
+        build_broker("chat", {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"})
+
+
+def test_without_redis_py_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(sys.modules):
+        if name == "redis" or name.startswith(("redis.", "django_ws_dispatch.brokers.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ImproperlyConfigured, match=r"pip install .*\[redis\]"):
+        build_broker("default", {"BACKEND": REDIS, "LOCATION": "redis://localhost"})
+
+
+def test_a_broker_is_made_once_until_the_setting_changes(settings: Any) -> None:
+    settings.WEBSOCKET_BROKERS = {"default": {"BACKEND": MEMORY}}
+    first = get_broker("default")
+    assert get_broker("default") is first
+    settings.WEBSOCKET_BROKERS = {"default": {"BACKEND": MEMORY, "OPTIONS": {"timeout": 5}}}
+    second = get_broker("default")
+    assert second is not first
+    assert second.timeout == 5

@@ -1,0 +1,50 @@
+"""A member of groups without a socket, and waiting for what it gets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+
+class FakeMember:
+    """A member that keeps what it gets.
+
+    Args:
+        name: its id.
+        then: called after each delivery.
+    """
+
+    def __init__(self, name: str = "", then: Callable[[], object] | None = None) -> None:
+        self._name = name
+        self._then = then
+        self.id_was_read = False
+        self.got: list[Any] = []
+        self.events: list[tuple[Any, int]] = []
+
+    @property
+    def id(self) -> str:
+        self.id_was_read = True
+        return self._name
+
+    def deliver(self, event: Any, size: int) -> None:
+        self.got.append(event["text"] if "text" in event else event["bytes"])
+        self.events.append((event, size))
+        if self._then is not None:
+            self._then()
+
+    def kick(self, code: int, reason: str) -> None:
+        self.got.append((code, reason))
+
+    async def has(self, count: int) -> None:
+        """Return once it got that many."""
+        await until(lambda: len(self.got) >= count)
+
+
+async def until(condition: Callable[[], object], deadline: float = 20) -> None:
+    """Return once ``condition()`` holds; ``TimeoutError`` if it does not come to."""
+    async with asyncio.timeout(deadline):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.002)
