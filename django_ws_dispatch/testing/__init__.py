@@ -1,1 +1,39 @@
-"""Tools for the tests of a site with sockets."""
+"""Tools for the tests of a site with sockets.
+
+::
+
+    class PingTests(TestCase):
+        async def test_ping(self):
+            client = WebSocketClient()
+            async with client.connect("/ws/ping/") as socket:
+                await socket.send("ping")
+                self.assertEqual(await socket.receive(), "pong!")
+
+The names are imported when they are used: pytest loads its plugin, which lies in this package,
+before there are settings.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import HandshakeDenied, WebSocketClient
+    from .sockets import ClientSocket
+
+__all__ = [
+    "ClientSocket",
+    "HandshakeDenied",
+    "WebSocketClient",
+]
+
+_MODULES = {
+    "ClientSocket": "sockets",
+    "HandshakeDenied": "sockets",
+    "WebSocketClient": "client",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
