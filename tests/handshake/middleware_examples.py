@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zoneinfo
 from typing import Any
 
@@ -71,6 +72,15 @@ def denying(get_response: Any) -> Any:
 def raising(get_response: Any) -> Any:
     async def middleware(request: Any) -> Any:
         raise ERRORS[int(request.GET.get("status", 500))]
+
+    return middleware
+
+
+@async_only_middleware
+def waiting(get_response: Any) -> Any:
+    async def middleware(request: Any) -> Any:
+        seen.append("waiting")
+        return await asyncio.Event().wait()
 
     return middleware
 

@@ -160,32 +160,14 @@ def test_a_failure_is_a_500_logged_and_signalled(caplog: pytest.LogCaptureFixtur
 
 def test_cancellation_passes():
     async def main() -> None:
-        started = asyncio.Event()
-
-        class Waiting:
-            async_capable = True
-            sync_capable = False
-
-            def __init__(self, get_response: Any) -> None:
-                from inspect import markcoroutinefunction
-
-                markcoroutinefunction(self)
-
-            async def __call__(self, request: Any) -> Any:
-                started.set()
-                await asyncio.Event().wait()
-
-        middleware_examples.Waiting = Waiting
-        task = asyncio.ensure_future(Chain([f"{HERE}.Waiting"]).run(request_for(), handler))
-        await started.wait()
+        task = asyncio.ensure_future(Chain(paths("waiting")).run(request_for(), handler))
+        while "waiting" not in middleware_examples.seen:
+            await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    try:
-        asyncio.run(main())
-    finally:
-        del middleware_examples.Waiting
+    asyncio.run(main())
 
 
 def test_the_end_of_a_chain_is_not_the_end_of_a_request():
