@@ -186,35 +186,48 @@ class Routes:
         reversing: list[Any] = []
         for pattern in patterns:
             if not isinstance(pattern, (URLPattern, URLResolver)):
-                raise ImproperlyConfigured(
-                    f"WEBSOCKET_HANDLERS: {pattern!r} is no route. Use path(), re_path() and "
-                    "include() from django_ws_dispatch.routing."
-                )
-            captured = set(getattr(pattern.pattern, "converters", {}))
-            regex = pattern.pattern.regex
-            unnamed = 0
-            if isinstance(pattern.pattern, RegexPattern):
-                captured = set(regex.groupindex)
-                unnamed = 0 if captured else regex.groups
-            defaults = (
-                pattern.default_kwargs if isinstance(pattern, URLResolver) else pattern.default_args
-            )
-            inner = names | captured | set(defaults)
+                remedy = "Use path(), re_path() and include() from django_ws_dispatch.routing."
+                self._fail(f"{prefix}{pattern!r}", None, HandlerError("This is no route.", remedy))
+                continue
             route = prefix + str(pattern.pattern)
-            if isinstance(pattern, URLResolver):
-                children, reversed_children, app_name, namespace = self._adapt_include(
-                    pattern, route, args + unnamed, inner
-                )
-                for into, patterns_of in ((matching, children), (reversing, reversed_children)):
-                    into.append(
-                        URLResolver(pattern.pattern, patterns_of, defaults, app_name, namespace)
-                    )
-            else:
-                # Django drops the positional arguments where there are named ones.
-                self._adapt(
-                    pattern, route, 0 if inner else args + unnamed, inner, matching, reversing
-                )
+            try:
+                self._adapt_one(pattern, route, args, names, matching, reversing)
+            except Exception as exc:
+                if self.strict:
+                    raise
+                self._fail(route, getattr(pattern, "name", None), _as_error(exc))
         return matching, reversing
+
+    def _adapt_one(
+        self,
+        pattern: URLPattern | URLResolver,
+        route: str,
+        args: int,
+        names: frozenset[str],
+        matching: list[Any],
+        reversing: list[Any],
+    ) -> None:
+        captured = set(getattr(pattern.pattern, "converters", {}))
+        regex = pattern.pattern.regex
+        unnamed = 0
+        if isinstance(pattern.pattern, RegexPattern):
+            captured = set(regex.groupindex)
+            unnamed = 0 if captured else regex.groups
+        defaults = (
+            pattern.default_kwargs if isinstance(pattern, URLResolver) else pattern.default_args
+        )
+        inner = names | captured | set(defaults)
+        if isinstance(pattern, URLResolver):
+            children, reversed_children, app_name, namespace = self._adapt_include(
+                pattern, route, args + unnamed, inner
+            )
+            for into, patterns_of in ((matching, children), (reversing, reversed_children)):
+                into.append(
+                    URLResolver(pattern.pattern, patterns_of, defaults, app_name, namespace)
+                )
+        else:
+            # Django drops the positional arguments where there are named ones.
+            self._adapt(pattern, route, 0 if inner else args + unnamed, inner, matching, reversing)
 
     def _adapt_include(
         self, resolver: URLResolver, route: str, args: int, names: frozenset[str]
@@ -228,17 +241,10 @@ class Routes:
                 arg = (module, dotted.app_name) if dotted.app_name else module
                 included, app_name, namespace = django_include(arg, namespace=dotted.namespace)
             except (ImportError, ImproperlyConfigured) as exc:
-                if isinstance(exc, ImportError) or self.strict:
-                    self._fail(
-                        route,
-                        None,
-                        HandlerError(
-                            f"The routes {dotted.module!r} can not be included: {exc}.",
-                            "Write the dotted path of a module with urlpatterns.",
-                        ),
-                    )
-                    return [], [], None, None
-                raise
+                remedy = "Write the dotted path of a module with urlpatterns."
+                problem = f"The routes {dotted.module!r} can not be included: {exc}."
+                self._fail(route, None, HandlerError(problem, remedy))
+                return [], [], None, None
             patterns = getattr(included, "urlpatterns", included)
         return *self._adapt_all(patterns, route, args, names), app_name, namespace
 
@@ -276,6 +282,15 @@ class Routes:
         if self.strict:
             raise ImproperlyConfigured(f"WEBSOCKET_HANDLERS[{route!r}]: {error}") from error
         self.routes.append(Route(route, name, None, error))
+
+
+def _as_error(exc: Exception) -> HandlerError:
+    if isinstance(exc, HandlerError):
+        return exc
+    if isinstance(exc, ImproperlyConfigured):
+        return HandlerError(str(exc), "")
+    problem = f"Building this route raised {type(exc).__name__}: {exc}."
+    return HandlerError(problem, "Import its module in 'manage.py shell' to see where.")
 
 
 def _beginning(pattern: Any) -> str:
