@@ -59,7 +59,6 @@ class WebSocketDispatcher:
         self.http_application = http_application
         self._site: Site | None = Site()
         self._lifespan: Lifespan | None = Lifespan(load_lifespan())
-        groups.mark_dispatching()
         setting_changed.connect(self._forget)
 
     def _forget(self, *, setting: str, **kwargs: object) -> None:
@@ -82,6 +81,9 @@ class WebSocketDispatcher:
         return self._lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not groups.dispatching:
+            # Not when it is made: checks import asgi.py in every management command.
+            groups.mark_dispatching()
         kind = scope["type"]
         if kind == "http":
             await self.http_application(scope, receive, send)
