@@ -79,7 +79,7 @@ def raising(get_response: Any) -> Any:
 @async_only_middleware
 def waiting(get_response: Any) -> Any:
     async def middleware(request: Any) -> Any:
-        seen.append("waiting")
+        request.reached.set()
         return await asyncio.Event().wait()
 
     return middleware

@@ -160,9 +160,10 @@ def test_a_failure_is_a_500_logged_and_signalled(caplog: pytest.LogCaptureFixtur
 
 def test_cancellation_passes():
     async def main() -> None:
-        task = asyncio.ensure_future(Chain(paths("waiting")).run(request_for(), handler))
-        while "waiting" not in middleware_examples.seen:
-            await asyncio.sleep(0)
+        request: Any = request_for()
+        request.reached = asyncio.Event()
+        task = asyncio.ensure_future(Chain(paths("waiting")).run(request, handler))
+        await request.reached.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
