@@ -12,7 +12,6 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from contextvars import Context
 from time import monotonic
 from typing import Any
 
@@ -26,7 +25,7 @@ from .handshake.user import aload_user, reopen_session, session_token
 from .limits import ConnectionCount
 from .websockets import WebSocket
 
-__all__ = ["Connections", "close_session", "count", "local", "recheck_user"]
+__all__ = ["Connections", "aclose", "close_session", "count", "local", "recheck_user"]
 
 logger = logging.getLogger("django_ws_dispatch.connection")
 
@@ -55,11 +54,22 @@ def count() -> int:
     return sum(len(connections.sockets) for connections in list(_loops.values()))
 
 
+async def aclose() -> None:
+    """Release what is held for the running event loop, once its last socket is closed.
+
+    A server's process need not. A test does: the next one has another loop.
+    """
+    connections = _loops.pop(asyncio.get_running_loop(), None)
+    if connections is not None:
+        await connections.aclose()
+
+
 class Connections:
     """The open sockets of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._context = lanes.background()
         self.sockets: dict[WebSocket, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._by_session: dict[str, dict[WebSocket, None]] = {}
@@ -90,6 +100,16 @@ class Connections:
                 self._verify([socket])
         self._timer = self.loop.call_later(INTERVAL, self._sweep) if self.sockets else None
 
+    async def aclose(self) -> None:
+        """Look after nobody any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [*self._tasks, *([] if self._wired is None else [self._wired])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
     # Whose socket it is
 
     async def resolve_user(self, socket: WebSocket, load: Callable[[], Awaitable[Any]]) -> Any:
@@ -114,7 +134,7 @@ class Connections:
     async def _wire(self) -> None:
         """Hear of logouts and changes elsewhere, from the first user on."""
         if self._wired is None:
-            self._wired = self.loop.create_task(self._listen(), context=Context())
+            self._wired = self.loop.create_task(self._listen(), context=self._context.copy())
         await asyncio.shield(self._wired)
 
     async def _listen(self) -> None:
@@ -177,7 +197,7 @@ class Connections:
     def _verify(self, sockets: list[WebSocket]) -> None:
         for socket in sockets:
             # Of nobody's context: this is the sync work of no socket.
-            task = self.loop.create_task(self._verify_one(socket), context=Context())
+            task = self.loop.create_task(self._verify_one(socket), context=self._context.copy())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

@@ -34,7 +34,7 @@ from django.db import connections
 
 from .conf import conf
 
-__all__ = ["Holder", "Lane", "enter", "errand", "off", "release", "shutdown"]
+__all__ = ["Holder", "Lane", "background", "enter", "errand", "off", "release", "shutdown"]
 
 logger = logging.getLogger("django_ws_dispatch.lanes")
 
@@ -129,6 +129,14 @@ def errand() -> Iterator[None]:
     finally:
         holder.lane_ended = True
         release(holder)
+
+
+def background() -> contextvars.Context:
+    """Return the context for what no socket does: an empty one, but inside ``off()`` the current.
+
+    There sync work has to stay where the work of the test is.
+    """
+    return contextvars.copy_context() if _off.get() else contextvars.Context()
 
 
 def shutdown(timeout: float = 5.0) -> None:

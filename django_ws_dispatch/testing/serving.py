@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from .. import groups, lanes
+from .. import connections, groups, lanes
 from ..typing import ASGIApplication, Event
 
 __all__ = ["serving"]
@@ -114,4 +114,5 @@ async def serving(application: ASGIApplication) -> AsyncIterator[dict[str, Any]]
                 try:
                     await life.end()
                 finally:
+                    await connections.aclose()
                     await groups.aclose()
