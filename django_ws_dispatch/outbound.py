@@ -140,12 +140,18 @@ class Outbound:
             yielded = step(None)
         except StopIteration:
             return
-        except (OSError, RuntimeError):
-            self._lost()
+        except Exception as exc:
+            self._failed(exc)
             return
         self._outbox_size += size
         self._wire = BLOCKED
         self._start_writer(_Resumed(coroutine, yielded), size)
+
+    def _failed(self, exc: Exception) -> None:
+        """The server's ``send()`` failed where no handler of this socket waits for it."""
+        if not isinstance(exc, (OSError, RuntimeError)):
+            logger.error("The server's send() failed for %s", self.path, exc_info=exc)
+        self._lost()
 
     def _queue(self, event: Event, size: int, sent: asyncio.Future[None] | None) -> None:
         if self._outbox is None:
@@ -188,8 +194,8 @@ class Outbound:
                 await self._server_send(event)
                 if sent is not None and not sent.done():
                     sent.set_result(None)
-        except (OSError, RuntimeError):
-            self._lost()
+        except Exception as exc:
+            self._failed(exc)
             if sent is not None and not sent.done():
                 sent.set_exception(self._over(WebSocketDisconnect))
         finally:

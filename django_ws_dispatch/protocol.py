@@ -40,6 +40,10 @@ READING: Final = 2  # waits in the server's receive()
 APART: Final = 3  # not accepted yet, being read ahead, or over: the slow path knows
 
 
+def _size(message: str | bytes) -> int:
+    return text_size(message) if isinstance(message, str) else len(message)
+
+
 class Connection(Outbound):
     """The state machine of one socket. ``WebSocket`` adds what a handler sees."""
 
@@ -134,7 +138,7 @@ class Connection(Outbound):
         while True:
             if self._inbox:
                 message = self._inbox.popleft()
-                self._inbox_size -= len(message)
+                self._inbox_size -= _size(message)
                 self._full_since = None
                 return message
             if self.ready_state >= WebSocketState.CLOSING:
@@ -197,7 +201,7 @@ class Connection(Outbound):
         if self._heard is not None:
             self._heard = monotonic()
         if len(message) > limits.max_message_size // 4:
-            size = text_size(message) if isinstance(message, str) else len(message)
+            size = _size(message)
             if size > limits.max_message_size:
                 self._exceeded(CloseCode.TOO_BIG, "max_message_size", f"a message of {size} bytes")
                 return None
@@ -249,22 +253,29 @@ class Connection(Outbound):
         if self._inbox is None:
             self._inbox = deque()
         self._inbox.append(message)
-        self._inbox_size += len(message)
-        if len(self._inbox) < INBOX_MESSAGES and self._inbox_size < self._limits.max_message_size:
+        self._inbox_size += _size(message)
+        if not self._inbox_is_full():
             return
         if self.has_read:
             self._full_since = monotonic()
             return
         # It has never read: it does not want what the client says.
-        self._inbox_size -= len(self._inbox.popleft())
-        self._discarded += 1
-        if self._discarded == 1:
+        first = not self._discarded
+        while self._inbox_is_full():
+            self._inbox_size -= _size(self._inbox.popleft())
+            self._discarded += 1
+        if first:
             logger.warning(
                 "Discarding what the client of %s sends: its handler does not read. Use "
                 "wait_closed() or send_each() to say that this does not matter.",
                 self.path,
                 extra={"path": self.path},
             )
+
+    def _inbox_is_full(self) -> bool:
+        return self._inbox is not None and (
+            len(self._inbox) >= INBOX_MESSAGES or self._inbox_size >= self._limits.max_message_size
+        )
 
     # The end, whoever brings it
 
@@ -286,9 +297,11 @@ class Connection(Outbound):
         if self._phase <= AWAY:
             self._drain()
         if self.ready_state is not WebSocketState.CLOSED:
-            known = self._code_known
+            known, reading = self._code_known, self._phase == READING
             self._disconnected(1006, "")
             self._code_known = known
+            if reading:
+                self._cancel_after(WAKE_GRACE)
 
     def _drain(self) -> None:
         """Take what the server already has, without waiting."""
