@@ -173,7 +173,7 @@ class Layer:
         return Table("Per HTTP request passed through, in process", "us", rows, over=limits)
 
     def routing(self) -> Iterator[Table]:
-        from django_ws_dispatch.routing import Routes
+        from django_ws_dispatch.routes import Routes
 
         from .handlers import echo
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.core.handlers.asgi import get_script_prefix as get_script_name
 from django.core.signals import setting_changed
-from django.urls import get_script_prefix, set_script_prefix
+from django.urls import set_script_prefix
 
 from . import connections, groups, lanes
 from .admission import Admission
@@ -132,8 +132,8 @@ class WebSocketDispatcher:
         try:
             socket.begin()
             lanes.enter(socket)
-            prefix = get_script_name(scope)
-            if prefix != get_script_prefix().rstrip("/"):
+            # The context of a connection has none yet: to ask would cost more than the accept.
+            if prefix := get_script_name(scope):
                 set_script_prefix(prefix)
             if site.chain is not None or not handler.plain:
                 admission = Admission(handler, socket, home)
