@@ -15,7 +15,7 @@ from .handshake.denial import deny
 from .handshake.request import HandshakeRequest, build_request
 from .limits import Limits
 from .outbound import BUSY, WebSocketState
-from .protocol import APART, IDLE, Connection
+from .protocol import Connection
 from .signals import websocket_opened
 from .typing import Event, Receive, Scope, Send
 
@@ -173,11 +173,12 @@ class Opening(Connection):
         self.subprotocol = event.get("subprotocol")
         self.accepted = True
         self.ready_state = WebSocketState.OPEN
-        self._phase = IDLE if self._ahead is None else APART
+        # Still APART: the first read goes the slow way, and is remembered.
         self._wire = BUSY
         try:
             await self._server_send(event)
         except (OSError, RuntimeError) as exc:
+            self.accepted = False
             self._lost()
             raise self._over(WebSocketDisconnect) from exc
         finally:
@@ -203,6 +204,7 @@ class Opening(Connection):
             return
         self.denied = True
         self._disconnected(1006, "")
+        self._cancel_after()
         await deny(self._server_send, self.scope, response)
 
 

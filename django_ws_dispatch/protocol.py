@@ -294,7 +294,7 @@ class Connection(Outbound):
 
     def _lost(self) -> None:
         """A send failed: the client is gone. The true code may still be at the server."""
-        if self._phase <= AWAY:
+        if self._phase != READING and self._ahead is None and self._waiter is None:
             self._drain()
         if self.ready_state is not WebSocketState.CLOSED:
             known, reading = self._code_known, self._phase == READING
@@ -326,8 +326,8 @@ class Connection(Outbound):
         self._wire = SHUT if self._wire != BLOCKED else BLOCKED
         self._wake()
 
-    def _cancel_after(self, grace: float) -> None:
-        self._cancel_at = monotonic() + grace
+    def _cancel_after(self, grace: float | None = None) -> None:
+        self._cancel_at = monotonic() + (BUSY_GRACE if grace is None else grace)
 
     def kick(self, code: int, reason: str = "") -> None:
         """Close it from elsewhere, behind what was sent before. The handler sees a disconnect.

@@ -295,6 +295,6 @@ class WebSocket(Opening):
             await self.deny(Deny(403).response)
         elif self.ready_state is WebSocketState.OPEN:
             self._shut(code, reason)
-            self._cancel_after(10.0)
+            self._cancel_after()
             if self._writer is not None:
                 await asyncio.wait([self._writer])

@@ -258,7 +258,7 @@ async def serving(
                 assert fake.task.done(), "the handler outlives its client"
             await until(lambda: not asyncio.all_tasks() - before)
             assert connections.local().sockets.keys() <= sockets
-            gc.collect()
+            gc.collect(1)
             got_request_exception.disconnect(note)
             assert not complaints
             for failure in failures:
