@@ -14,7 +14,7 @@ swallow a disconnect.
 
 from __future__ import annotations
 
-from http import HTTPStatus
+from http.client import responses
 from typing import cast
 
 from django.http import HttpResponse
@@ -64,7 +64,7 @@ class Deny(WebSocketError):
         if isinstance(response, int) and not isinstance(response, bool):
             status = int(response)
             if 200 <= status <= 599:
-                phrase = HTTPStatus(status).phrase if status in HTTPStatus else ""
+                phrase = responses.get(status, "")
                 response = HttpResponse(
                     phrase, status=status, content_type="text/plain; charset=utf-8"
                 )
