@@ -1,0 +1,288 @@
+"""Every setting: its default, what it may be, and what is said of what it may not be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from django_ws_dispatch import lanes
+from django_ws_dispatch.conf import MEMORY_BROKER, SETTINGS, check_origins, conf
+from django_ws_dispatch.dispatcher import WebSocketDispatcher
+from django_ws_dispatch.limits import Rate
+from django_ws_dispatch.routes import current_routes
+
+from .fake_server import FakeServer
+
+DEFAULTS = {
+    "WEBSOCKET_ALLOWED_ORIGINS": None,
+    "WEBSOCKET_MIDDLEWARE": [],
+    "WEBSOCKET_MAX_MESSAGE_SIZE": 1024 * 1024,
+    "WEBSOCKET_RATE_LIMIT": None,
+    "WEBSOCKET_IDLE_TIMEOUT": None,
+    "WEBSOCKET_MAX_CONNECTIONS": None,
+    "WEBSOCKET_OUTBOX_SIZE": 1024 * 1024,
+    "WEBSOCKET_SYNC_THREADS": 4,
+    "WEBSOCKET_BROKERS": {"default": {"BACKEND": MEMORY_BROKER}},
+    "WEBSOCKET_LIFESPAN": None,
+}
+
+RIGHT: list[tuple[str, Any, Any]] = [
+    ("WEBSOCKET_HANDLERS", {}, {}),
+    ("WEBSOCKET_HANDLERS", [], []),
+    ("WEBSOCKET_HANDLERS", "tests.urls", "tests.urls"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", [], []),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["*"], ["*"]),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ("https://a.example",), ["https://a.example"]),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://*.a.example"], ["https://*.a.example"]),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["http://[::1]:8000"], ["http://[::1]:8000"]),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["chrome-extension://abc"], ["chrome-extension://abc"]),
+    ("WEBSOCKET_MIDDLEWARE", ("a.B",), ["a.B"]),
+    ("WEBSOCKET_MAX_MESSAGE_SIZE", 1, 1),
+    ("WEBSOCKET_RATE_LIMIT", "20/s", Rate(20, 1)),
+    ("WEBSOCKET_IDLE_TIMEOUT", 60, 60.0),
+    ("WEBSOCKET_IDLE_TIMEOUT", 0.5, 0.5),
+    ("WEBSOCKET_MAX_CONNECTIONS", 1000, 1000),
+    ("WEBSOCKET_LIFESPAN", "mysite.lifespan.life", "mysite.lifespan.life"),
+]
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("WEBSOCKET_HANDLERS", None, 'Add it to the settings, for example WEBSOCKET_HANDLERS = {"ws/'),
+    ("WEBSOCKET_HANDLERS", 1, "a dict of route -> handler, a list of path"),
+    ("WEBSOCKET_HANDLERS", {"ws/"}, "a dict of route -> handler, a list of path"),
+    ("WEBSOCKET_HANDLERS", object(), "the dotted path of a module with urlpatterns"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", "https://a.example", 'a list of origins such as "https://'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", "*", 'a list of origins such as "https://'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", [1], 'a list of origins such as "https://'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", {"https://a.example"}, 'a list of origins such as "https://'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["a.example"], "'a.example' is not an origin. Write scheme"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://a.example/"], "'https://a.example/' is not an origin"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://u@a.example"], "is not an origin"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://"], "is not an origin"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://a.example", ""], "'' is not an origin"),
+    ("WEBSOCKET_MIDDLEWARE", "a.B", "a list of dotted paths of Django middleware, not 'a.B'"),
+    ("WEBSOCKET_MIDDLEWARE", None, "a list of dotted paths of Django middleware, not None"),
+    ("WEBSOCKET_MIDDLEWARE", [object], "a list of dotted paths of Django middleware"),
+    ("WEBSOCKET_MAX_MESSAGE_SIZE", 0, "a positive whole number of bytes, not 0"),
+    ("WEBSOCKET_MAX_MESSAGE_SIZE", None, "a positive whole number of bytes, not None"),
+    ("WEBSOCKET_MAX_MESSAGE_SIZE", "1M", "a positive whole number of bytes, not '1M'"),
+    ("WEBSOCKET_MAX_MESSAGE_SIZE", 1.5, "a positive whole number of bytes, not 1.5"),
+    ("WEBSOCKET_MAX_MESSAGE_SIZE", True, "a positive whole number of bytes, not True"),
+    ("WEBSOCKET_RATE_LIMIT", 20, 'a rate is written like "20/s"'),
+    ("WEBSOCKET_RATE_LIMIT", "20", 'a rate is written like "20/s"'),
+    ("WEBSOCKET_RATE_LIMIT", "0/s", 'a rate is written like "20/s"'),
+    ("WEBSOCKET_RATE_LIMIT", "", 'a rate is written like "20/s"'),
+    ("WEBSOCKET_IDLE_TIMEOUT", 0, "a positive number of seconds or None, not 0"),
+    ("WEBSOCKET_IDLE_TIMEOUT", -1, "a positive number of seconds or None, not -1"),
+    ("WEBSOCKET_IDLE_TIMEOUT", "60", "a positive number of seconds or None, not '60'"),
+    ("WEBSOCKET_IDLE_TIMEOUT", True, "a positive number of seconds or None, not True"),
+    ("WEBSOCKET_IDLE_TIMEOUT", float("nan"), "a positive number of seconds or None, not nan"),
+    ("WEBSOCKET_MAX_CONNECTIONS", 0, "a positive whole number of open sockets or None, not 0"),
+    ("WEBSOCKET_MAX_CONNECTIONS", "9", "a positive whole number of open sockets or None"),
+    ("WEBSOCKET_OUTBOX_SIZE", 0, "a positive whole number of bytes, not 0"),
+    ("WEBSOCKET_OUTBOX_SIZE", None, "a positive whole number of bytes, not None"),
+    ("WEBSOCKET_SYNC_THREADS", 0, "a positive whole number of threads, not 0"),
+    ("WEBSOCKET_SYNC_THREADS", 2.0, "a positive whole number of threads, not 2.0"),
+    ("WEBSOCKET_BROKERS", {}, 'a dict of alias -> options with an alias "default"'),
+    ("WEBSOCKET_BROKERS", [], 'a dict of alias -> options with an alias "default"'),
+    ("WEBSOCKET_BROKERS", {"other": {"BACKEND": MEMORY_BROKER}}, 'an alias "default"'),
+    ("WEBSOCKET_BROKERS", {"default": MEMORY_BROKER}, "must be a dict with a BACKEND"),
+    ("WEBSOCKET_BROKERS", {"default": {}}, f'a broker class such as "{MEMORY_BROKER}"'),
+    (
+        "WEBSOCKET_BROKERS",
+        {"default": {"BACKEND": MEMORY_BROKER, "HOST": "x"}},
+        "takes BACKEND, LOCATION and OPTIONS (a dict); remove or move 'HOST'",
+    ),
+    (
+        "WEBSOCKET_BROKERS",
+        {"default": {"BACKEND": MEMORY_BROKER, "OPTIONS": []}},
+        "takes BACKEND, LOCATION and OPTIONS (a dict); remove or move OPTIONS",
+    ),
+    ("WEBSOCKET_LIFESPAN", len, "the dotted path of an @asynccontextmanager function"),
+]
+
+
+def attribute(setting: str) -> Any:
+    return getattr(conf, setting.removeprefix("WEBSOCKET_").lower())
+
+
+async def no_pages(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("this is no request for a page")
+
+
+async def ping(websocket: Any) -> None:
+    await websocket.send("ping")
+
+
+async def pong(websocket: Any) -> None:
+    await websocket.send("pong")
+
+
+def test_every_setting_has_a_property_with_its_name() -> None:
+    assert set(SETTINGS.values()) == {*DEFAULTS, "WEBSOCKET_HANDLERS"}
+    for name, setting in SETTINGS.items():
+        assert f"``{setting}``" in str(getattr(type(conf), name).__doc__)
+
+
+@pytest.mark.parametrize("setting", DEFAULTS)
+def test_a_setting_that_is_not_set_has_its_default(setting: str) -> None:
+    assert attribute(setting) == DEFAULTS[setting]
+
+
+@pytest.mark.parametrize(("setting", "value", "meaning"), RIGHT)
+def test_a_right_setting_is_read_at_every_access(setting: str, value: Any, meaning: Any) -> None:
+    before = attribute(setting)
+    with override_settings(**{setting: value}):
+        assert attribute(setting) == meaning
+    assert attribute(setting) == before
+
+
+@pytest.mark.parametrize(("setting", "value", "remedy"), WRONG)
+def test_a_wrong_setting_names_itself_and_the_remedy(setting: str, value: Any, remedy: str) -> None:
+    with override_settings(**{setting: value}), pytest.raises(ImproperlyConfigured) as raised:
+        attribute(setting)
+    assert str(raised.value).startswith(setting)
+    assert remedy in str(raised.value)
+
+
+@pytest.mark.parametrize(("setting", "value", "remedy"), WRONG)
+def test_a_wrong_setting_stops_the_building_of_the_application(
+    setting: str, value: Any, remedy: str
+) -> None:
+    with override_settings(**{setting: value}), pytest.raises(ImproperlyConfigured) as raised:
+        WebSocketDispatcher(no_pages)
+    assert setting in str(raised.value)
+    assert remedy in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "remedy"),
+    [
+        ("WEBSOCKET_HANDLERS", "tests.nowhere", "Write the dotted path of one, a dict"),
+        ("WEBSOCKET_HANDLERS", "tests.handlers", "Write the dotted path of one, a dict"),
+        ("WEBSOCKET_HANDLERS", {"ws/": "tests.nowhere.ping"}, "Write the dotted path of a corout"),
+        ("WEBSOCKET_HANDLERS", {"ws/": "ping"}, "Write the dotted path of a coroutine function"),
+        ("WEBSOCKET_HANDLERS", {"ws/": None}, "Give a coroutine function, an ASGI application, or"),
+        ("WEBSOCKET_HANDLERS", {1: ping}, "Write it as for django.urls.path()"),
+        ("WEBSOCKET_HANDLERS", {"ws/<nope:x>/": ping}, "Write it as for django.urls.path()"),
+        ("WEBSOCKET_HANDLERS", ["ws/"], "Use path(), re_path() and include() from"),
+        ("WEBSOCKET_MIDDLEWARE", ["tests.nowhere.Middleware"], "can not be imported"),
+        ("WEBSOCKET_LIFESPAN", "tests.nowhere.life", "Write the dotted path of an @asynccontext"),
+        ("WEBSOCKET_LIFESPAN", "tests.handlers.ping", "Decorate an async generator function"),
+        (
+            "WEBSOCKET_BROKERS",
+            {"default": {"BACKEND": "tests.nowhere.Broker"}},
+            "tests.nowhere.Broker",
+        ),
+    ],
+)
+def test_what_can_not_be_built_stops_the_building_of_the_application(
+    setting: str, value: Any, remedy: str
+) -> None:
+    with override_settings(**{setting: value}), pytest.raises(ImproperlyConfigured) as raised:
+        WebSocketDispatcher(no_pages)
+    assert setting in str(raised.value)
+    assert remedy in str(raised.value)
+
+
+def test_origins_of_a_decorator_are_named_by_it() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^allowed_origins\(\): 'a' is not an origin"):
+        check_origins("allowed_origins()", ["a"])
+
+
+def connect(application: WebSocketDispatcher, path: str = "/ws/", **scope: Any) -> FakeServer:
+    """Connect, and wait for what becomes of it."""
+
+    async def scenario() -> FakeServer:
+        server = FakeServer(application, path, **scope).start()
+        await server.ended()
+        return server
+
+    return asyncio.run(scenario())
+
+
+def test_routes_are_rebuilt_after_a_change() -> None:
+    with override_settings(WEBSOCKET_HANDLERS={"ws/": ping}):
+        application = WebSocketDispatcher(no_pages)
+        assert connect(application).data == ["ping"]
+        with override_settings(WEBSOCKET_HANDLERS={"ws/": pong}):
+            assert connect(application).data == ["pong"]
+        assert connect(application).data == ["ping"]
+        with override_settings(WEBSOCKET_HANDLERS={}):
+            assert connect(application).denied == (404, b"Not Found")
+
+
+def test_routes_are_built_once_between_changes() -> None:
+    routes = current_routes()
+    assert current_routes() is routes
+    with override_settings(WEBSOCKET_MAX_MESSAGE_SIZE=5):
+        assert current_routes() is not routes
+
+
+def test_limits_are_rebuilt_after_a_change() -> None:
+    async def read_one(websocket: Any) -> None:
+        await websocket.receive()
+
+    async def closed(application: WebSocketDispatcher) -> Any:
+        server = FakeServer(application).start()
+        server.message("hello")
+        await server.ended()
+        return server.closed
+
+    with override_settings(WEBSOCKET_HANDLERS={"ws/": read_one}):
+        application = WebSocketDispatcher(no_pages)
+        assert asyncio.run(closed(application)) == (1000, "")
+        with override_settings(WEBSOCKET_MAX_MESSAGE_SIZE=4):
+            assert asyncio.run(closed(application)) == (1009, "max message size")
+        assert asyncio.run(closed(application)) == (1000, "")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"WEBSOCKET_ALLOWED_ORIGINS": ["https://a.example"]},
+        {"CSRF_TRUSTED_ORIGINS": ["https://a.example"]},
+        {"ALLOWED_HOSTS": ["a.example"], "SECURE_PROXY_SSL_HEADER": ("HTTP_X_PROTO", "https")},
+    ],
+)
+def test_the_origin_check_is_rebuilt_after_a_change(changes: dict[str, Any]) -> None:
+    host = b"a.example" if "ALLOWED_HOSTS" in changes else b"testserver"
+    headers = [(b"host", host), (b"origin", b"https://a.example"), (b"x-proto", b"https")]
+    with override_settings(WEBSOCKET_HANDLERS={"ws/": ping}):
+        application = WebSocketDispatcher(no_pages)
+        assert connect(application, headers=headers).denied is not None
+        with override_settings(**changes):
+            assert connect(application, headers=headers).data == ["ping"]
+        assert connect(application, headers=headers).denied is not None
+
+
+def test_middleware_is_rebuilt_after_a_change() -> None:
+    with override_settings(WEBSOCKET_HANDLERS={"ws/": ping}):
+        application = WebSocketDispatcher(no_pages)
+        assert connect(application).data == ["ping"]
+        with override_settings(
+            WEBSOCKET_MIDDLEWARE=["django.middleware.security.SecurityMiddleware"],
+            SECURE_SSL_REDIRECT=True,
+        ):
+            denied = connect(application).denied
+            assert denied is not None
+            assert denied[0] == 301
+        assert connect(application).data == ["ping"]
+
+
+def test_the_number_of_lanes_follows_its_setting() -> None:
+    with override_settings(WEBSOCKET_SYNC_THREADS=2):
+        assert not lanes._router._lanes
+        assert conf.sync_threads == 2
+
+
+def test_a_setting_made_wrong_later_is_a_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with override_settings(WEBSOCKET_HANDLERS={"ws/": ping}):
+        application = WebSocketDispatcher(no_pages)
+        with override_settings(WEBSOCKET_MAX_MESSAGE_SIZE=0):
+            denied = connect(application).denied
+    assert denied == (500, b"Internal Server Error")
+    assert "WEBSOCKET_MAX_MESSAGE_SIZE must be" in caplog.text
