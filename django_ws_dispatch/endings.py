@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.signals import got_request_exception
 from django.http import Http404
 from django.http.response import HttpResponseBase
@@ -15,6 +15,7 @@ from .codes import CloseCode
 from .exceptions import Deny, WebSocketDisconnect
 from .handshake.denial import deny, response_for
 from .handshake.origin import Refusal
+from .handshake.request import HandshakeRequest, build_request
 from .outbound import WebSocketState
 from .raw import ConnectionGone, RawSocket
 from .signals import websocket_closed
@@ -30,6 +31,7 @@ CODES: dict[type[Exception], CloseCode] = {
     Http404: CloseCode.GONE,
     PermissionDenied: CloseCode.FORBIDDEN,
     SuspiciousOperation: CloseCode.BAD_REQUEST,
+    BadRequest: CloseCode.BAD_REQUEST,
 }
 
 
@@ -69,6 +71,11 @@ async def fail(scope: Scope, send: Send, exc: Exception) -> None:
         exc_info=exc,
         extra={"path": _path(scope), "status_code": 500},
     )
+    try:
+        request = build_request(scope)
+    except SuspiciousOperation:
+        request = None
+    await _announce(exc, WebSocket, request, _path(scope))
     await deny(send, scope, response_for(exc))
 
 
@@ -166,11 +173,16 @@ async def _report(socket: WebSocket, exc: BaseException, connecting: bool) -> No
     handler_failed = "The handler of %s failed"
     logger = handshake_logger if connecting else connection_logger
     logger.error(handler_failed, socket.path, exc_info=exc, extra=extra)
+    await _announce(exc, type(socket), request, socket.path)
+
+
+async def _announce(
+    exc: BaseException, sender: type[WebSocket], request: HandshakeRequest | None, path: str
+) -> None:
+    """Send Django's signal. What its receivers raise is logged."""
     try:
         raise exc  # receivers look at sys.exc_info()
     except BaseException:
-        for receiver, result in await got_request_exception.asend_robust(
-            sender=type(socket), request=request
-        ):
+        for receiver, result in await got_request_exception.asend_robust(sender, request=request):
             if isinstance(result, Exception):
-                logger.error("%r failed for %s", receiver, socket.path, exc_info=result)
+                connection_logger.error("%r failed for %s", receiver, path, exc_info=result)
