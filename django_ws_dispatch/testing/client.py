@@ -14,7 +14,8 @@ from django.test import AsyncClient
 from ..asgi import load_application
 from ..typing import ASGIApplication, Scope
 from .serving import serving
-from .sockets import ClientSocket, HandshakeDenied
+from .sockets import ClientSocket, HandshakeDenied, join_headers
+from .wire import Wire
 
 __all__ = ["HandshakeDenied", "WebSocketClient"]
 
@@ -73,30 +74,33 @@ class WebSocketClient(AsyncClient):
         scope = self._websocket_scope(str(path), headers or {}, list(subprotocols), secure)
         async with serving(application) as state:
             scope["state"] = state
-            socket = ClientSocket(application, scope, raises=self.raise_request_exception)
-            failure: BaseException | None = None
+            wire = Wire(application, scope)
+            socket = ClientSocket(wire, raises=self.raise_request_exception)
+            failed: BaseException | None = None
             try:
-                await socket.open(timeout)
-                self._take_cookies(socket)
-                if socket.denial is None:
+                await wire.open(timeout)
+                self._take_cookies(wire)
+                if wire.accepted:
                     yield socket
             except BaseException as exc:
-                failure = exc
+                failed = exc
                 raise
             finally:
                 try:
-                    await socket.leave(timeout)
+                    await wire.leave(timeout)
                 except TimeoutError as exc:
-                    if failure is None:
+                    if failed is None:
                         raise
-                    failure.add_note(str(exc))
-                finally:
-                    socket.settle(failure)
-            if socket.denial is not None:
-                raise socket.denial
+                    failed.add_note(str(exc))
+                if failed is None:
+                    socket.raise_failure()
+                elif socket.failure is not None:
+                    failed.add_note(f"The handler of {wire.path} failed: {socket.failure!r}")
+            if not wire.accepted:
+                raise HandshakeDenied(wire.status or 403, join_headers(wire.headers), wire.body)
 
-    def _take_cookies(self, socket: ClientSocket) -> None:
-        for name, value in socket.raw_headers:
+    def _take_cookies(self, wire: Wire) -> None:
+        for name, value in wire.headers:
             if name.lower() == b"set-cookie":
                 self.cookies.load(value.decode("latin-1"))
 
