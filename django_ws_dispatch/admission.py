@@ -12,7 +12,7 @@ from .connections import Connections, counts
 from .endings import log_denial
 from .exceptions import Deny
 from .handlers import Handler
-from .handshake.middleware import Chain, accept_headers
+from .handshake.middleware import Chain, accept_headers, is_accepted
 from .websockets import WebSocket
 
 __all__ = ["Admission"]
@@ -52,12 +52,23 @@ class Admission:
         request = socket.request
         resolved: Any = request.resolver_match
         response = await chain.run(request, self._handler.callback, resolved.args, resolved.kwargs)
-        if response.status_code != 101:
+        if not is_accepted(response):
             return await self._deny(response, "a middleware of WEBSOCKET_MIDDLEWARE")
         socket.accept_with(accept_headers(response))
         if request.user_is_known:
-            await self._home.watch_supplied(socket, request.user)
+            return await self._watch(request.user)
         return True
+
+    async def _watch(self, user: Any) -> bool:
+        """Hear of a logout or change of the user that the middleware has resolved."""
+
+        async def known() -> Any:
+            return user
+
+        now = await self._home.resolve_user(self._socket, known)
+        if now.pk == user.pk:
+            return True
+        return await self._deny(401, "no longer logged in")
 
     async def _check_user(self) -> bool:
         options = self._handler.options

@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -31,6 +32,9 @@ logger = logging.getLogger("django_ws_dispatch.connection")
 
 # Seconds between two sweeps.
 INTERVAL = 0.25
+
+# Stands for the primary key of any user.
+EVERYBODY = "*"
 
 _START = secrets.token_hex(8)
 _loops: dict[asyncio.AbstractEventLoop, Connections] = {}
@@ -75,7 +79,7 @@ class Connections:
         self._by_session: dict[str, dict[WebSocket, None]] = {}
         self._by_user: dict[str, dict[WebSocket, None]] = {}
         self._rechecks: dict[WebSocket, tuple[float, float]] = {}
-        self._changes = 0
+        self._resolving: dict[WebSocket, set[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._wired: asyncio.Task[None] | None = None
 
@@ -113,23 +117,24 @@ class Connections:
     # Whose socket it is
 
     async def resolve_user(self, socket: WebSocket, load: Callable[[], Awaitable[Any]]) -> Any:
-        """Load the user of a socket's session, such that no logout falls between."""
+        """Load the user of a socket, such that no logout and no change falls between."""
         await self._wire()
-        session = socket.session
-        stale = hasattr(session, "_session_cache")
-        self._watch(socket)
-        while True:
-            changes = self._changes
-            user = await (aload_user(reopen_session(session)) if stale else load())
-            self._watch_user(socket, user, True)
-            if changes == self._changes:
-                return user
-
-    async def watch_supplied(self, socket: WebSocket, user: Any) -> None:
-        """A middleware says who the user is: hear of changes to that user."""
-        await self._wire()
-        self._watch(socket)
-        self._watch_user(socket, user, False)
+        from_session = socket.request.user_from_session
+        if from_session:
+            # What was read before this socket is known here may be out of date.
+            if hasattr(socket.session, "_session_cache"):
+                load = partial(aload_user, reopen_session(socket.session))
+            self._watch_session(socket)
+        changed = self._resolving[socket] = set()
+        try:
+            while True:
+                changed.clear()
+                user = await load()
+                self._watch_user(socket, user, from_session)
+                if not changed & {EVERYBODY, str(user.pk)}:
+                    return user
+        finally:
+            del self._resolving[socket]
 
     async def _wire(self) -> None:
         """Hear of logouts and changes elsewhere, from the first user on."""
@@ -147,7 +152,7 @@ class Connections:
             # It reconnects by itself, and every user is verified then.
             logger.error("Logouts elsewhere are not heard of: %s", exc)
 
-    def _watch(self, socket: WebSocket) -> None:
+    def _watch_session(self, socket: WebSocket) -> None:
         key = socket.session.session_key
         token = session_token(key) if key else None
         socket.watched = (token, None, True)
@@ -184,14 +189,19 @@ class Connections:
             return
         if message.get("from") == _sender():
             return  # heard already, without the broker
-        self._changes += 1
+        self._note(pk)
         for socket in list(self._by_session.get(token, ())):
             socket.kick(CloseCode.LOGGED_OUT, "logged out")
         self._verify(list(self._by_user.get(pk, ())))
 
+    def _note(self, pk: str | None) -> None:
+        for changed in self._resolving.values():
+            if pk is not None:
+                changed.add(pk)
+
     def verify_all(self) -> None:
         """A logout may have been missed: verify every user."""
-        self._changes += 1
+        self._note(EVERYBODY)
         self._verify([socket for sockets in self._by_user.values() for socket in sockets])
 
     def _verify(self, sockets: list[WebSocket]) -> None:

@@ -45,8 +45,8 @@ def closing_code(send: Send, code: int) -> int:
 def sends_each_header_once(send: Send, scope: Scope) -> bool:
     """Whether a header name that comes twice in a denial kills the worker: granian 2.8.
 
-    Where something is wrapped around its ``send``, an extension of HTTP tells it, which has no place
-    on a websocket.
+    Where something is wrapped around its ``send``, an extension of HTTP tells it, which has no
+    place on a websocket.
     """
     extensions = scope.get("extensions") or {}
     return _server(send) == "granian" or "http.response.pathsend" in extensions

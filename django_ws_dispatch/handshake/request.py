@@ -49,7 +49,7 @@ class HandshakeRequest(ASGIRequest):
     _user: Any = empty
     _auser: Callable[[], Awaitable[Any]] | None = None
     around: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]] | None = None
-    """called, where it is set, with what loads the session's user, to await it"""
+    """called, where it is set, with what loads the user, to await it"""
     user_from_session: bool = True
     """whether it is the session that says who the user is, and not a middleware"""
 
@@ -109,14 +109,16 @@ class HandshakeRequest(ASGIRequest):
         user = self._user
         # isinstance() would evaluate a lazy object of another class.
         if user is empty or (type(user) is _SessionUser and not _is_known(user)):
-            load = partial(aload_user, self.session)
-            user = await (load() if self.around is None else self.around(load))
+            user = await self._around(partial(aload_user, self.session))
         elif not _is_known(user):
-            user = await sync_to_async(_bare)(user)
+            user = await self._around(partial(sync_to_async(_bare), user))
         return self._keep(user)
 
     async def _aload_user_with(self, supplied: Callable[[], Awaitable[Any]]) -> Any:
-        return self._keep(self._user if _is_known(self._user) else await supplied())
+        return self._keep(self._user if _is_known(self._user) else await self._around(supplied))
+
+    async def _around(self, load: Callable[[], Awaitable[Any]]) -> Any:
+        return await (load() if self.around is None else self.around(load))
 
     def _keep(self, user: Any) -> Any:
         # Another task, or a middleware, may have been faster.
