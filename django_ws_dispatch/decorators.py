@@ -137,6 +137,8 @@ def rate_limit(rate: str) -> Callable[[H], H]:
     Raises:
         ValueError: it is not written like that.
     """
+    if callable(rate):
+        raise TypeError('Write @rate_limit("20/s").')
     return _setting("rate_limit", rate_limit=parse_rate(rate))
 
 

@@ -151,6 +151,11 @@ class Handler:
                 )
         if self.options.asgi or is_coroutine_function(callback):
             return
+        if getattr(callback, "__module__", "").startswith("django_ws_dispatch.decorators"):
+            raise HandlerError(
+                f"The handler {self.name} is a decorator that was not given its argument.",
+                "Write it with parentheses, as in @user_passes_test(is_member).",
+            )
         raise HandlerError(
             f"The handler {self.name} is not a coroutine function.",
             "Write it with 'async def'; sync code in it is called through "
