@@ -92,6 +92,8 @@ def import_handler(path: str) -> Callable[..., Any]:
         HandlerError: nothing can be imported from there.
     """
     try:
+        if path.startswith("."):
+            raise ImportError("a relative path has nothing to be relative to")
         handler = import_string(path)
     except ImportError as exc:
         raise HandlerError(
@@ -151,7 +153,7 @@ class Handler:
                 )
         if self.options.asgi or is_coroutine_function(callback):
             return
-        if getattr(callback, "__module__", "").startswith("django_ws_dispatch.decorators"):
+        if getattr(callback, "__module__", None) == "django_ws_dispatch.decorators":
             raise HandlerError(
                 f"The handler {self.name} is a decorator that was not given its argument.",
                 "Write it with parentheses, as in @user_passes_test(is_member).",
