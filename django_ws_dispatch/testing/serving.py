@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,8 @@ from .. import connections, groups, lanes
 from ..typing import ASGIApplication, Event
 
 __all__ = ["serving"]
+
+logger = logging.getLogger("django_ws_dispatch.lifespan")
 
 # Seconds for the start-up and for the shutdown.
 TIMEOUT = 10.0
@@ -54,12 +57,15 @@ class _Life:
         self._to_application.put_nowait({"type": kind})
         try:
             async with asyncio.timeout(TIMEOUT):
-                return await self._to_server.get()
+                event = await self._to_server.get()
         except TimeoutError:
             await self._end_task()
             raise TimeoutError(
                 f"The application did not answer {kind} within {TIMEOUT:g} s."
             ) from None
+        if event is None:
+            self._to_server.put_nowait(None)
+        return event
 
     async def _end_task(self) -> None:
         task, self._task = self._task, None
@@ -76,10 +82,9 @@ class _Life:
                 await self.application(
                     {**scope, "state": self.state}, self._to_application.get, self._to_server.put
                 )
-        except Exception:
-            # Servers take this for "it has no lifespan" as well.
-            if self._to_server.empty():
-                return
+        except Exception as exc:
+            # Servers take it for an application without a lifespan as well.
+            logger.debug("The application has no lifespan: %r", exc)
         finally:
             self._to_server.put_nowait(None)
 

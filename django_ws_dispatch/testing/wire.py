@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import sys
 import traceback
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -22,6 +23,8 @@ LOOK_AFTER = 0.05
 # Seconds that a cancelled handler has to end, and how often it is cancelled.
 CANCEL_GRACE = 1.0
 CANCELS = 3
+
+PACKAGE = str(Path(__file__).parents[1])
 
 _current: contextvars.ContextVar[Wire | None] = contextvars.ContextVar(
     "websocket_client_wire", default=None
@@ -154,7 +157,8 @@ class Wire:
             else:
                 break
             awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
-        stack = traceback.StackSummary.extract(iter(frames))
+        theirs = [frame for frame in frames if not frame[0].f_code.co_filename.startswith(PACKAGE)]
+        stack = traceback.StackSummary.extract(iter(theirs or frames))
         return " Its handler is here:\n" + "".join(stack.format())
 
     async def _cancel(self) -> bool:
