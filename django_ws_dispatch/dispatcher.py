@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.core.handlers.asgi import get_script_prefix as get_script_name
+from django.conf import settings
 from django.core.signals import setting_changed
 from django.urls import set_script_prefix
 
@@ -37,6 +37,7 @@ class Site:
         self.origins = OriginCheck(conf.allowed_origins)
         self.chain = Chain(conf.middleware) if conf.middleware else None
         self.max_connections = conf.max_connections
+        self.script_name = settings.FORCE_SCRIPT_NAME
         for alias in conf.brokers:
             get_broker(alias)
 
@@ -133,7 +134,7 @@ class WebSocketDispatcher:
             socket.begin()
             lanes.enter(socket)
             # The context of a connection has none yet: to ask would cost more than the accept.
-            if prefix := get_script_name(scope):
+            if prefix := site.script_name or scope.get("root_path"):
                 set_script_prefix(prefix)
             if site.chain is not None or not handler.plain:
                 admission = Admission(handler, socket, home)

@@ -16,7 +16,7 @@ from .exceptions import Deny, WebSocketDisconnect
 from .handshake.denial import deny, response_for
 from .handshake.origin import Refusal
 from .handshake.request import HandshakeRequest, build_request
-from .outbound import WebSocketState
+from .outbound import CLOSING, CONNECTING, OPEN
 from .raw import ConnectionGone, RawSocket
 from .signals import websocket_closed
 from .typing import Scope, Send
@@ -96,7 +96,7 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
                 socket.kick(CloseCode.RESTART, "server restart")
             else:
                 await _answer(socket, exc)
-        if socket.ready_state is WebSocketState.CONNECTING:
+        if socket.ready_state is CONNECTING:
             log_denial(socket.scope, 403, "the handler returned without accepting")
             await socket.deny(Deny(403).response)
         await socket.take_down()
@@ -120,7 +120,7 @@ def is_disconnect(exc: BaseException, socket: WebSocket) -> bool:
         return all(is_disconnect(one, socket) for one in exc.exceptions)
     if isinstance(exc, asyncio.CancelledError):
         return socket.was_cancelled
-    if socket.ready_state < WebSocketState.CLOSING:
+    if socket.ready_state < CLOSING:
         return False
     return isinstance(exc, (WebSocketDisconnect, ConnectionGone)) or (
         # A framework that is mounted here has one of its own, and lets it pass.
@@ -140,7 +140,7 @@ def _meaning(exc: BaseException) -> tuple[HttpResponseBase, int] | None:
 
 async def _answer(socket: WebSocket, exc: BaseException) -> None:
     meaning = _meaning(exc)
-    connecting = socket.ready_state is WebSocketState.CONNECTING
+    connecting = socket.ready_state is CONNECTING
     if meaning is None:
         await _report(socket, exc, connecting)
         response, code = response_for(exc), int(CloseCode.FAILED)
@@ -149,7 +149,7 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
         reason = f"the handler raised {type(exc).__name__}"
         if connecting:
             log_denial(socket.scope, response.status_code, reason)
-        elif socket.ready_state is WebSocketState.OPEN:
+        elif socket.ready_state is OPEN:
             connection_logger.warning(
                 "Closed %s with %d: %s.",
                 socket.path,

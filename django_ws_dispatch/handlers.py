@@ -114,7 +114,7 @@ class Handler:
         HandlerError: it is neither.
     """
 
-    __slots__ = ("callback", "limits", "name", "options", "plain", "raw")
+    __slots__ = ("callback", "limits", "name", "options", "plain", "raw", "socket_class")
 
     def __init__(self, callback: Any) -> None:
         self.callback: Callable[..., Awaitable[None]] = callback
@@ -130,6 +130,7 @@ class Handler:
         )
         self.plain = not (options.needs_user or options.connection_limits)
         """the handshake asks for nothing but host and origin"""
+        self.socket_class: type[WebSocket] = RawSocket if self.raw else WebSocket
 
     def _check(self) -> None:
         callback = self.callback
@@ -186,10 +187,6 @@ class Handler:
                 f"The handler {self.name}{signature} does not fit its route: {exc}.",
                 f"It is called with (websocket{', ' + captured if captured else ''}).",
             ) from exc
-
-    @property
-    def socket_class(self) -> type[WebSocket]:
-        return RawSocket if self.raw else WebSocket
 
 
 def levels(callback: Any) -> Iterator[Any]:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from django.dispatch import Signal
 from django.http.response import HttpResponseBase
 
+from . import groups
 from .exceptions import WebSocketDisconnect
 from .handshake.denial import deny
 from .handshake.request import HandshakeRequest, build_request
 from .limits import Limits
-from .outbound import BUSY, WebSocketState
+from .outbound import BUSY, CLOSED, CONNECTING, OPEN
 from .protocol import Connection
 from .signals import websocket_opened
 from .typing import Event, Receive, Scope, Send
@@ -47,6 +48,7 @@ class Opening(Connection):
     __slots__ = (
         "_accept_headers",
         "_id",
+        "_joined",
         "_match",
         "_request",
         "_subprotocols",
@@ -75,6 +77,7 @@ class Opening(Connection):
         self._accept_headers: list[tuple[bytes, bytes]] | None = None
         self._id: str | None = None
         self._request: HandshakeRequest | None = None
+        self._joined: dict[groups.Group, int] | None = None
 
     # What the handshake brought
 
@@ -147,8 +150,8 @@ class Opening(Connection):
                 carries one.
             WebSocketDisconnect: the client is gone, or the socket was closed.
         """
-        if self.ready_state is not WebSocketState.CONNECTING:
-            if self.ready_state is WebSocketState.OPEN:
+        if self.ready_state is not CONNECTING:
+            if self.ready_state is OPEN:
                 raise RuntimeError(
                     "This socket is accepted already. Call accept() once, before the first "
                     "receive, send or join, or leave it out."
@@ -156,7 +159,8 @@ class Opening(Connection):
             raise self._over(WebSocketDisconnect)
         offered = self.scope.get("subprotocols") or ()
         if subprotocol is None:
-            subprotocol = next((one for one in offered if one in self._subprotocols), None)
+            if self._subprotocols:
+                subprotocol = next((one for one in offered if one in self._subprotocols), None)
         elif subprotocol not in offered:
             raise ValueError(
                 f"The client did not offer the subprotocol {subprotocol!r} but "
@@ -172,7 +176,7 @@ class Opening(Connection):
     async def _accept(self, event: Event) -> None:
         self.subprotocol = event.get("subprotocol")
         self.accepted = True
-        self.ready_state = WebSocketState.OPEN
+        self.ready_state = OPEN
         # Still APART: the first read goes the slow way, and is remembered.
         self._wire = BUSY
         try:
@@ -195,12 +199,12 @@ class Opening(Connection):
         raise NotImplementedError
 
     async def _ensure_accepted(self) -> None:
-        if self.ready_state is WebSocketState.CONNECTING:
+        if self.ready_state is CONNECTING:
             await self.accept()
 
     async def deny(self, response: HttpResponseBase) -> None:
         """Answer the handshake with ``response``. Nothing happens once it was answered."""
-        if self.denied or self.ready_state is WebSocketState.CLOSED:
+        if self.denied or self.ready_state is CLOSED:
             return
         self.denied = True
         self._disconnected(1006, "")

@@ -39,6 +39,10 @@ class WebSocketState(IntEnum):
     CLOSED = 3
 
 
+# Where every message passes: to look a member up in its class costs as much as a call.
+CONNECTING, OPEN, CLOSING, CLOSED = WebSocketState
+
+
 class _Resumed:
     """Awaits a coroutine that was started by hand and has yielded once."""
 
@@ -86,7 +90,7 @@ class Outbound:
 
     def __init__(self, scope: Scope, send: Send, limits: Limits) -> None:
         self.scope = scope
-        self.ready_state = WebSocketState.CONNECTING
+        self.ready_state = CONNECTING
         self.accepted = False
         self.close_code: int | None = None
         self.close_reason: str | None = None
@@ -123,7 +127,7 @@ class Outbound:
             size: its payload in bytes.
         """
         if self._wire:
-            if self.ready_state is WebSocketState.OPEN:
+            if self.ready_state is OPEN:
                 self._queue(event, size, None)
             return
         self._start(event, size)
@@ -200,12 +204,12 @@ class Outbound:
                 sent.set_exception(self._over(WebSocketDisconnect))
         finally:
             self._writer = None
-            self._wire = FREE if self.ready_state is WebSocketState.OPEN else SHUT
+            self._wire = FREE if self.ready_state is OPEN else SHUT
 
     async def _transmit(self, event: Event) -> None:
         """Send an event of the handler's, behind whatever is under way."""
         if self._wire != FREE:
-            if self.ready_state is not WebSocketState.OPEN:
+            if self.ready_state is not OPEN:
                 raise self._over(WebSocketDisconnect)
             sent = asyncio.get_running_loop().create_future()
             self._queue(event, 0, sent)
@@ -227,4 +231,4 @@ class Outbound:
                 self._wire = BLOCKED
                 self._start_writer(None)
             else:
-                self._wire = FREE if self.ready_state is WebSocketState.OPEN else SHUT
+                self._wire = FREE if self.ready_state is OPEN else SHUT

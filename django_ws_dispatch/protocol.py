@@ -15,9 +15,19 @@ from typing import Any, Final
 
 from . import lanes, servers
 from .codes import CloseCode, cut_reason
-from .exceptions import WebSocketDisconnect
 from .limits import Limits, TokenBucket, text_size
-from .outbound import BLOCKED, FREE, SHUT, Outbound, WebSocketState, logger
+from .outbound import (
+    BLOCKED,
+    CLOSED,
+    CLOSING,
+    CONNECTING,
+    FREE,
+    OPEN,
+    SHUT,
+    Outbound,
+    WebSocketState,
+    logger,
+)
 from .typing import Event, Receive, Scope, Send
 
 __all__ = ["Connection"]
@@ -106,7 +116,7 @@ class Connection(Outbound):
 
     # Reading
 
-    async def _read(self, over: type[Exception] = WebSocketDisconnect) -> str | bytes:
+    async def _read(self, over: type[Exception] = StopAsyncIteration) -> str | bytes:
         """Return the next message; raise ``over`` once there is none."""
         if self._phase > AWAY or self.lane is not None:
             return await self._read_slowly(over)
@@ -120,12 +130,9 @@ class Connection(Outbound):
         finally:
             if self._phase == READING:
                 self._phase = IDLE
-        if event["type"] == "websocket.receive":
-            message: str | bytes | None = event.get("text")
-            if message is None:
-                message = event.get("bytes") or b""
-            if len(message) <= self._size_unchecked:
-                return message
+        message: str | bytes | None = event["text"] if "text" in event else event.get("bytes")
+        if message is not None and len(message) <= self._size_unchecked:
+            return message
         message = self._take(event)
         return message if message is not None else await self._read_slowly(over)
 
@@ -134,14 +141,15 @@ class Connection(Outbound):
         self.has_read = self.attends = True
         if self.lane is not None:
             lanes.release(self)
-        await self._ensure_accepted()
+        if self.ready_state is CONNECTING:
+            await self._ensure_accepted()
         while True:
             if self._inbox:
                 message = self._inbox.popleft()
                 self._inbox_size -= _size(message)
                 self._full_since = None
                 return message
-            if self.ready_state >= WebSocketState.CLOSING:
+            if self.ready_state >= CLOSING:
                 raise self._over(over)
             event = await self._next_event()
             taken = self._take(event) if event is not None else None
@@ -175,7 +183,7 @@ class Connection(Outbound):
             return None
         finally:
             if self._phase == READING:
-                self._phase = IDLE if self.ready_state is WebSocketState.OPEN else APART
+                self._phase = IDLE if self.ready_state is OPEN else APART
 
     def _only_woken(self) -> bool:
         """Whether the sweep cancelled the handler only to wake its read: the server did not."""
@@ -192,7 +200,7 @@ class Connection(Outbound):
         if kind == "websocket.disconnect":
             self._disconnected(event.get("code"), event.get("reason"))
             return None
-        if kind != "websocket.receive" or self.ready_state >= WebSocketState.CLOSING:
+        if kind != "websocket.receive" or self.ready_state >= CLOSING:
             return None
         message: str | bytes | None = event.get("text")
         if message is None:
@@ -234,7 +242,7 @@ class Connection(Outbound):
                     self._store(message)
                 if (
                     self._waiter is not None
-                    or self.ready_state >= WebSocketState.CLOSING
+                    or self.ready_state >= CLOSING
                     or self._full_since is not None
                 ):
                     break
@@ -281,14 +289,15 @@ class Connection(Outbound):
 
     def _disconnected(self, code: int | None, reason: str | None) -> None:
         """Latch that the client or the server ended the conversation."""
-        if self.ready_state is WebSocketState.CLOSED and self._code_known:
+        if self.ready_state is CLOSED and self._code_known:
             return
         if not self._code_known:
             self.close_code = 1005 if code is None else code
             self.close_reason = reason or ""
             self._code_known = True
-        self._set_over(WebSocketState.CLOSED)
-        self._drop_outbox()
+        self._set_over(CLOSED)
+        if self._outbox:
+            self._drop_outbox()
         stopping = self.close_code == CloseCode.RESTART
         self._cancel_after(STOP_GRACE if stopping else BUSY_GRACE if self.attends else 0.0)
 
@@ -296,7 +305,7 @@ class Connection(Outbound):
         """A send failed: the client is gone. The true code may still be at the server."""
         if self._phase != READING and self._ahead is None and self._waiter is None:
             self._drain()
-        if self.ready_state is not WebSocketState.CLOSED:
+        if self.ready_state is not CLOSED:
             known, reading = self._code_known, self._phase == READING
             self._disconnected(1006, "")
             self._code_known = known
@@ -306,7 +315,7 @@ class Connection(Outbound):
     def _drain(self) -> None:
         """Take what the server already has, without waiting."""
         self._phase = APART
-        while self.ready_state is WebSocketState.OPEN:
+        while self.ready_state is OPEN:
             awaitable = self._server_receive()
             if not inspect.iscoroutine(awaitable):
                 return
@@ -334,7 +343,7 @@ class Connection(Outbound):
 
         Never suspends and never raises. ``code`` may go on a wire; ``reason`` is cut.
         """
-        if self.ready_state >= WebSocketState.CLOSING:
+        if self.ready_state >= CLOSING:
             return
         reading = self._phase == READING
         self._shut(code, reason)
@@ -345,7 +354,7 @@ class Connection(Outbound):
         self.close_code, self.close_reason = code, cut_reason(reason)
         self._code_known = True
         wire = self._wire
-        self._set_over(WebSocketState.CLOSING)
+        self._set_over(CLOSING)
         if not self.accepted:
             return
         code = servers.closing_code(self._server_send, code)
@@ -373,12 +382,12 @@ class Connection(Outbound):
             idle is not None
             and self._heard is not None
             and now - self._heard > idle
-            and self.ready_state is WebSocketState.OPEN
+            and self.ready_state is OPEN
         ):
             self._exceeded(CloseCode.IDLE, "idle_timeout", "nothing heard")
 
     def _check_apart(self, now: float) -> None:
-        if self.ready_state >= WebSocketState.CLOSING:
+        if self.ready_state >= CLOSING:
             if self._cancel_at is not None and now >= self._cancel_at and self._task is not None:
                 self._cancel_at = now + CANCEL_AGAIN
                 self._cancels += 1
@@ -434,7 +443,7 @@ class Connection(Outbound):
 
     async def see_out(self) -> None:
         """Close if nobody has, and see the close frame out."""
-        if self.ready_state is WebSocketState.OPEN:
+        if self.ready_state is OPEN:
             self._shut(CloseCode.DONE, "")
         writer = self._writer
         if writer is not None:

@@ -13,7 +13,7 @@ from django.http import HttpResponse
 
 from .codes import CloseCode, check_close_code
 from .exceptions import WebSocketDisconnect
-from .outbound import FREE, WebSocketState
+from .outbound import CONNECTING, FREE, OPEN
 from .protocol import AWAY, IDLE, READING
 from .typing import Event
 from .websockets import WebSocket
@@ -57,12 +57,9 @@ class RawSocket(WebSocket):
         finally:
             if self._phase == READING:
                 self._phase = IDLE
-        if event["type"] == "websocket.receive":
-            message: str | bytes | None = event.get("text")
-            if message is None:
-                message = event.get("bytes") or b""
-            if len(message) <= self._size_unchecked:
-                return event
+        message: str | bytes | None = event["text"] if "text" in event else event.get("bytes")
+        if message is not None and len(message) <= self._size_unchecked:
+            return event
         if self._take(event) is not None:
             return event
         return await self._asgi_receive_slowly()
@@ -103,13 +100,13 @@ class RawSocket(WebSocket):
         kind = event["type"]
         state = self.ready_state
         try:
-            if state is WebSocketState.CONNECTING:
+            if state is CONNECTING:
                 await self._answer(kind, event)
             elif kind == "websocket.close":
                 # Once is enough, and a client that left needs none.
                 code = check_close_code(event.get("code") or CloseCode.DONE)
                 await self.close(code, event.get("reason") or "")
-            elif state is not WebSocketState.OPEN:
+            elif state is not OPEN:
                 raise self._over(WebSocketDisconnect)
             elif kind == "websocket.send":
                 await self._transmit(event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from . import groups
 from .codes import CloseCode, check_close_code
 from .exceptions import Deny, WebSocketDisconnect
 from .opening import Opening
-from .outbound import BUSY, FREE, WebSocketState, logger
+from .outbound import BUSY, CLOSED, CLOSING, CONNECTING, FREE, OPEN, WebSocketState, logger
 from .typing import Event
 
 __all__ = ["CloseCode", "WebSocket", "WebSocketState"]
@@ -35,11 +35,7 @@ class WebSocket(Opening):
         close_reason: the close reason once the socket is over, else ``None``.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_joined")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._joined: dict[groups.Group, int] | None = None
+    __slots__ = ("__dict__", "__weakref__")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path} {self.ready_state.name}>"
@@ -61,7 +57,7 @@ class WebSocket(Opening):
             WebSocketDisconnect: the socket is over.
             RuntimeError: another receive is under way.
         """
-        return await self._read()
+        return await self._read(WebSocketDisconnect)
 
     async def receive_text(self) -> str:
         """Return the next message, which must be text; another kind closes with 1003.
@@ -69,7 +65,7 @@ class WebSocket(Opening):
         Raises:
             WebSocketDisconnect: the socket is over.
         """
-        message = await self._read()
+        message = await self._read(WebSocketDisconnect)
         if isinstance(message, str):
             return message
         raise await self._refuse(CloseCode.WRONG_KIND, "text expected")
@@ -80,7 +76,7 @@ class WebSocket(Opening):
         Raises:
             WebSocketDisconnect: the socket is over.
         """
-        message = await self._read()
+        message = await self._read(WebSocketDisconnect)
         if isinstance(message, bytes):
             return message
         raise await self._refuse(CloseCode.WRONG_KIND, "binary expected")
@@ -93,7 +89,7 @@ class WebSocket(Opening):
         Raises:
             WebSocketDisconnect: the socket is over.
         """
-        message = await self._read()
+        message = await self._read(WebSocketDisconnect)
         try:
             return json.loads(message)
         except (ValueError, RecursionError):
@@ -102,7 +98,7 @@ class WebSocket(Opening):
 
     async def _refuse(self, code: CloseCode, reason: str) -> WebSocketDisconnect:
         """Close for what the client sent, with one log line."""
-        if self.ready_state is WebSocketState.OPEN:
+        if self.ready_state is OPEN:
             logger.warning(
                 "Closed %s with %d: %s.",
                 self.path,
@@ -116,8 +112,7 @@ class WebSocket(Opening):
     def __aiter__(self) -> Self:
         return self
 
-    def __anext__(self) -> Awaitable[str | bytes]:
-        return self._read(StopAsyncIteration)
+    __anext__ = Opening._read
 
     async def iter_json(self) -> AsyncIterator[Any]:
         """Iterate over the messages, as ``receive_json()`` has them; ends when the client goes."""
@@ -133,7 +128,7 @@ class WebSocket(Opening):
         await self._ensure_accepted()
         self._claim_read()
         self.attends = True
-        while self.ready_state < WebSocketState.CLOSING:
+        while self.ready_state < CLOSING:
             event = await self._next_event()
             if event is not None:
                 self._take(event)
@@ -175,7 +170,7 @@ class WebSocket(Opening):
             raise self._over(WebSocketDisconnect) from exc
         finally:
             if self._wire == BUSY:
-                if self._outbox or self.ready_state is not WebSocketState.OPEN:
+                if self._outbox or self.ready_state is not OPEN:
                     self._hand_over()
                 else:
                     self._wire = FREE
@@ -213,7 +208,7 @@ class WebSocket(Opening):
             if not scope.expired():
                 raise
         except WebSocketDisconnect:
-            if self.ready_state < WebSocketState.CLOSING:
+            if self.ready_state < CLOSING:
                 raise
         finally:
             gone.cancel()
@@ -237,7 +232,7 @@ class WebSocket(Opening):
             WebSocketDisconnect: the socket is over.
         """
         await self._ensure_accepted()
-        if self.ready_state is not WebSocketState.OPEN:
+        if self.ready_state is not OPEN:
             raise self._over(WebSocketDisconnect)
         if self._joined is None:
             self._joined = {}
@@ -272,10 +267,10 @@ class WebSocket(Opening):
             joined, self._joined = self._joined, None
             for group in joined:
                 groups.local().leave(self, group)
-        if self.ready_state is WebSocketState.CLOSING and not self.accepted:
+        if self.ready_state is CLOSING and not self.accepted:
             status = 401 if self.close_code == CloseCode.LOGGED_OUT else 403
             await self.deny(Deny(status).response)
-        else:
+        elif self.ready_state is not CLOSED or self._writer is not None:
             await self.see_out()
 
     # The end
@@ -291,9 +286,9 @@ class WebSocket(Opening):
             ValueError: the code may not be sent.
         """
         check_close_code(code)
-        if self.ready_state is WebSocketState.CONNECTING:
+        if self.ready_state is CONNECTING:
             await self.deny(Deny(403).response)
-        elif self.ready_state is WebSocketState.OPEN:
+        elif self.ready_state is OPEN:
             self._shut(code, reason)
             self._cancel_after()
             if self._writer is not None:
