@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.signals import got_request_exception
 from django.http import Http404
@@ -180,9 +181,13 @@ async def _announce(
     exc: BaseException, sender: type[WebSocket], request: HandshakeRequest | None, path: str
 ) -> None:
     """Send Django's signal. What its receivers raise is logged."""
+    if not got_request_exception.receivers:
+        return
     try:
-        raise exc  # receivers look at sys.exc_info()
+        raise exc
     except BaseException:
-        for receiver, result in await got_request_exception.asend_robust(sender, request=request):
+        # Receivers look at sys.exc_info(), which asend_robust() hides before Django 6.0.
+        send = sync_to_async(got_request_exception.send_robust)
+        for receiver, result in await send(sender, request=request):
             if isinstance(result, Exception):
                 connection_logger.error("%r failed for %s", receiver, path, exc_info=result)
