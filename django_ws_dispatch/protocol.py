@@ -312,10 +312,15 @@ class Connection(Outbound):
             if reading:
                 self._cancel_after(WAKE_GRACE)
 
+    def _learn_code(self) -> None:
+        """A send has found the client gone: the code may have come since then."""
+        if self.ready_state is CLOSED and not self._code_known and self._phase != READING:
+            self._drain()
+
     def _drain(self) -> None:
         """Take what the server already has, without waiting."""
         self._phase = APART
-        while self.ready_state is OPEN:
+        while not self._code_known:
             awaitable = self._server_receive()
             if not inspect.iscoroutine(awaitable):
                 return
@@ -424,6 +429,7 @@ class Connection(Outbound):
         task, self._task = self._task, None
         if self._ahead is not None:
             self._ahead.cancel()
+        self._learn_code()
         if task is None:
             return False
         for _ in range(self._cancels):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -191,12 +191,14 @@ class WebSocket(Opening):
         pending ``__anext__()`` is cancelled; a generator is closed in every case.
         """
         await self._ensure_accepted()
+        self._claim_read()
         gone = asyncio.get_running_loop().create_task(self.wait_closed())
         try:
             async with asyncio.timeout(None) as scope:
 
                 def leave(_: object) -> None:
-                    scope.reschedule(asyncio.get_running_loop().time())
+                    with suppress(RuntimeError):  # the block has just been left
+                        scope.reschedule(asyncio.get_running_loop().time())
 
                 gone.add_done_callback(leave)
                 try:
@@ -214,6 +216,10 @@ class WebSocket(Opening):
             gone.cancel()
             if isinstance(messages, AsyncGenerator):
                 await messages.aclose()
+            (end,) = await asyncio.gather(gone, return_exceptions=True)
+            self._learn_code()
+        if isinstance(end, Exception):
+            raise end
 
     # Groups
 

@@ -54,7 +54,7 @@ class ClientDisconnected(OSError):
 async def until(condition: Callable[[], object], deadline: float = DEADLINE) -> None:
     """Wait until ``condition()`` is true."""
     async with asyncio.timeout(deadline):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 
@@ -260,7 +260,7 @@ async def serving(
             assert connections.local().sockets.keys() <= sockets
             gc.collect(1)
             got_request_exception.disconnect(note)
-            assert not complaints
+            assert not complaints, complaints
             for failure in failures:
                 raise failure
 

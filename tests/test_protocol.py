@@ -349,10 +349,10 @@ async def test_a_reader_that_stays_away_while_its_inbox_is_full_is_closed_with_1
 
 async def test_a_server_whose_receive_raises_is_a_disconnect():
     async def handler(websocket):
+        async for _ in websocket:
+            await until(lambda: websocket.ready_state is WebSocketState.CLOSED)
         with pytest.raises(WebSocketDisconnect):
-            async for _ in websocket:
-                await until(lambda: websocket.ready_state is WebSocketState.CLOSED)
-            raise WebSocketDisconnect
+            await websocket.receive()
 
     async with serving(handler) as server:
         await server.accepted()

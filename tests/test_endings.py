@@ -1,0 +1,572 @@
+"""What the end of a handler means: for the client, for the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.signals import got_request_exception
+from django.http import Http404, HttpResponse
+
+from django_ws_dispatch.exceptions import Deny, WebSocketDisconnect, WebSocketError
+from django_ws_dispatch.signals import websocket_closed, websocket_opened
+from django_ws_dispatch.websockets import WebSocket
+
+from .fake_server import HABITS, hurry, only_socket, serving, until
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    hurry(monkeypatch)
+
+
+@pytest.fixture
+def failures():
+    """What ``got_request_exception`` was sent with."""
+    seen = []
+
+    def note(sender, request, **kwargs):
+        seen.append((sender, request))
+
+    got_request_exception.connect(note)
+    yield seen
+    got_request_exception.disconnect(note)
+
+
+def ends_with(exc, *, form, accept):
+    """A handler of a form that ends with an exception, or returns, before or after its accept."""
+
+    async def handler(websocket):
+        if accept:
+            await websocket.accept()
+        if exc is not None:
+            raise exc
+
+    async def raw(scope, receive, send):
+        await receive()
+        if accept:
+            await send({"type": "websocket.accept"})
+        if exc is not None:
+            raise exc
+
+    return raw if form == "raw" else handler
+
+
+def package_lines(caplog, level=logging.INFO):
+    return [
+        record
+        for record in caplog.records
+        if record.name.startswith("django_ws_dispatch") and record.levelno >= level
+    ]
+
+
+both_forms = pytest.mark.parametrize("form", ["websocket", "raw"])
+
+
+class Custom(PermissionDenied):
+    pass
+
+
+TABLE = [
+    (None, 403, 1000),
+    (Http404("secret"), 404, 4404),
+    (PermissionDenied("secret"), 403, 4403),
+    (Custom("secret"), 403, 4403),
+    (SuspiciousOperation("secret"), 400, 4400),
+    (BadRequest("secret"), 400, 4400),
+    (Deny(401), 401, 4401),
+    (Deny(HttpResponse("tea", status=418)), 418, 4418),
+]
+table = pytest.mark.parametrize(
+    ("exc", "status", "code"), TABLE, ids=[repr(row[0]).partition("(")[0] for row in TABLE]
+)
+
+
+@both_forms
+@table
+async def test_before_the_accept_the_end_of_a_handler_is_a_response(
+    exc, status, code, form, caplog, failures
+):
+    async with serving(ends_with(exc, form=form, accept=False)) as server:
+        await server.ended()
+        assert server.types == ["http.response.start", "http.response.body"]
+        assert server.denied is not None
+        assert server.denied[0] == status
+        assert b"secret" not in server.denied[1]
+    (record,) = package_lines(caplog)
+    assert record.levelname == "WARNING"
+    assert record.name == "django_ws_dispatch.handshake"
+    assert (record.path, record.status_code) == ("/ws/", status)
+    assert "secret" not in record.getMessage()
+    assert not failures
+
+
+@both_forms
+@table
+async def test_after_the_accept_the_end_of_a_handler_is_a_close_frame(
+    exc, status, code, form, caplog, failures
+):
+    async with serving(ends_with(exc, form=form, accept=True)) as server:
+        await server.ended()
+        assert server.types == ["accept", "close"]
+        assert server.closed == (code, "")
+    assert len(package_lines(caplog)) == (exc is not None)
+    for record in package_lines(caplog):
+        assert record.levelname == "WARNING"
+        assert record.name == "django_ws_dispatch.connection"
+        assert (record.path, record.status_code) == ("/ws/", code)
+    assert not failures
+
+
+class CustomBase(BaseException):
+    pass
+
+
+FAILURES = [
+    ValueError("secret"),
+    OSError("a Redis of the handler's own"),
+    ConnectionResetError(),
+    asyncio.CancelledError(),
+    CustomBase(),
+    WebSocketError(),
+    ExceptionGroup("several", [ValueError(), KeyError()]),
+]
+each_failure = pytest.mark.parametrize("exc", FAILURES, ids=lambda exc: type(exc).__name__)
+
+
+@both_forms
+@each_failure
+async def test_before_the_accept_a_failure_is_a_500_one_traceback_and_the_signal(
+    exc, form, caplog, failures
+):
+    async with serving(ends_with(exc, form=form, accept=False)) as server:
+        await server.ended()
+        assert server.denied is not None
+        assert server.denied[0] == 500
+        assert b"secret" not in server.denied[1]
+    (record,) = package_lines(caplog)
+    assert record.levelname == "ERROR"
+    assert record.exc_info
+    assert record.exc_info[1] is exc
+    assert (record.path, record.status_code) == ("/ws/", 500)
+    assert len(failures) == 1
+
+
+@both_forms
+@each_failure
+async def test_after_the_accept_a_failure_is_1011_one_traceback_and_the_signal(
+    exc, form, caplog, failures
+):
+    async with serving(ends_with(exc, form=form, accept=True)) as server:
+        await server.ended()
+        assert server.types == ["accept", "close"]
+        assert server.closed == (1011, "")
+    (record,) = package_lines(caplog)
+    assert record.levelname == "ERROR"
+    assert record.exc_info
+    assert (record.path, record.status_code) == ("/ws/", 1011)
+    ((sender, request),) = failures
+    assert issubclass(sender, WebSocket)
+    assert request.path == "/ws/"
+    assert request.resolver_match is not None
+
+
+@both_forms
+async def test_a_failure_after_the_client_left_is_still_one_traceback(form, caplog, failures):
+    async def handler(websocket):
+        async for _ in websocket:
+            pass
+        raise ValueError
+
+    async def raw(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        assert (await receive())["type"] == "websocket.disconnect"
+        raise ValueError
+
+    async with serving(raw if form == "raw" else handler) as server:
+        await server.accepted()
+        server.leave()
+        await server.ended()
+        assert server.types == ["accept"]
+    (record,) = package_lines(caplog)
+    assert record.levelname == "ERROR"
+    assert len(failures) == 1
+
+
+async def test_a_query_string_that_is_not_utf_8_does_not_hide_the_failure(caplog, failures):
+    async def handler(websocket):
+        raise ValueError
+
+    async with serving(
+        handler, scope={"query_string": b"a=\xff", "headers": [(b"host", b"testserver")]}
+    ) as server:
+        await server.ended()
+        assert server.denied is not None
+        assert server.denied[0] in (400, 500)
+
+
+# A disconnect is no failure
+
+
+async def uncaught(websocket):
+    while True:
+        await websocket.receive()
+
+
+async def in_a_task_group(websocket):
+    async def read():
+        while True:
+            await websocket.receive()
+
+    async def write():
+        while True:
+            await websocket.send("tick")
+            await asyncio.sleep(0.001)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(read())
+        tasks.create_task(write())
+
+
+async def in_nested_task_groups(websocket):
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(in_a_task_group(websocket))
+        tasks.create_task(websocket.send("hello"))
+
+
+async def sends_for_ever(websocket):
+    await websocket.accept()
+    while True:
+        await websocket.send("tick")
+        await asyncio.sleep(0.001)
+
+
+async def waits_for_ever(websocket):
+    await websocket.accept()
+    await asyncio.Event().wait()
+
+
+async def waits_in_a_task_group(websocket):
+    await websocket.accept()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(asyncio.Event().wait())
+        tasks.create_task(asyncio.Event().wait())
+
+
+async def raw_sends_for_ever(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    while True:
+        await send({"type": "websocket.send", "text": "tick"})
+        await asyncio.sleep(0.001)
+
+
+async def raw_waits_for_ever(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await asyncio.Event().wait()
+
+
+async def raw_returns_late(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+    with pytest.raises(OSError, match="closed"):
+        await send({"type": "websocket.send", "text": "late"})
+    await send({"type": "websocket.close"})
+    await receive()
+
+
+@pytest.mark.parametrize("server_name", HABITS)
+@pytest.mark.parametrize(
+    "handler",
+    [
+        uncaught,
+        in_a_task_group,
+        in_nested_task_groups,
+        sends_for_ever,
+        waits_for_ever,
+        waits_in_a_task_group,
+        raw_sends_for_ever,
+        raw_waits_for_ever,
+        raw_returns_late,
+    ],
+    ids=lambda handler: handler.__name__,
+)
+async def test_a_disconnect_ends_any_handler_without_a_line_in_the_log(
+    handler, server_name, caplog, failures
+):
+    async with serving(handler, server=server_name) as server:
+        await server.accepted()
+        await asyncio.sleep(0.01)
+        server.leave(1001)
+        await server.ended(2)
+        assert "close" not in server.types
+    assert not package_lines(caplog)
+    assert not failures
+
+
+async def test_a_disconnect_in_the_middle_of_a_send_is_no_failure(caplog, failures):
+    async with serving(sends_for_ever) as server:
+        await server.accepted()
+        server.block()
+        await asyncio.sleep(0.01)
+        server.leave()
+        await server.ended(1)
+    assert not package_lines(caplog)
+    assert not failures
+
+
+async def test_the_send_that_finds_the_client_gone_has_the_true_code():
+    codes = []
+
+    async def handler(websocket):
+        await websocket.accept()
+        go.set()
+        await left.wait()
+        with pytest.raises(WebSocketDisconnect) as caught:
+            await websocket.send("x")
+        codes.append(caught.value.code)
+
+    go, left = asyncio.Event(), asyncio.Event()
+    async with serving(handler) as server:
+        await go.wait()
+        server.leave(4999)
+        left.set()
+        await server.ended()
+    assert codes == [4999]
+
+
+async def test_a_disconnect_and_a_failure_in_one_group_are_a_failure(caplog, failures):
+    async def handler(websocket):
+        async def read():
+            try:
+                await websocket.receive()
+            finally:
+                raise ValueError
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(read())
+            tasks.create_task(uncaught_later())
+
+    async def uncaught_later():
+        await asyncio.Event().wait()
+
+    async with serving(handler) as server:
+        await server.accepted()
+        server.leave()
+        await server.ended()
+    (record,) = package_lines(caplog)
+    assert record.levelname == "ERROR"
+    assert len(failures) == 1
+
+
+async def test_a_websocket_disconnect_of_the_handlers_own_making_is_a_failure(caplog, failures):
+    async def handler(websocket):
+        await websocket.accept()
+        raise WebSocketDisconnect(1001)  # say, from a client library's socket
+
+    async with serving(handler) as server:
+        await server.ended()
+        assert server.closed == (1011, "")
+    assert len(failures) == 1
+
+
+async def test_a_raw_application_of_another_framework_may_raise_its_own_disconnect(
+    caplog, failures
+):
+    theirs = type("WebSocketDisconnect", (Exception,), {})
+
+    async def raw(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        raise theirs
+
+    async with serving(raw) as server:
+        await server.accepted()
+        server.leave()
+        await server.ended()
+    assert not package_lines(caplog)
+    assert not failures
+
+
+# Someone else's cancellation
+
+
+@pytest.mark.parametrize("handler", [waits_for_ever, raw_waits_for_ever, uncaught])
+async def test_a_server_that_cancels_the_application_gets_its_cancellation_and_closes_with_1012(
+    handler, caplog
+):
+    async with serving(handler) as server:
+        await server.accepted()
+        assert server.task is not None
+        server.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server.ended()
+        assert server.closed == (1012, "server restart")
+    assert not package_lines(caplog)
+
+
+# Signals
+
+
+@both_forms
+async def test_opened_and_closed_are_sent_once_each_with_code_and_reason(form):
+    seen = []
+
+    async def opened(sender, websocket, **kwargs):
+        assert sender is WebSocket
+        seen.append(("opened", websocket.path))
+
+    def closed(sender, websocket, code, reason, **kwargs):
+        assert sender is WebSocket
+        seen.append(("closed", websocket.path, code, reason))
+
+    websocket_opened.connect(opened)
+    websocket_closed.connect(closed)
+    try:
+        handler = uncaught
+        if form == "raw":
+            handler = raw_returns_late
+        async with serving(handler) as server:
+            await until(lambda: seen)
+            server.leave(4000, "bye")
+            await server.ended()
+        async with serving(ends_with(None, form=form, accept=False)) as server:
+            await server.ended()
+        async with serving(ends_with(ValueError(), form=form, accept=True)) as server:
+            await server.ended()
+    finally:
+        websocket_opened.disconnect(opened)
+        websocket_closed.disconnect(closed)
+    assert seen == [
+        ("opened", "/ws/"),
+        ("closed", "/ws/", 4000, "bye"),
+        ("opened", "/ws/"),
+        ("closed", "/ws/", 1011, ""),
+    ]
+
+
+async def test_what_receivers_raise_is_logged_and_does_not_touch_the_socket(caplog):
+    def broken(**kwargs):
+        raise ValueError
+
+    websocket_opened.connect(broken)
+    websocket_closed.connect(broken)
+    try:
+        async with serving(ends_with(None, form="websocket", accept=True)) as server:
+            await server.ended()
+            assert server.closed == (1000, "")
+    finally:
+        websocket_opened.disconnect(broken)
+        websocket_closed.disconnect(broken)
+    assert [record.levelname for record in package_lines(caplog)] == ["ERROR", "ERROR"]
+
+
+async def test_a_client_that_leaves_during_the_accept_is_neither_opened_nor_closed():
+    seen = []
+
+    def note(signal, **kwargs):
+        seen.append(signal)
+
+    websocket_opened.connect(note)
+    websocket_closed.connect(note)
+    try:
+        async with serving(uncaught, started=False) as server:
+            server.leave()
+            server.start()
+            await server.ended()
+    finally:
+        websocket_opened.disconnect(note)
+        websocket_closed.disconnect(note)
+    assert not seen
+
+
+# What is left behind
+
+
+async def test_every_end_leaves_the_groups(failures):
+    from django_ws_dispatch.groups import Group
+
+    async def handler(websocket):
+        context = websocket.join("lobby")
+        await context.__aenter__()
+        kept.append(context)  # nobody ever leaves it
+        raise ValueError
+
+    kept: list[object] = []
+    async with serving(handler) as server:
+        await server.ended()
+        await Group("lobby").asend("anyone?")
+        assert server.data == []
+        await kept[0].__aexit__(None, None, None)
+
+
+async def test_a_log_line_escapes_the_path(caplog):
+    async with serving(ends_with(None, form="raw", accept=False), "/ws\n\x1b[31m/") as server:
+        await server.ended()
+        assert server.denied is not None
+        assert server.denied[0] == 404
+    (record,) = package_lines(caplog)
+    assert "\n" not in record.getMessage()
+    assert "\x1b" not in record.getMessage()
+
+
+async def test_nothing_is_denied_twice():
+    async def handler(websocket):
+        await websocket.close()
+        raise Deny(410)
+
+    async with serving(handler) as server:
+        await server.ended()
+        assert server.types == ["http.response.start", "http.response.body"]
+        assert server.denied is not None
+        assert server.denied[0] == 403
+
+
+async def test_a_socket_that_is_kicked_before_its_accept_is_denied():
+    async def handler(websocket):
+        websocket.kick(4401, "logged out")
+        with pytest.raises(WebSocketDisconnect):
+            await websocket.send("x")
+
+    async with serving(handler) as server:
+        await server.ended()
+        assert server.denied is not None
+        assert server.denied[0] == 401
+
+
+async def test_what_a_handler_does_after_it_denied_is_not_cut_off(monkeypatch):
+    done = []
+
+    async def handler(websocket):
+        await websocket.close()
+        await asyncio.sleep(0.05)  # it notes who came
+        done.append(True)
+
+    async with serving(handler) as server:
+        await server.ended()
+    assert done
+
+
+async def test_a_handler_that_never_ends_after_its_own_close_is_cancelled(monkeypatch, caplog):
+    hurry(monkeypatch, BUSY_GRACE=0.05)
+
+    async def handler(websocket):
+        await websocket.accept()
+        await websocket.close(4000)
+        await asyncio.Event().wait()
+
+    async with serving(handler) as server:
+        await server.ended(1)
+        assert server.closed == (4000, "")
+        assert only_socket is not None
+    assert not package_lines(caplog)
