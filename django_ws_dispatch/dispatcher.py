@@ -14,6 +14,7 @@ from .endings import fail, finish, refuse
 from .handlers import Handler
 from .handshake.middleware import Chain
 from .handshake.origin import OriginCheck, Refusal
+from .handshake.request import split_path
 from .lifespan import Lifespan, load_lifespan
 from .raw import RawSocket
 from .routes import Match, Routes, current_routes
@@ -155,15 +156,14 @@ async def call(handler: Handler, socket: WebSocket, match: Match) -> None:
     if not isinstance(socket, RawSocket):
         await handler.callback(socket, *resolved.args, **resolved.kwargs)
         return
-    scope = dict(socket.scope, url_route={"args": resolved.args, "kwargs": resolved.kwargs})
+    route = {"args": resolved.args, "kwargs": dict(resolved.kwargs)}
+    scope = dict(socket.scope, url_route=route)
     if handler.options.needs_user:
         scope["session"] = socket.session
         scope["user"] = await socket.auser()
     if match.rest is not None:
         # What matched belongs to the root_path, and the path stays whole (ASGI spec, "HTTP").
-        root_path: str = scope.get("root_path") or ""
-        if not scope["path"].startswith(root_path + "/"):
-            scope["path"] = root_path + scope["path"]
+        scope["path"] = "".join(split_path(scope))
         matched = len(scope["path"]) - len(match.rest)
         scope["root_path"] = scope["path"][:matched].rstrip("/")
     await handler.callback(scope, socket.asgi_receive, socket.asgi_send)

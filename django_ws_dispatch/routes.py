@@ -216,18 +216,20 @@ class Routes:
         defaults = (
             pattern.default_kwargs if isinstance(pattern, URLResolver) else pattern.default_args
         )
-        inner = names | captured | set(defaults)
+        own = captured | set(defaults)
+        inner = names | own
+        # Django drops the positional arguments from further out where there are named ones.
+        args = 0 if own else args
         if isinstance(pattern, URLResolver):
             children, reversed_children, app_name, namespace = self._adapt_include(
-                pattern, route, args + unnamed, inner
+                pattern, route, 0 if own else args + unnamed, inner
             )
             for into, patterns_of in ((matching, children), (reversing, reversed_children)):
                 into.append(
                     URLResolver(pattern.pattern, patterns_of, defaults, app_name, namespace)
                 )
         else:
-            # Django drops the positional arguments where there are named ones.
-            self._adapt(pattern, route, 0 if inner else args + unnamed, inner, matching, reversing)
+            self._adapt(pattern, route, args + unnamed, inner, matching, reversing)
 
     def _adapt_include(
         self, resolver: URLResolver, route: str, args: int, names: frozenset[str]
@@ -238,6 +240,8 @@ class Routes:
         if dotted is not None:
             try:
                 module = import_module(dotted.module)
+                if not hasattr(module, "urlpatterns"):
+                    raise ImproperlyConfigured("it has no urlpatterns")
                 arg = (module, dotted.app_name) if dotted.app_name else module
                 included, app_name, namespace = django_include(arg, namespace=dotted.namespace)
             except (ImportError, ImproperlyConfigured) as exc:
