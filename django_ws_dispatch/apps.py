@@ -1,0 +1,16 @@
+"""The Django app: what is wired once the models are there."""
+
+from django.apps import AppConfig
+
+__all__ = ["WebSocketDispatchConfig"]
+
+
+class WebSocketDispatchConfig(AppConfig):
+    name = "django_ws_dispatch"
+    verbose_name = "WebSockets"
+
+    def ready(self) -> None:
+        from . import checks, receivers
+
+        checks.register()
+        receivers.connect()

@@ -1,0 +1,350 @@
+"""System checks: what is wrong with the ``WEBSOCKET_...`` settings, and how to put it right.
+
+===================  ==============================================================================
+id                   says
+===================  ==============================================================================
+ws_dispatch.E001     ``WEBSOCKET_HANDLERS`` is not set, or can not be read.
+ws_dispatch.E002     A route of ``WEBSOCKET_HANDLERS`` is wrong, or its handler is none.
+ws_dispatch.E003     ``WEBSOCKET_ALLOWED_ORIGINS`` is wrong.
+ws_dispatch.E004     ``WEBSOCKET_MIDDLEWARE`` is wrong, or names what is no middleware.
+ws_dispatch.E005     ``WEBSOCKET_MAX_MESSAGE_SIZE`` is wrong.
+ws_dispatch.E006     ``WEBSOCKET_RATE_LIMIT`` is wrong.
+ws_dispatch.E007     ``WEBSOCKET_IDLE_TIMEOUT`` is wrong.
+ws_dispatch.E008     ``WEBSOCKET_MAX_CONNECTIONS`` is wrong.
+ws_dispatch.E009     ``WEBSOCKET_OUTBOX_SIZE`` is wrong.
+ws_dispatch.E010     ``WEBSOCKET_SYNC_THREADS`` is wrong.
+ws_dispatch.E011     ``WEBSOCKET_BROKERS`` is wrong, or a broker does not take its configuration.
+ws_dispatch.E012     ``WEBSOCKET_LIFESPAN`` is wrong, or names what is no context manager.
+ws_dispatch.W001     There is no ASGI application to import.
+ws_dispatch.W002     The ASGI application leads to no ``WebSocketDispatcher``.
+ws_dispatch.W003     The ``runserver`` of ``django.contrib.staticfiles`` hides this package's.
+ws_dispatch.W004     A route begins with a slash.
+ws_dispatch.W005     Two routes differ only in the slash at their end.
+ws_dispatch.W006     A route is there twice.
+ws_dispatch.W007     ``--deploy``: the Origin check is turned off.
+ws_dispatch.W008     ``--deploy``: any Host is allowed, which the Origin check compares with.
+ws_dispatch.W009     ``--deploy``: a broker reaches this process only.
+===================  ==============================================================================
+
+Django's own checks of URL patterns (``urls.W003`` and its like) run on the routes as well. No check
+connects to a broker.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
+from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
+
+from .asgi import application_path, load_application
+from .brokers import build_broker
+from .conf import SETTINGS, conf
+from .dispatcher import WebSocketDispatcher
+from .handshake.middleware import Chain
+from .lifespan import load_lifespan
+from .routes import Routes
+
+__all__ = ["check_deployment", "check_websockets", "register"]
+
+# Property of conf -> id, what to write.
+SETTING_CHECKS = {
+    "handlers": ("E001", '{"ws/ping/": "chat.sockets.ping"}'),
+    "allowed_origins": ("E003", '["https://example.com"], or None for the page\'s own origin'),
+    "middleware": ("E004", '["django.middleware.locale.LocaleMiddleware"], or []'),
+    "max_message_size": ("E005", "1024 * 1024, the default"),
+    "rate_limit": ("E006", '"20/s", or None for no limit'),
+    "idle_timeout": ("E007", "300, or None for no limit"),
+    "max_connections": ("E008", "1000, or None for no limit"),
+    "outbox_size": ("E009", "1024 * 1024, the default"),
+    "sync_threads": ("E010", "4, the default"),
+    "brokers": (
+        "E011",
+        '{"default": {"BACKEND": "django_ws_dispatch.brokers.redis.RedisBroker", "LOCATION": '
+        '"redis://127.0.0.1:6379/0"}}, or leave it out for the memory broker',
+    ),
+    "lifespan": ("E012", "the dotted path of an @asynccontextmanager function, or None"),
+}
+
+# Said above in words of ours.
+_OWN_WORDS = {"urls.W002", "urls.E009"}
+
+
+def register() -> None:
+    """Register the checks with Django, under the tag ``websockets``."""
+    checks.register(check_websockets, "websockets")
+    checks.register(check_deployment, "websockets", checks.Tags.security, deploy=True)
+
+
+def check_websockets(app_configs: object = None, **kwargs: object) -> list[CheckMessage]:
+    """Check the settings, every route, and that the site's ASGI application serves them."""
+    messages: list[CheckMessage] = [*_check_settings(), *_check_order()]
+    messages += _check_routes({message.msg for message in messages})
+    if not any(isinstance(message, Error) for message in messages):
+        # A wrong setting stops the import of asgi.py: that has been said.
+        messages += _check_application()
+    return messages
+
+
+def check_deployment(app_configs: object = None, **kwargs: object) -> list[CheckMessage]:
+    """Check what is right for development only."""
+    return [*_check_open_origins(), *_check_open_hosts(), *_check_deaf_brokers()]
+
+
+def _check_settings() -> Iterator[Error]:
+    for attribute in SETTINGS:
+        for problem in _problems(attribute):
+            yield _setting_error(attribute, problem)
+
+
+def _setting_error(attribute: str, problem: str) -> Error:
+    number, example = SETTING_CHECKS[attribute]
+    hint = f"Write {SETTINGS[attribute]} = {example}."
+    return Error(problem, hint=hint, id=f"ws_dispatch.{number}")
+
+
+def _problems(attribute: str) -> Iterator[str]:
+    """Everything that is wrong with one setting, but for the routes."""
+    name = SETTINGS[attribute]
+    try:
+        value = getattr(conf, attribute)
+    except ImproperlyConfigured as exc:
+        yield str(exc)
+        return
+    attempts: list[Callable[[], object]] = []
+    if attribute == "middleware":
+        attempts = [lambda path=path: Chain([path]) for path in value]  # type: ignore[misc]
+    elif attribute == "brokers":
+        attempts = [lambda item=item: build_broker(*item) for item in value.items()]  # type: ignore[misc]
+    elif attribute == "lifespan":
+        attempts = [load_lifespan]
+    for attempt in attempts:
+        try:
+            attempt()
+        except ImproperlyConfigured as exc:
+            yield str(exc)
+        except Exception as exc:
+            yield f"{name} can not be used: {type(exc).__name__}: {exc}."
+
+
+def _check_order() -> Iterator[Warning]:
+    names = [config.name for config in apps.get_app_configs()]
+    ours, static = "django_ws_dispatch", "django.contrib.staticfiles"
+    if ours in names and static in names and names.index(static) < names.index(ours):
+        yield Warning(
+            f"{ours!r} stands below {static!r} in INSTALLED_APPS, so that 'manage.py runserver' is "
+            "that of the latter, which serves no WebSockets.",
+            hint=f"Put {ours!r} first.",
+            id="ws_dispatch.W003",
+        )
+
+
+def _check_routes(said: set[str]) -> Iterator[CheckMessage]:
+    try:
+        routes = Routes(conf.handlers, strict=False)
+    except Exception as exc:
+        problem = str(exc)
+        if not isinstance(exc, ImproperlyConfigured):
+            problem = f"WEBSOCKET_HANDLERS can not be read: {type(exc).__name__}: {exc}."
+        if problem not in said:
+            yield _setting_error("handlers", problem)
+        return
+    for route in routes.routes:
+        # A wrong limit is wrong for every route; once is enough.
+        if route.error is not None and route.error.problem not in said:
+            yield Error(
+                route.error.problem,
+                hint=route.error.remedy or "Correct this route of WEBSOCKET_HANDLERS.",
+                obj=_obj(route.route),
+                id="ws_dispatch.E002",
+            )
+    patterns = list(_walk(routes.reverse_conf.urlpatterns, ""))
+    yield from _check_slashes(patterns)
+    yield from _check_twins(patterns)
+    yield from _check_patterns(patterns)
+
+
+def _obj(route: str) -> str:
+    return f"WEBSOCKET_HANDLERS[{route!r}]"
+
+
+def _walk(patterns: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every pattern once, behind the text of those around it."""
+    seen = set()
+    for pattern in patterns:
+        if id(pattern.pattern) in seen:
+            continue  # the same again, under its handler's dotted path
+        seen.add(id(pattern.pattern))
+        yield prefix, pattern
+        if isinstance(pattern, URLResolver):
+            yield from _walk(pattern.url_patterns, prefix + str(pattern.pattern))
+
+
+def _check_slashes(patterns: Iterable[tuple[str, Any]]) -> Iterator[Warning]:
+    for prefix, pattern in patterns:
+        text = str(pattern.pattern)
+        plain = text
+        if isinstance(pattern.pattern, RegexPattern):
+            plain = text.removeprefix("^").replace("\\/", "/")
+        if plain.startswith("/") and (not prefix or prefix.endswith("/")):
+            yield Warning(
+                "The route begins with a slash, so that only a path with two of them fits it.",
+                hint="Remove the slash: Django matches what follows the first one.",
+                obj=_obj(prefix + text),
+                id="ws_dispatch.W004",
+            )
+
+
+def _check_twins(patterns: Iterable[tuple[str, Any]]) -> Iterator[Warning]:
+    found: dict[str, list[str]] = {}
+    for prefix, pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            continue
+        route = prefix + str(pattern.pattern)
+        shape = re.sub(r"<(?:([^>:]+):)?[^>]+>", lambda match: f"<{match[1] or 'str'}>", route)
+        if not isinstance(pattern.pattern, RoutePattern):
+            shape = f"regex {route}"
+        if shape in found:
+            yield Warning(
+                f"The route fits the same paths as {found[shape][0]!r} above it, so that its "
+                "handler is never called.",
+                hint="Remove one of the two.",
+                obj=_obj(route),
+                id="ws_dispatch.W006",
+            )
+        found.setdefault(shape, []).append(route)
+    for shape, routes in found.items():
+        if shape.endswith("/") and shape[:-1] in found:
+            yield Warning(
+                f"The route looks like {found[shape[:-1]][0]!r}, which has no slash at its end: "
+                "no redirect leads a WebSocket from one to the other.",
+                hint="Give them the same handler, or other names.",
+                obj=_obj(routes[0]),
+                id="ws_dispatch.W005",
+            )
+
+
+def _check_patterns(patterns: Iterable[tuple[str, Any]]) -> Iterator[CheckMessage]:
+    for _, pattern in patterns:
+        checked = pattern.pattern if isinstance(pattern, URLResolver) else pattern
+        for message in checked.check():
+            if message.id not in _OWN_WORDS:
+                yield message
+
+
+def _check_application() -> Iterator[Warning]:
+    try:
+        path = application_path()
+        application = load_application()
+    except ImproperlyConfigured as exc:
+        problem = str(exc)
+    except Exception as exc:
+        problem = f"The ASGI application {path} can not be imported: {type(exc).__name__}: {exc}."
+    else:
+        if not leads_to_dispatcher(application):
+            yield Warning(
+                f"The ASGI application {path}, a {type(application).__name__}, leads to no "
+                "WebSocketDispatcher: the routes of WEBSOCKET_HANDLERS are not served.",
+                hint="In asgi.py import get_asgi_application from django_ws_dispatch.asgi instead "
+                "of django.core.asgi. Where something is wrapped around it that hides it, silence "
+                "this check.",
+                id="ws_dispatch.W002",
+            )
+        return
+    yield Warning(
+        problem,
+        hint='Write ASGI_APPLICATION = "mysite.asgi.application" in the settings: runserver, the '
+        "live server and the test client use it.",
+        id="ws_dispatch.W001",
+    )
+
+
+def leads_to_dispatcher(application: object) -> bool:
+    """Whether an ASGI application is a dispatcher, or something around one.
+
+    Looks at what it wraps (``__wrapped__``), holds (its attributes, also in dicts and lists) and
+    closes over, a few levels deep.
+    """
+    level: list[Any] = [application]
+    seen: set[int] = set()
+    for _ in range(8):
+        if any(isinstance(one, WebSocketDispatcher) for one in level):
+            return True
+        seen.update(map(id, level))
+        level = [inner for one in level for inner in _inside(one) if id(inner) not in seen][:1000]
+    return False
+
+
+def _inside(holder: Any) -> Iterator[Any]:
+    if isinstance(holder, Mapping):
+        yield from holder.values()
+    elif isinstance(holder, (list, tuple)):
+        yield from holder
+    elif callable(holder) and not isinstance(holder, type):
+        for name in ("__wrapped__", "__self__", "__func__", "func"):
+            yield getattr(holder, name, None)
+        for cell in getattr(holder, "__closure__", None) or ():
+            try:
+                yield cell.cell_contents
+            except ValueError:  # still empty
+                continue
+        yield from getattr(holder, "__dict__", {}).values()
+        for cls in type(holder).__mro__:
+            for name in cls.__dict__.get("__slots__", ()):
+                yield getattr(holder, name, None)
+
+
+def _check_open_origins() -> Iterator[Warning]:
+    hint = 'Name the origins: ["https://example.com", "https://*.example.com"].'
+    text = "lets any page of any site open a WebSocket here with the cookies of its visitor."
+    with suppress(ImproperlyConfigured):  # said by check_websockets
+        if "*" in (conf.allowed_origins or ()):
+            problem = f'WEBSOCKET_ALLOWED_ORIGINS has "*", which {text}'
+            yield Warning(problem, hint=hint, id="ws_dispatch.W007")
+    try:
+        routes = Routes(conf.handlers, strict=False).routes
+    except Exception:
+        return  # said by check_websockets
+    for route in routes:
+        if route.handler is not None and "*" in (route.handler.options.allowed_origins or ()):
+            problem = f'@allowed_origins("*") {text}'
+            yield Warning(problem, hint=hint, obj=_obj(route.route), id="ws_dispatch.W007")
+
+
+def _check_open_hosts() -> Iterator[Warning]:
+    try:
+        by_host = conf.allowed_origins is None
+    except ImproperlyConfigured:
+        return
+    credentials = ("django.contrib.sessions", "django.contrib.auth")
+    if by_host and "*" in settings.ALLOWED_HOSTS and any(map(apps.is_installed, credentials)):
+        yield Warning(
+            'ALLOWED_HOSTS has "*", and the Origin check compares with the Host of the handshake: '
+            "a page of any name that somebody points to this server passes.",
+            hint="Name the hosts in ALLOWED_HOSTS, or the origins in WEBSOCKET_ALLOWED_ORIGINS.",
+            id="ws_dispatch.W008",
+        )
+
+
+def _check_deaf_brokers() -> Iterator[Warning]:
+    try:
+        configs = conf.brokers
+    except ImproperlyConfigured:
+        return
+    for alias, config in configs.items():
+        with suppress(Exception):  # said by check_websockets
+            if build_broker(alias, config).in_process:
+                yield Warning(
+                    f"The broker {alias!r} of WEBSOCKET_BROKERS reaches the sockets of one process "
+                    "only: groups and logouts do not cross processes.",
+                    hint="Use django_ws_dispatch.brokers.redis.RedisBroker, or silence this check "
+                    "where the whole site is one process.",
+                    id="ws_dispatch.W009",
+                )

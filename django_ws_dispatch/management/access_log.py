@@ -1,0 +1,106 @@
+"""One line for each answer in the development server's log, as Django's runserver has it."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from ..typing import ASGIApplication, Event, Receive, Scope, Send
+
+__all__ = ["AccessLog"]
+
+logger = logging.getLogger("django.server")
+
+
+class AccessLog:
+    """An ASGI application that logs what another one answers.
+
+    A page has one line, when its response has ended; a socket has one when it opens and one when it
+    is over.
+    """
+
+    def __init__(self, application: ASGIApplication) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._page(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+        else:
+            await self.application(scope, receive, send)
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status: int | None = None
+        size = 0
+
+        async def counting_send(event: Event) -> None:
+            nonlocal status, size
+            if event["type"] == "http.response.start":
+                status = event["status"]
+            size += len(event.get("body", b""))
+            await send(event)
+
+        try:
+            await self.application(scope, receive, counting_send)
+        finally:
+            if status is not None:  # else the client left, or the server logs why
+                query = scope.get("query_string", b"")
+                url = _path(scope) + (f"?{_printable(query)}" if query else "")
+                line = f"{scope['method']} {url} HTTP/{scope['http_version']}"
+                _log(status, '"%s" %d %d', line, status, size)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = _path(scope)
+        opened = False
+        code: object = ""
+
+        async def noting_receive() -> Event:
+            nonlocal code
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                code = code or event.get("code", "")
+            return event
+
+        async def noting_send(event: Event) -> None:
+            nonlocal opened, code
+            kind = event["type"]
+            if kind == "websocket.accept":
+                opened = True
+                _log(101, '"WebSocket %s" %d', path, 101)
+            elif kind == "websocket.http.response.start":
+                _log(event["status"], '"WebSocket %s" %d', path, event["status"])
+            elif kind == "websocket.close":
+                if opened:
+                    code = code or event.get("code", 1000)
+                else:
+                    _log(403, '"WebSocket %s" %d', path, 403)
+            await send(event)
+
+        # A client that is stuck is cut off at the server's protocol, which is to be found here.
+        if hasattr(send, "__self__"):
+            setattr(noting_send, "__self__", send.__self__)  # noqa: B010
+        try:
+            await self.application(scope, noting_receive, noting_send)
+        finally:
+            if opened:
+                _log(None, '"WebSocket %s" closed %s', path, code)
+
+
+def _path(scope: Scope) -> str:
+    """The path as it came, percent-encoded."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return _printable(raw)
+
+
+def _printable(raw: bytes) -> str:
+    return ascii(raw.decode("latin-1"))[1:-1]
+
+
+def _log(status: int | None, message: str, *args: object) -> None:
+    """Log a line at the level, and in the colour, of a status."""
+    level = logging.INFO
+    if status is not None and status >= 400:
+        level = logging.ERROR if status >= 500 else logging.WARNING
+    server_time = time.strftime("%d/%b/%Y %H:%M:%S")
+    logger.log(level, message, *args, extra={"status_code": status, "server_time": server_time})

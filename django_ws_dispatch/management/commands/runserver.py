@@ -1,0 +1,111 @@
+"""``manage.py runserver``: Django's own, on uvicorn, for pages and sockets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.utils.version import get_docs_version
+
+from ...asgi import application_path, load_application
+from ...checks import leads_to_dispatcher
+from ...routes import current_routes
+from ..access_log import AccessLog
+from ..reload import run_with_reloader
+
+if TYPE_CHECKING:
+    from django.contrib.staticfiles.management.commands.runserver import Command as Base
+
+    from ..server import DevelopmentServer
+else:
+    app = "contrib.staticfiles" if apps.is_installed("django.contrib.staticfiles") else "core"
+    Base = import_module(f"django.{app}.management.commands.runserver").Command
+
+
+class Command(Base):
+    help = "Starts a lightweight web server for development, for pages and WebSockets."
+
+    server: DevelopmentServer | None = None
+    # Django's, which its stubs do not have.
+    addr: str
+    _raw_ipv6: bool
+
+    def run(self, **options: Any) -> None:
+        self.require_server()
+        if options["use_reloader"]:
+            run_with_reloader(self.inner_run, self.stop, **options)
+        else:
+            self.inner_run(None, **options)
+
+    def require_server(self) -> None:
+        """Raise the remedy where there is no uvicorn that speaks WebSocket."""
+        missing = None
+        if find_spec("uvicorn") is None:
+            missing = "runserver needs uvicorn"
+        elif find_spec("websockets") is None and find_spec("wsproto") is None:
+            missing = "uvicorn needs the package websockets to serve WebSockets"
+        if missing is not None:
+            raise CommandError(f'{missing}: pip install "django-ws-dispatch[uvicorn]".')
+
+    def inner_run(self, *args: Any, **options: Any) -> None:
+        self.server_cls = self.make_server  # type: ignore[assignment]
+        # Threads are a matter of WSGI.
+        super().inner_run(*args, **{**options, "use_threading": False})
+
+    def make_server(self, *args: Any, **kwargs: Any) -> DevelopmentServer:
+        """Django calls it for a server that is bound to an address."""
+        from ..server import DevelopmentServer
+
+        self.server = DevelopmentServer(*args, **kwargs)
+        return self.server
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.stop()
+
+    def get_handler(self, *args: Any, **options: Any) -> Any:
+        """Return the site's ASGI application, behind the static files."""
+        application: Any = load_application()
+        self.dispatching = leads_to_dispatcher(application)
+        use_static = options.get("use_static_handler", False)
+        if use_static and (settings.DEBUG or options["insecure_serving"]):
+            from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+
+            application = ASGIStaticFilesHandler(application)
+        return AccessLog(application)
+
+    def on_bind(self, server_port: int) -> None:
+        address = f"[{self.addr}]" if self._raw_ipv6 else self.addr
+        if self.addr == "0":
+            address = "0.0.0.0"
+        quit_command = "CTRL-BREAK" if sys.platform == "win32" else "CONTROL-C"
+        self.stdout.write(
+            f"{datetime.now():%B %d, %Y - %X}\n"
+            f"Django version {self.get_version()}, using settings {settings.SETTINGS_MODULE!r}\n"
+            "Starting ASGI development server (uvicorn) at "
+            f"{self.protocol}://{address}:{server_port}/\n"
+            f"{self.sockets_line()}\n"
+            f"Quit the server with {quit_command}."
+        )
+        if os.environ.get("DJANGO_RUNSERVER_HIDE_WARNING") != "true":
+            self.stdout.write(
+                self.style.WARNING(
+                    "WARNING: This is a development server. Do not use it in a production setting. "
+                    "Use a production ASGI server instead.\n"
+                    "For more information on production servers see: "
+                    f"https://docs.djangoproject.com/en/{get_docs_version()}/howto/deployment/"
+                )
+            )
+
+    def sockets_line(self) -> str:
+        if not self.dispatching:
+            return f"Serving no WebSockets: {application_path()} is not a WebSocketDispatcher."
+        count = len(current_routes().routes)
+        return f"Serving {count} WebSocket route{'' if count == 1 else 's'}."

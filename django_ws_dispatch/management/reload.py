@@ -1,0 +1,92 @@
+"""Django's autoreloader, with a server that is given the time to say goodbye.
+
+Django kills the process that serves a quarter of a second after Ctrl-C, and that process ends at
+once when a file has changed. Here both let the handlers end and the clients hear of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.utils import autoreload
+
+__all__ = ["END", "exit_within", "run_with_reloader"]
+
+# The exit code that asks for a new process.
+RELOAD = 3
+# Seconds from the first signal on until a process that serves ends, whatever happens, and until the
+# other one stops to wait for it.
+END = 4.0
+PATIENCE = 6.0
+
+
+def run_with_reloader(main: Callable[..., None], stop: Callable[[], None], **options: Any) -> None:
+    """Run ``main(**options)`` in a process that is started anew when a file changes.
+
+    Args:
+        main: serves, in a thread of that process.
+        stop: makes ``main`` return, from another thread.
+    """
+    if os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) != "true":
+        sys.exit(supervise())
+    code = 0
+    try:
+        autoreload.run_with_reloader(main, **options)
+    except SystemExit as exc:
+        code = exc.code if isinstance(exc.code, int) else 1
+        raise
+    finally:
+        # A second signal, the supervisor's, is one too many.
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.SIG_IGN)
+        exit_within(END, code)
+        stop()
+
+
+def supervise() -> int:
+    """Run this command in a process of its own, again and again while it asks for it.
+
+    Returns:
+        Its exit code.
+    """
+    signal.signal(signal.SIGTERM, lambda *args: sys.exit(0))
+    command = autoreload.get_child_arguments()
+    environment = {**os.environ, autoreload.DJANGO_AUTORELOAD_ENV: "true"}
+    if getattr(sys.stdout, "write_through", False):  # python -u
+        environment.setdefault("PYTHONUNBUFFERED", "1")
+    while True:
+        with subprocess.Popen(command, env=environment, close_fds=False) as process:
+            try:
+                code = process.wait()
+            except (KeyboardInterrupt, SystemExit):
+                finish(process)
+                return 0
+        if code != RELOAD:
+            return code
+
+
+def finish(process: subprocess.Popen[bytes]) -> None:
+    """End a process that most likely got the same Ctrl-C."""
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        process.kill()
+
+
+def exit_within(seconds: float, code: int) -> None:
+    """End this process if it has not ended by then: a view that sleeps in a thread keeps it."""
+
+    def leave() -> None:
+        time.sleep(seconds)
+        sys.stdout.flush()
+        os._exit(code)
+
+    threading.Thread(target=leave, name="runserver-exit", daemon=True).start()

@@ -1,0 +1,98 @@
+"""uvicorn as a development server: the shape of Django's, and an end that waits for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from typing import Any
+
+import uvicorn
+
+from ..typing import ASGIApplication
+from .reload import END, exit_within
+
+__all__ = ["DevelopmentServer"]
+
+# Seconds from Ctrl-C on until what has not ended is cancelled, and until it has to have cleaned up.
+GRACE = 0.2
+CLEAN_UP = 2
+
+
+class Server(uvicorn.Server):
+    """A uvicorn that, when it is told to stop, ends whatever runs."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if threading.current_thread() is threading.main_thread():
+            exit_within(END, 0)
+        # From here on it tells of what it waits for, and of each handler that is cancelled.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        ending = asyncio.create_task(self._end_tasks())
+        await super().shutdown(sockets)
+        ending.cancel()
+
+    async def _end_tasks(self) -> None:
+        # Sockets get their 1012 meanwhile; a handler that reads ends by itself.
+        await asyncio.sleep(GRACE)
+        for task in list(self.server_state.tasks):
+            task.cancel()
+
+
+class DevelopmentServer:
+    """What ``django.core.servers.basehttp.run()`` takes for a server class.
+
+    Binds at once, so that Django's runserver says which address can not be had.
+
+    Args:
+        address: host and port; port 0 is any free one.
+        handler_class: is Django's, for requests, and not used.
+        ipv6: listen on IPv6.
+
+    Raises:
+        OSError: the address can not be had.
+    """
+
+    def __init__(
+        self, address: tuple[str, int], handler_class: object = None, ipv6: bool = False
+    ) -> None:
+        self.socket = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
+        try:
+            if os.name == "posix":
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.socket.bind(address)
+            self.socket.listen(128)
+        except OSError:
+            self.socket.close()
+            raise
+        self.server_port: int = self.socket.getsockname()[1]
+        self.application: Any = None
+        self.server: Server | None = None
+        self.ended = threading.Event()
+
+    def set_app(self, application: ASGIApplication) -> None:
+        self.application = application
+
+    def serve_forever(self) -> None:
+        config = uvicorn.Config(
+            self.application,
+            interface="asgi3",
+            # What a proxy says is believed where the settings say so (SECURE_PROXY_SSL_HEADER).
+            proxy_headers=False,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=CLEAN_UP,
+        )
+        self.server = Server(config)
+        try:
+            self.server.run([self.socket])
+        finally:
+            self.ended.set()
+
+    def stop(self, timeout: float = END) -> None:
+        """Stop it, from another thread; return once it has ended."""
+        if self.server is not None:
+            self.server.should_exit = True
+            self.ended.wait(timeout)

@@ -1,0 +1,82 @@
+"""What Django's signals mean for open sockets.
+
+A logout closes the sockets of its session. Saving or deleting a user verifies that user's sockets
+once the transaction is committed. What sends no signal, such as ``queryset.update()``, is for
+``recheck_user()`` of ``django_ws_dispatch.decorators``.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_out
+from django.core.signals import setting_changed
+from django.db import transaction
+from django.db.models.signals import post_delete, post_save
+
+from . import connections
+
+__all__ = ["connect"]
+
+logger = logging.getLogger("django_ws_dispatch.connection")
+
+LAST_LOGIN = frozenset(["last_login"])
+UID = "django_ws_dispatch.receivers"
+
+# The models whose signals are heard: each costs its saves a call and its fast deletes a query, so
+# that no other model's are.
+_senders: list[type[Any]] = []
+
+
+def connect() -> None:
+    """Listen; a second call listens to the user model that ``AUTH_USER_MODEL`` names by then."""
+    for sender in _senders:
+        post_save.disconnect(sender=sender, dispatch_uid=UID)
+        post_delete.disconnect(sender=sender, dispatch_uid=UID)
+    _senders.clear()
+    if not apps.is_installed("django.contrib.auth"):
+        return
+    user_logged_out.connect(_logged_out, dispatch_uid=UID)
+    setting_changed.connect(_reconnect, dispatch_uid=UID)
+    user_model = get_user_model()
+    for model in apps.get_models():
+        if issubclass(model, user_model):  # it, its proxies, and what inherits from it
+            post_save.connect(_saved, sender=model, dispatch_uid=UID)
+            post_delete.connect(_changed, sender=model, dispatch_uid=UID)
+            _senders.append(model)
+
+
+def _reconnect(*, setting: str, **kwargs: object) -> None:
+    if setting == "AUTH_USER_MODEL":
+        connect()
+
+
+def _logged_out(*, request: Any = None, **kwargs: object) -> None:
+    # Sent before the session is flushed: its key is still there.
+    key = getattr(getattr(request, "session", None), "session_key", None)
+    if not key:
+        return
+    try:
+        connections.close_session(key)
+    except Exception:  # Nobody stays logged in because of us.
+        logger.exception("The sockets of a session that was logged out can not be told")
+
+
+def _saved(
+    *, created: bool = False, update_fields: frozenset[str] | None = None, **kwargs: Any
+) -> None:
+    # Each login saves last_login, and a new user has no sockets.
+    if not created and update_fields != LAST_LOGIN:
+        _changed(**kwargs)
+
+
+def _changed(*, instance: Any, using: str, **kwargs: object) -> None:
+    # A deleted instance loses its key before the transaction is committed. What inherits from the
+    # user model may have a key of its own.
+    user = SimpleNamespace(pk=getattr(instance, get_user_model()._meta.pk.attname))
+    transaction.on_commit(partial(connections.recheck_user, user), using=using, robust=True)
