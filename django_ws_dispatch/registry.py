@@ -277,17 +277,14 @@ class Registry:
                 break
         return job.position >= len(snapshot)
 
-    async def aclose(self) -> None:
-        """Forget all members, and release the brokers' hold on this loop."""
-        brokers = {*self._links, *opened_brokers()}
+    def close(self) -> None:
+        """Forget all members."""
         self._links.clear()
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
         while self._jobs:
             self._finish(self._jobs.popleft())
-        for broker in brokers:
-            await broker.aclose()
 
 
 _registries: dict[asyncio.AbstractEventLoop, Registry] = {}
@@ -309,7 +306,6 @@ async def aclose() -> None:
     """Release all that groups and brokers hold in the running event loop."""
     registry = _registries.pop(asyncio.get_running_loop(), None)
     if registry is not None:
-        await registry.aclose()
-    else:
-        for broker in opened_brokers():
-            await broker.aclose()
+        registry.close()
+    for broker in opened_brokers():
+        await broker.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from .base import BaseBroker
 __all__ = ["BaseBroker", "build_broker", "get_broker", "opened_brokers"]
 
 _brokers: dict[str, BaseBroker] = {}
+# Those of earlier settings as well, as long as something holds them.
+_opened: weakref.WeakSet[BaseBroker] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
@@ -59,12 +62,14 @@ def get_broker(alias: str) -> BaseBroker:
                     f"{', '.join(map(repr, configs))}."
                 )
             broker = _brokers[alias] = build_broker(alias, configs[alias])
+            _opened.add(broker)
     return broker
 
 
 def opened_brokers() -> list[BaseBroker]:
-    """Return the brokers that this process has used under the present setting."""
-    return list(_brokers.values())
+    """Return the brokers that this process has used, those of an earlier setting included."""
+    with _lock:
+        return list(_opened)
 
 
 def _rebuild(*, setting: str, **kwargs: Any) -> None:

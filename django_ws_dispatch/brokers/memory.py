@@ -6,7 +6,8 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..exceptions import BrokerError
 from .base import BaseBroker, BaseSubscriber, Receiver
@@ -28,8 +29,8 @@ class MemoryBroker(BaseBroker):
 
     in_process = True
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def __init__(self, alias: str, location: object, options: Mapping[str, Any]) -> None:
+        super().__init__(alias, location, options)
         # Copied on change, so that publishers read it without a lock.
         self._subscribers: tuple[MemorySubscriber, ...] = ()
         self._lock = threading.Lock()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import redis
+from asgiref.sync import async_to_sync
 
 from django_ws_dispatch import groups
 from django_ws_dispatch.brokers.redis import RedisBroker
@@ -270,6 +271,27 @@ def test_a_loop_that_ends_without_a_word_leaves_nothing_open(site: Valkey) -> No
     for _ in range(3):
         asyncio.run(main())
         gc.collect()  # An unclosed transport or a pending task would be a warning, and so an error.
+    assert len(ask(site, "CLIENT", "LIST").splitlines()) == 1
+
+
+def test_async_code_called_from_sync_code_leaves_nothing_open(site: Valkey) -> None:
+    # As an async view under WSGI: a loop for each call.
+    for _ in range(3):
+        async_to_sync(ROOM.asend)("x")
+        gc.collect()
+    assert len(ask(site, "CLIENT", "LIST").splitlines()) == 1
+
+
+def test_what_an_earlier_setting_opened_is_closed_too(site: Valkey, settings: Any) -> None:
+    async def scenario() -> None:
+        await groups.local().join(FakeMember(), ROOM)
+        await ROOM.asend("x")
+        use(site, settings, prefix="other")
+        await groups.local().join(FakeMember(), ROOM)
+        await ROOM.asend("x")
+
+    run(scenario)
+    gc.collect()
     assert len(ask(site, "CLIENT", "LIST").splitlines()) == 1
 
 
