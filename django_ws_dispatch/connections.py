@@ -97,7 +97,10 @@ class Connections:
     def _sweep(self) -> None:
         now = monotonic()
         for socket in list(self.sockets):
-            socket.check(now)
+            try:
+                socket.check(now)
+            except Exception:  # The others must not pay for it.
+                logger.exception("Looking after %s failed", socket.path)
         for socket, (at, every) in list(self._rechecks.items()):
             if now >= at:
                 self._rechecks[socket] = (now + every, every)

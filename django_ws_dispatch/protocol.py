@@ -298,6 +298,8 @@ class Connection(Outbound):
         self._set_over(CLOSED)
         if self._outbox:
             self._drop_outbox()
+        if self._abort_at is None and self._wire == BLOCKED:
+            self._abort_at = monotonic() + CLOSE_GRACE
         stopping = self.close_code == CloseCode.RESTART
         self._cancel_after(STOP_GRACE if stopping else BUSY_GRACE if self.attends else 0.0)
 

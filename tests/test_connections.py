@@ -1,0 +1,280 @@
+"""The sweep: whose client has left, who is busy, who does not end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from django_ws_dispatch import connections
+from django_ws_dispatch.exceptions import WebSocketDisconnect
+
+from .fake_server import HABITS, hurry, only_socket, serving, until
+
+pytestmark = pytest.mark.asyncio
+
+every_server = pytest.mark.parametrize("server_name", HABITS)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    hurry(monkeypatch)
+
+
+async def never_reads(websocket):
+    await websocket.accept()
+    await asyncio.Event().wait()
+
+
+async def raw_never_reads(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await asyncio.Event().wait()
+
+
+async def not_even_accepts(websocket):
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("handler", [never_reads, raw_never_reads, not_even_accepts])
+@every_server
+async def test_a_handler_that_has_never_read_is_cancelled_when_its_client_leaves(
+    handler, server_name, caplog
+):
+    async with serving(handler, server=server_name) as server:
+        await until(lambda: connections.local().sockets)
+        server.message("talk", "talk")
+        server.leave()
+        await server.ended(1)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("form", ["implicit", "explicit", "raw"])
+async def test_one_that_reads_but_is_busy_may_finish_and_has_what_was_sent_before(form):
+    async def handler(websocket):
+        if form == "explicit":
+            await websocket.accept()
+        try:
+            await websocket.receive()
+            busy.set()
+            await go.wait()
+            got.extend([await websocket.receive(), await websocket.receive()])
+            with pytest.raises(WebSocketDisconnect):
+                await websocket.receive()
+        except asyncio.CancelledError:
+            got.append("cancelled")
+            raise
+
+    async def raw(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        busy.set()
+        await go.wait()
+        got.extend([(await receive())["text"], (await receive())["text"]])
+        assert (await receive())["type"] == "websocket.disconnect"
+
+    busy, go, got = asyncio.Event(), asyncio.Event(), []
+    async with serving(raw if form == "raw" else handler) as server:
+        server.message("work")
+        await busy.wait()
+        server.message("a", "b")
+        server.leave(1001)
+        await until(lambda: only_socket().close_code == 1001)
+        await asyncio.sleep(0.05)  # many sweeps
+        go.set()
+        await server.ended()
+    assert got == ["a", "b"]
+
+
+async def test_one_that_reads_but_does_not_come_back_is_cancelled(monkeypatch, caplog):
+    hurry(monkeypatch, BUSY_GRACE=0.05)
+
+    async def handler(websocket):
+        await websocket.receive()
+        await asyncio.Event().wait()
+
+    async with serving(handler) as server:
+        server.message("work")
+        await until(lambda: not server.unread)
+        server.leave()
+        await server.ended(1)
+    assert not caplog.records
+
+
+async def test_a_handler_that_swallows_the_cancellation_gets_another(monkeypatch, caplog):
+    hurry(monkeypatch, CANCEL_AGAIN=0.02)
+    swallowed = []
+
+    async def handler(websocket):
+        await websocket.accept()
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed.append(1)
+                if len(swallowed) == 3:
+                    raise
+
+    async with serving(handler) as server:
+        await server.accepted()
+        server.leave()
+        await server.ended(1)
+    assert len(swallowed) == 3
+    assert not caplog.records
+
+
+async def test_a_finally_may_await_after_the_cancellation(caplog):
+    done = []
+
+    async def handler(websocket):
+        await websocket.accept()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.03)
+            done.append(True)
+
+    async with serving(handler) as server:
+        await server.accepted()
+        server.leave()
+        await server.ended()
+    assert done
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("handler", [never_reads, raw_never_reads])
+async def test_a_server_that_stops_gives_the_handler_a_while_and_cancels_it(
+    handler, monkeypatch, caplog
+):
+    hurry(monkeypatch, STOP_GRACE=0.1)
+    async with serving(handler) as server:
+        await server.accepted()
+        server.leave(1012)
+        await until(lambda: only_socket().close_code == 1012)
+        assert server.task is not None
+        assert not server.task.done()
+        await server.ended(1)
+    assert not caplog.records
+
+
+@every_server
+async def test_a_reader_that_is_kicked_sees_the_disconnect_on_every_server(
+    server_name, monkeypatch, caplog
+):
+    hurry(monkeypatch, WAKE_GRACE=0.02)
+
+    async def handler(websocket):
+        async for _ in websocket:
+            pass
+        seen.append(websocket.close_code)
+        await asyncio.sleep(0.01)  # the sweep's cancellation was only for the read
+        seen.append("still here")
+
+    seen = []
+    async with serving(handler, server=server_name) as server:
+        await server.accepted()
+        await asyncio.sleep(0.01)
+        only_socket().kick(4403, "out")
+        await server.ended(1)
+        assert server.closed == (4403, "out")
+    assert seen == [4403, "still here"]
+    assert not caplog.records
+
+
+async def test_kicking_is_once_and_late_kicks_change_nothing():
+    async def handler(websocket):
+        async for _ in websocket:
+            pass
+
+    async with serving(handler) as server:
+        await server.accepted()
+        socket = only_socket()
+        socket.kick(4403, "é" * 100)
+        socket.kick(4404)
+        await server.ended()
+        assert server.closed == (4403, "é" * 61)
+        socket.kick(4405)
+        assert socket.close_code == 4403
+
+
+async def test_sockets_are_counted_while_they_live():
+    async def handler(websocket):
+        await websocket.wait_closed()
+
+    assert connections.count() == 0
+    async with serving(handler) as first:
+        await first.accepted()
+        assert connections.count() == 1
+        async with serving(handler) as second:
+            await second.accepted()
+            assert connections.count() == 2
+        assert connections.count() == 1
+    assert connections.count() == 0
+
+
+async def test_over_the_processs_limit_the_handshake_is_denied_with_503(caplog):
+    async def handler(websocket):
+        await websocket.wait_closed()
+
+    async with serving(handler, WEBSOCKET_MAX_CONNECTIONS=1) as first:
+        await first.accepted()
+        async with serving(handler, WEBSOCKET_MAX_CONNECTIONS=1) as second:
+            await second.ended()
+            assert second.denied is not None
+            assert second.denied[0] == 503
+            assert (b"retry-after", b"10") in second.sent[0]["headers"]
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "WEBSOCKET_MAX_CONNECTIONS" in record.getMessage()
+
+
+async def test_the_sweep_rests_while_no_socket_is_open():
+    async def handler(websocket):
+        pass
+
+    async with serving(handler) as server:
+        await server.ended()
+    await until(lambda: connections.local()._timer is None)
+
+
+async def test_a_blocked_client_does_not_keep_the_process_when_the_server_stops(monkeypatch):
+    hurry(monkeypatch, STOP_GRACE=0.02, CLOSE_GRACE=0.05)
+    aborted = []
+
+    def abort(send):
+        aborted.append(1)
+        server.leave()
+        return True
+
+    async def handler(websocket):
+        await websocket.accept()
+        await websocket.wait_closed()
+
+    monkeypatch.setattr("django_ws_dispatch.servers.abort", abort)
+    async with serving(handler) as server:
+        await server.accepted()
+        server.block()
+        only_socket().deliver({"type": "websocket.send", "text": "x"}, 1)
+        server.feed({"type": "websocket.disconnect", "code": 1012})
+        await server.ended(1)
+    assert aborted
+
+
+async def test_one_socket_whose_check_fails_does_not_stop_the_sweep(monkeypatch, caplog):
+    async def handler(websocket):
+        await websocket.accept()
+        await asyncio.Event().wait()
+
+    async with serving(handler) as broken:
+        await broken.accepted()
+        socket = only_socket()
+        monkeypatch.setattr(socket, "_phase", None)  # nothing that check() knows
+        monkeypatch.setattr(socket, "_limits", None)
+        async with serving(handler) as other:
+            await other.accepted()
+            other.leave()
+            await other.ended(1)
+        monkeypatch.undo()
+        hurry(monkeypatch)
+    assert caplog.records
