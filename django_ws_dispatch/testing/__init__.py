@@ -17,16 +17,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client import HandshakeDenied, WebSocketClient
-    from .sockets import ClientSocket
+    from .client import WebSocketClient
+    from .live import ASGILiveServer, ASGILiveServerTestCase
+    from .sockets import ClientSocket, HandshakeDenied
 
 __all__ = [
+    "ASGILiveServer",
+    "ASGILiveServerTestCase",
     "ClientSocket",
     "HandshakeDenied",
     "WebSocketClient",
 ]
 
 _MODULES = {
+    "ASGILiveServer": "live",
+    "ASGILiveServerTestCase": "live",
     "ClientSocket": "sockets",
     "HandshakeDenied": "sockets",
     "WebSocketClient": "client",
