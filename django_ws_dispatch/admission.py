@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Hashable
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, sync_to_async
+from asgiref.sync import sync_to_async
 from django.http.response import HttpResponseBase
 
 from .connections import Connections, counts
 from .endings import log_denial
 from .exceptions import Deny
-from .handlers import Handler
+from .handlers import Handler, is_coroutine_function
 from .handshake.middleware import Chain, accept_headers, is_accepted
 from .websockets import WebSocket
 
@@ -87,13 +88,14 @@ class Admission:
 
     async def _count(self) -> bool:
         callback = id(self._handler.callback)
-        for most, per in self._handler.options.connection_limits:
+        for most, per in set(self._handler.options.connection_limits):
             pk = (await self._socket.auser()).pk if per == "user" else None
             if per == "user" and pk is None:
                 continue
-            if not counts.enter((callback, per, pk), most):
+            key = (callback, most, per, pk)
+            if not counts.enter(key, most):
                 return await self._deny(429, f"connection_limit({most}, per={per!r})")
-            self._counted.append((callback, per, pk))
+            self._counted.append(key)
         return True
 
 
@@ -103,6 +105,9 @@ async def _has_permission(user: Any, permission: str) -> bool:
 
 
 async def _call(test: Any, argument: Any) -> bool:
-    if not iscoroutinefunction(test):
+    if not is_coroutine_function(test):
         test = sync_to_async(test)
-    return bool(await test(argument))
+    result = await test(argument)
+    if inspect.isawaitable(result):  # a lambda around a coroutine function: it is not yet an answer
+        result = await result
+    return bool(result)

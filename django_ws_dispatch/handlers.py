@@ -16,7 +16,15 @@ from .limits import Limits, Rate
 from .raw import RawSocket
 from .websockets import WebSocket
 
-__all__ = ["Handler", "HandlerError", "Options", "change_options", "import_handler", "options_of"]
+__all__ = [
+    "Handler",
+    "HandlerError",
+    "Options",
+    "change_options",
+    "import_handler",
+    "is_coroutine_function",
+    "options_of",
+]
 
 OPTIONS = "websocket_options"
 
@@ -217,6 +225,7 @@ def is_raw(callback: Any) -> bool:
 
 
 def is_coroutine_function(callback: Any) -> bool:
+    """Whether calling it makes a coroutine: also a partial, and an object with ``__call__``."""
     while hasattr(callback, "func") and hasattr(callback, "keywords"):  # functools.partial
         callback = callback.func
     return iscoroutinefunction(callback) or iscoroutinefunction(
