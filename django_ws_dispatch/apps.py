@@ -6,6 +6,8 @@ __all__ = ["WebSocketDispatchConfig"]
 
 
 class WebSocketDispatchConfig(AppConfig):
+    """Connects the receivers and the checks."""
+
     name = "django_ws_dispatch"
     verbose_name = "WebSockets"
 
