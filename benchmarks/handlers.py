@@ -1,6 +1,17 @@
 """The handlers that are measured: each an echo, with more and more in front of it."""
 
-from django_ws_dispatch.decorators import with_user
+import time
+
+from asgiref.sync import sync_to_async
+
+from django_ws_dispatch.decorators import (
+    connection_limit,
+    idle_timeout,
+    max_message_size,
+    rate_limit,
+    with_user,
+)
+from django_ws_dispatch.groups import Group
 from django_ws_dispatch.typing import Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket
 
@@ -36,4 +47,32 @@ async def session_echo(websocket: WebSocket) -> None:
 @with_user
 async def user_echo(websocket: WebSocket) -> None:
     async for message in websocket:
+        await websocket.send(message)
+
+
+@with_user
+@rate_limit("100000000/s")
+@idle_timeout(600)
+@max_message_size(65_536)
+@connection_limit(100_000, per="user")
+async def full_echo(websocket: WebSocket) -> None:
+    async for message in websocket:
+        await websocket.send(message)
+
+
+async def member(websocket: WebSocket) -> None:
+    async with websocket.join("members"):
+        await websocket.send("joined")
+        await websocket.wait_closed()
+
+
+async def publish(websocket: WebSocket) -> None:
+    group = Group("members")
+    async for message in websocket:
+        await group.asend(message)
+
+
+async def block(websocket: WebSocket) -> None:
+    async for message in websocket:
+        await sync_to_async(time.sleep)(1)
         await websocket.send(message)

@@ -1,4 +1,4 @@
-"""The layer alone, in one process, over bare ASGI: ``python -m benchmarks.layer [--quick]``.
+"""The layer alone, in one process, over bare ASGI: ``python -m benchmarks --only layer``.
 
 The server is a pair of coroutine functions that never suspend, so that whatever is over the bare
 application is this package's. Numbers are microseconds of CPU.
@@ -6,17 +6,14 @@ application is this package's. Numbers are microseconds of CPU.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from .measure import cpu_us, interleave
-from .report import Table, show
+from .measure import Sample, cpu_us, interleave
+from .report import Table
 
 BARE = "bare ASGI"
 WEBSOCKET = "WebSocket handler"
@@ -96,6 +93,7 @@ class Layer:
     """The workloads, on one event loop.
 
     Args:
+        runner: the loop.
         quick: fewer turns.
     """
 
@@ -108,6 +106,9 @@ class Layer:
         self.turns = 7 if quick else 25
         self.bare = handlers.raw_echo
         self.ours = get_asgi_application()
+        from .accounts import amake_session  # models: after the application
+
+        self.session = runner.run(amake_session())
 
     def tables(self) -> Iterator[Table]:
         """Run one workload after the other."""
@@ -118,11 +119,11 @@ class Layer:
         yield from self.routing()
         yield self.steps()
 
-    def _messages(self, app: Any, path: str) -> float:
+    def _messages(self, app: Any, path: str) -> Sample:
         count = 10_000
         return cpu_us(lambda: self.run(converse(app, scope_of(path, BROWSER), count)), count)
 
-    def _connects(self, app: Any, path: str, headers: Headers, count: int = 1_000) -> float:
+    def _connects(self, app: Any, path: str, headers: Headers, count: int = 1_000) -> Sample:
         # Every connection has a scope and header objects of its own, made beforehand.
         scopes = [scope_of(path, list(headers)) for _ in range(count)]
         return cpu_us(lambda: self.run(connect(app, scopes)), count)
@@ -175,9 +176,10 @@ class Layer:
     def routing(self) -> Iterator[Table]:
         from django_ws_dispatch.routes import Routes
 
-        from .handlers import echo
+        async def handler(websocket: object, room: str = "") -> None:
+            pass
 
-        def find(routes: Routes, path: str, count: int) -> float:
+        def find(routes: Routes, path: str, count: int) -> Sample:
             scope = scope_of(path, BROWSER)
 
             def work() -> None:
@@ -189,12 +191,12 @@ class Layer:
         # Name, the n-th route, a path for it, the most that the last of 1,000 may take.
         for name, route, path, most in (
             ("literal", "ws/route{}/", "/ws/route{}/", {LAST: 1.0}),
-            ("with a converter", "ws/route{}/<slug:s>/", "/ws/route{}/room/", {LAST: 12.0}),
-            ("beginning with a converter", "ws/<slug:s>/{}/", "/ws/room/{}/", {}),
+            ("with a converter", "ws/route{}/<slug:room>/", "/ws/route{}/room/", {LAST: 12.0}),
+            ("beginning with a converter", "ws/<slug:room>/{}/", "/ws/room/{}/", {}),
         ):
             targets = {}
             for size in (10, 100, 1_000):
-                routes = Routes({route.format(number): echo for number in range(size)})
+                routes = Routes({route.format(number): handler for number in range(size)})
                 count = 2_000 if most else 100
                 last = path.format(size - 1)
                 targets[f"last of {size:,} routes"] = partial(find, routes, last, count)
@@ -205,9 +207,7 @@ class Layer:
         """What each step of a handshake costs. A user is a thread hop and two queries."""
         from django.conf import settings
 
-        from .accounts import amake_session
-
-        cookie = (b"cookie", f"sessionid={self.run(amake_session())}".encode())
+        cookie = (b"cookie", f"sessionid={self.session}".encode())
         chain = ["django.middleware.locale.LocaleMiddleware"]
         settings.WEBSOCKET_MIDDLEWARE = chain
         with_middleware = type(self.ours)(self.ours.http_application)
@@ -229,17 +229,3 @@ class Layer:
             self.turns,
         )
         return Table("Steps of a handshake, in process", "us", rows)
-
-
-def tables(quick: bool) -> Iterator[Table]:
-    """Run all workloads in this process."""
-    with tempfile.TemporaryDirectory() as directory, asyncio.Runner() as runner:
-        os.environ["BENCHMARK_DIRECTORY"] = directory
-        os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
-        yield from Layer(runner, quick).tables()
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer turns")
-    show(tables(parser.parse_args().quick))

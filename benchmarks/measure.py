@@ -24,6 +24,13 @@ class Spread(NamedTuple):
     high: float
 
 
+class Sample(NamedTuple):
+    """One measurement: what is compared, and what stands beside it."""
+
+    value: float
+    beside: Mapping[str, float] = {}
+
+
 class Row(NamedTuple):
     """What was measured of one target.
 
@@ -37,6 +44,7 @@ class Row(NamedTuple):
     value: Spread
     over: Spread
     ratio: Spread
+    beside: dict[str, Spread]
 
 
 def spread(numbers: list[float]) -> Spread:
@@ -47,43 +55,48 @@ def spread(numbers: list[float]) -> Spread:
     return Spread(median(numbers), low, high)
 
 
-def interleave(targets: Mapping[str, Callable[[], float]], turns: int) -> list[Row]:
+def interleave(targets: Mapping[str, Callable[[], Sample]], turns: int) -> list[Row]:
     """Measure all targets ``turns`` times, in turns, after one turn of warming up.
 
     Args:
-        targets: what to call for one measurement; it returns the number. The first is the baseline.
+        targets: what to call for one measurement. The first is the baseline; it is measured again
+            as ``AGAIN``, unless that is among them.
         turns: how often.
     """
     baseline = next(iter(targets))
-    measures = {**targets, AGAIN: targets[baseline]}
+    measures = {AGAIN: targets[baseline], **targets}
     names = list(measures)
-    results: dict[str, list[float]] = {name: [] for name in names}
+    samples: dict[str, list[Sample]] = {name: [] for name in names}
     for turn in range(turns + 1):
         # Every target comes first as often as last.
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            number = measures[name]()
+            sample = measures[name]()
             if turn:
-                results[name].append(number)
-    bare = results[baseline]
+                samples[name].append(sample)
     return [
-        Row(
-            name,
-            spread(numbers),
-            spread([number - base for number, base in zip(numbers, bare, strict=True)]),
-            spread([number / base for number, base in zip(numbers, bare, strict=True)]),
-        )
-        for name, numbers in results.items()
+        _row(name, samples[name], samples[baseline]) for name in dict.fromkeys([*targets, AGAIN])
     ]
 
 
-def cpu_us(work: Callable[[], object], count: int) -> float:
-    """Return the CPU time, in microseconds, that each of the ``count`` units of ``work`` took."""
+def _row(name: str, samples: list[Sample], baseline: list[Sample]) -> Row:
+    pairs = [(one.value, base.value) for one, base in zip(samples, baseline, strict=True)]
+    return Row(
+        name,
+        spread([value for value, _ in pairs]),
+        spread([value - base for value, base in pairs]),
+        spread([value / base for value, base in pairs if base]),
+        {key: spread([one.beside[key] for one in samples]) for key in samples[0].beside},
+    )
+
+
+def cpu_us(work: Callable[[], object], count: int) -> Sample:
+    """Measure the CPU time, in microseconds, that each of the ``count`` units of ``work`` took."""
     gc.collect()
     gc.disable()
     try:
         start = time.process_time_ns()
         work()
-        return (time.process_time_ns() - start) / 1000 / count
+        return Sample((time.process_time_ns() - start) / 1000 / count)
     finally:
         gc.enable()

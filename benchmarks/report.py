@@ -46,7 +46,8 @@ def _verdict(table: Table, row: Row) -> str:
 def markdown(table: Table) -> str:
     """Return a table as markdown, padded so that it reads well on a terminal too."""
     digits = 2 if table.unit == "us" else 1
-    lines = [["target", table.unit, "over the first", "ratio", "budget"]]
+    beside = list(dict.fromkeys(key for row in table.rows for key in row.beside))
+    lines = [["target", table.unit, "over the first", "ratio", "budget", *beside]]
     for row in table.rows:
         lines.append(
             [
@@ -55,9 +56,10 @@ def markdown(table: Table) -> str:
                 _cell(row.over, digits, "+"),
                 _cell(row.ratio, 3),
                 _verdict(table, row),
+                *(f"{row.beside[key].median:,.4g}" if key in row.beside else "" for key in beside),
             ]
         )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
     rows = (
         "| "
@@ -68,8 +70,9 @@ def markdown(table: Table) -> str:
     return "\n".join([f"### {table.title}", "", *rows, ""])
 
 
-def show(tables: Iterable[Table]) -> None:
-    """Write each table as soon as it is there."""
+def show(tables: Iterable[Table], made: list[Table]) -> None:
+    """Write each table as soon as it is there, and keep it in ``made``."""
     for table in tables:
         sys.stdout.write(markdown(table) + "\n")
         sys.stdout.flush()
+        made.append(table)

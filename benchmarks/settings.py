@@ -29,4 +29,23 @@ WEBSOCKET_HANDLERS = {
     "ws/request/": "benchmarks.handlers.request_echo",
     "ws/session/": "benchmarks.handlers.session_echo",
     "ws/user/": "benchmarks.handlers.user_echo",
+    "ws/full/": "benchmarks.handlers.full_echo",
+    "ws/member/": "benchmarks.handlers.member",
+    "ws/publish/": "benchmarks.handlers.publish",
+    "ws/block/": "benchmarks.handlers.block",
 }
+
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+if BROKER := os.environ.get("BENCHMARK_BROKER"):
+    WEBSOCKET_BROKERS = {
+        "default": {
+            "BACKEND": "django_ws_dispatch.brokers.redis.RedisBroker",
+            "LOCATION": f"unix://{BROKER}",
+        }
+    }
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [f"unix://{BROKER}"]},
+        }
+    }

@@ -1,0 +1,290 @@
+"""The tables over real servers: which target does which work, how often, within which budget."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import workloads
+from .measure import AGAIN, Sample, interleave
+from .report import Table
+from .servers import Broker, Server
+
+BARE = "bare ASGI"
+RAW = "ours, raw handler"
+OURS = "ours, WebSocket"
+FULL = "ours, session, user, all limits"
+STARLETTE = "Starlette"
+BROADCASTER = "Starlette, broadcaster"
+CHANNELS = "Channels"
+CHANNELS_USER = "Channels, session and user"
+DAPHNE = "Channels on daphne"
+
+Work = Callable[[], Coroutine[Any, Any, Sample]]
+
+
+class Size(NamedTuple):
+    """How much is done: ``turns``, and units of work in each."""
+
+    turns: int
+    few_turns: int
+    """where a turn is slow"""
+    messages: int
+    connects: int
+    idle: int
+    members: int
+    fan_outs: int
+
+
+TABLES = (
+    "echo",
+    "latency",
+    "connects",
+    "denials",
+    "pages",
+    "memory",
+    "fan_out",
+    "fan_out_broker",
+    "stalled",
+)
+
+FULL_SIZE = Size(15, 5, 6_000, 400, 2_000, 1_000, 10)
+QUICK_SIZE = Size(3, 1, 1_500, 100, 500, 250, 10)
+
+
+def installed(*modules: str) -> bool:
+    return all(importlib.util.find_spec(module) is not None for module in modules)
+
+
+class Suite:
+    """The workloads over servers that are started when they are first needed.
+
+    Args:
+        stack: ends the servers.
+        runner: the loop of the clients.
+        directory: where servers have their database, their log and the broker's socket.
+        session: the key of a session of a user in that database.
+        size: how much is done.
+    """
+
+    def __init__(
+        self, stack: ExitStack, runner: asyncio.Runner, directory: Path, session: str, size: Size
+    ) -> None:
+        self._stack = stack
+        self._runner = runner
+        self._directory = directory
+        self._cookie = {"Cookie": f"sessionid={session}"}
+        self.size = size
+        self._servers: dict[tuple[str, ...], Server] = {}
+
+    def tables(self) -> Iterator[tuple[str, Callable[[], Table]]]:
+        """Return each table's name, and what makes it."""
+        for name in [
+            "echo",
+            "latency",
+            "connects",
+            "denials",
+            "pages",
+            "memory",
+            "fan_out",
+            "fan_out_broker",
+            "stalled",
+        ]:
+            yield name.replace("_", "-"), getattr(self, name)
+
+    def _start(self, target: str, kind: str = "uvicorn", broker: str = "") -> Server:
+        return self._stack.enter_context(Server(target, self._directory, kind, broker))
+
+    def _server(self, target: str, *variant: str) -> Server:
+        """Return the running server of a target; a second one for another ``variant``."""
+        key = (target, *variant)
+        if key not in self._servers:
+            self._servers[key] = self._start(target, "daphne" if "daphne" in variant else "uvicorn")
+        return self._servers[key]
+
+    def _places(self, path: str) -> dict[str, tuple[Server, str, Mapping[str, str]]]:
+        """Return who echoes where, and with which headers. A/A is a process of its own."""
+        places: dict[str, tuple[Server, str, Mapping[str, str]]] = {
+            BARE: (self._server("bare"), path, {}),
+            AGAIN: (self._server("bare", "again"), path, {}),
+            RAW: (self._server("ours"), "/ws/raw/", {}),
+            OURS: (self._server("ours"), path, {}),
+            FULL: (self._server("ours"), "/ws/full/", self._cookie),
+        }
+        if installed("starlette", "broadcaster"):
+            places[STARLETTE] = (self._server("starlette"), path, {})
+        if installed("channels"):
+            places[CHANNELS] = (self._server("channels"), path, {})
+            places[CHANNELS_USER] = (self._server("channels"), "/ws/full/", self._cookie)
+        if installed("channels", "daphne"):
+            places[DAPHNE] = (self._server("channels", "daphne"), path, {})
+        return places
+
+    def _table(
+        self,
+        title: str,
+        works: Mapping[str, Work],
+        *,
+        unit: str = "us",
+        turns: int | None = None,
+        **budgets: Mapping[str, float],
+    ) -> Table:
+        measures = {name: partial(self._run, work) for name, work in works.items()}
+        rows = interleave(measures, self.size.turns if turns is None else turns)
+        return Table(title, unit, rows, **budgets)
+
+    def _run(self, work: Work) -> Sample:
+        return self._runner.run(work())
+
+    def _everywhere(self, work: Callable[..., Coroutine[Any, Any, Sample]]) -> dict[str, Work]:
+        return {
+            name: partial(work, server, path, headers=headers)
+            for name, (server, path, headers) in self._places("/ws/echo/").items()
+        }
+
+    def echo(self) -> Table:
+        work = partial(workloads.echo, sockets=64, messages=self.size.messages)
+        works = self._everywhere(work)
+        return self._table(
+            "Echo over 64 sockets, server CPU per message", works, ratios={OURS: 1.03}
+        )
+
+    def latency(self) -> Table:
+        work = partial(workloads.echo, sockets=1, messages=self.size.messages // 5)
+        return self._table("Echo over one socket, server CPU per message", self._everywhere(work))
+
+    def connects(self) -> Table:
+        work = partial(workloads.connects, count=self.size.connects)
+        works = self._everywhere(work)
+        return self._table(
+            "Connect and close, server CPU per connect, with a browser's Origin",
+            works,
+            ratios={OURS: 1.05},
+        )
+
+    def denials(self) -> Table:
+        count = self.size.connects
+        ours = self._server("ours")
+        works: dict[str, Work] = {
+            "bare ASGI, close": partial(
+                workloads.denials, self._server("bare"), "/ws/nothing/", count=count
+            ),
+            "ours, unknown path": partial(workloads.denials, ours, "/ws/nothing/", count=count),
+            "ours, foreign Origin": partial(
+                workloads.denials, ours, "/ws/echo/", count=count, origin="https://evil.example"
+            ),
+        }
+        if installed("channels"):
+            works["Channels, foreign Origin"] = partial(
+                workloads.denials,
+                self._server("channels"),
+                "/ws/echo/",
+                count=count,
+                origin="https://evil.example",
+            )
+        return self._table("A handshake that is refused, server CPU", works)
+
+    def pages(self) -> Table:
+        count = self.size.messages // 5
+        works: dict[str, Work] = {
+            "Django": partial(workloads.pages, self._server("django"), count=count),
+            AGAIN: partial(workloads.pages, self._server("django", "again"), count=count),
+            "Django behind ours": partial(workloads.pages, self._server("ours"), count=count),
+        }
+        return self._table("A page over HTTP, server CPU per request", works)
+
+    def memory(self) -> Table:
+        async def fresh(
+            target: str, path: str, headers: Mapping[str, str], kind: str = "uvicorn"
+        ) -> Sample:
+            with Server(target, self._directory, kind) as server:
+                return await workloads.memory(server, path, sockets=self.size.idle, headers=headers)
+
+        works: dict[str, Work] = {
+            name: partial(
+                fresh,
+                server.target,
+                path,
+                headers,
+                "daphne" if name == DAPHNE else "uvicorn",
+            )
+            for name, (server, path, headers) in self._places("/ws/echo/").items()
+        }
+        return self._table(
+            f"An idle socket, KiB of the server's memory (PSS) for each of {self.size.idle:,}",
+            works,
+            unit="KiB",
+            turns=self.size.few_turns,
+            ratios={OURS: 1.08},
+        )
+
+    def fan_out(self) -> Table:
+        servers = {BARE: ["bare"], AGAIN: ["bare", "again"], OURS: ["ours"]}
+        if installed("starlette", "broadcaster"):
+            servers[BROADCASTER] = ["starlette"]
+        if installed("channels"):
+            servers[CHANNELS] = ["channels"]
+        return self._fan_outs(
+            f"Fan-out to {self.size.members:,} sockets, one process, server CPU per delivery",
+            {name: [self._server(*key)] for name, key in servers.items()},
+            ratios={OURS: 1.05},
+        )
+
+    def fan_out_broker(self) -> Table:
+        broker = self._stack.enter_context(Broker(self._directory)).path
+        targets = {OURS: "ours"}
+        if installed("starlette", "broadcaster", "redis"):
+            targets[BROADCASTER] = "starlette"
+        if installed("channels", "channels_redis"):
+            targets[CHANNELS] = "channels"
+        pairs = {
+            name: [self._start(target, broker=broker) for _ in range(2)]
+            for name, target in targets.items()
+        }
+        return self._fan_outs(
+            f"Fan-out to {self.size.members:,} sockets, two processes and Valkey, CPU of both "
+            "per delivery",
+            pairs,
+            values={OURS: 20.0},
+        )
+
+    def _fan_outs(
+        self, title: str, servers: Mapping[str, list[Server]], **budgets: Mapping[str, float]
+    ) -> Table:
+        sources = {
+            name: workloads.fan_out(several, members=self.size.members, messages=self.size.fan_outs)
+            for name, several in servers.items()
+        }
+
+        async def one(name: str) -> Sample:
+            return await anext(sources[name])
+
+        try:
+            works = {name: partial(one, name) for name in sources}
+            return self._table(title, works, **budgets)
+        finally:
+            for source in sources.values():
+                self._runner.run(source.aclose())
+
+    def stalled(self) -> Table:
+        places = {
+            f"{name}, {blockers} block": (server, blockers)
+            for name, (server, _, _) in self._places("").items()
+            if name in (OURS, BARE, CHANNELS, DAPHNE)
+            for blockers in (0, 3)
+        }
+        works: dict[str, Work] = {
+            name: partial(workloads.stalled, server, blockers=blockers)
+            for name, (server, blockers) in sorted(places.items(), key=lambda item: item[0] != OURS)
+        }
+        return self._table(
+            "p99 of an echo while handlers block for a second in sync code",
+            works,
+            unit="ms",
+            turns=self.size.few_turns,
+        )
