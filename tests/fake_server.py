@@ -127,8 +127,11 @@ class FakeServer:
 
     def start(self) -> FakeServer:
         """Call the application."""
-        self.task = asyncio.create_task(self.application(self.scope, self.receive, self.send))
+        self.task = asyncio.create_task(self._call())
         return self
+
+    async def _call(self) -> None:
+        await self.application(self.scope, self.receive, self.send)
 
     def feed(self, *events: Event) -> None:
         for event in events:
