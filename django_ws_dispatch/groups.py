@@ -16,7 +16,7 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -49,6 +49,9 @@ MAX_NAME = 200
 
 dispatching = False
 """Whether this process has a dispatcher, and so sockets that hear the memory broker."""
+
+observe: Callable[[Group, BaseBroker], BaseBroker] | None = None
+"""Puts something before the broker that a group is about to publish through: ``assert_sent()``"""
 
 _warned = False
 
@@ -175,7 +178,7 @@ class Group:
         broker = get_broker(self.broker)
         if broker.in_process and not dispatching:
             _warn_of_deafness(self)
-        return broker
+        return broker if observe is None else observe(self, broker)
 
 
 class _UserGroup(Group):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
+    from .groups import assert_sent
     from .live import ASGILiveServer, ASGILiveServerTestCase
     from .sockets import ClientSocket, HandshakeDenied
 
@@ -27,6 +28,7 @@ __all__ = [
     "ClientSocket",
     "HandshakeDenied",
     "WebSocketClient",
+    "assert_sent",
 ]
 
 _MODULES = {
@@ -35,6 +37,7 @@ _MODULES = {
     "ClientSocket": "sockets",
     "HandshakeDenied": "sockets",
     "WebSocketClient": "client",
+    "assert_sent": "groups",
 }
 
 

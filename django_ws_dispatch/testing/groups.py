@@ -1,0 +1,96 @@
+"""What is sent to groups, for a test to look at."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from .. import groups
+from ..brokers import BaseBroker
+from ..groups import Group
+from ..messages import CLOSE, decode
+
+__all__ = ["assert_sent"]
+
+_lock = threading.Lock()
+_records: list[list[tuple[Group, str | bytes]]] = []
+
+
+class _Recorder:
+    """Stands before a broker: notes what it took."""
+
+    def __init__(self, group: Group, broker: BaseBroker) -> None:
+        self._group = group
+        self._broker = broker
+
+    def publish(self, channel: str, message: bytes) -> None:
+        self._broker.publish(channel, message)
+        self._note(message)
+
+    async def apublish(self, channel: str, message: bytes) -> None:
+        await self._broker.apublish(channel, message)
+        self._note(message)
+
+    def _note(self, message: bytes) -> None:
+        decoded = decode(message)
+        if decoded.kind == CLOSE:
+            return
+        event = decoded.event
+        data: str | bytes = event["text"] if "text" in event else event["bytes"]
+        with _lock:
+            for record in _records:
+                record.append((self._group, data))
+
+
+def _observe(group: Group, broker: BaseBroker) -> BaseBroker:
+    return cast(BaseBroker, _Recorder(group, broker))
+
+
+@contextmanager
+def assert_sent(group: str | Group, count: int = 1) -> Iterator[list[str | bytes]]:
+    """Check how many messages this process sends to a group: ``with assert_sent("lobby"):``.
+
+    They are sent all the same, through the broker that is configured, and counted once it has taken
+    them, whichever thread sends them. What a handler or an ``on_commit()`` callback sends counts
+    only where it has happened by the end of the block: wait there for what shows it, say a
+    ``receive()``. Orders to close are not counted.
+
+    Args:
+        group: a ``Group``, or the name of one on the default broker.
+        count: how many; 0 for none.
+
+    Yields:
+        The messages, ``str`` or ``bytes``. It is filled when the block is left.
+
+    Raises:
+        AssertionError: it was another number. The message lists what was sent.
+    """
+    wanted = Group(group) if isinstance(group, str) else group
+    record: list[tuple[Group, str | bytes]] = []
+    messages: list[str | bytes] = []
+    with _lock:
+        _records.append(record)
+        groups.observe = _observe
+    try:
+        yield messages
+    finally:
+        with _lock:
+            # By identity: two records with the same messages are equal.
+            _records[:] = [one for one in _records if one is not record]
+            if not _records:
+                groups.observe = None
+        messages += [data for sent_to, data in record if sent_to == wanted]
+    if len(messages) == count:
+        return
+    text = f"{wanted!r} was sent {_counted(len(messages))} where {_counted(count)} was expected."
+    text += "".join(f"\n  {data!r}" for data in messages)
+    others = [f"\n  {sent_to!r}: {data!r}" for sent_to, data in record if sent_to != wanted]
+    if others:
+        text += "\nTo other groups:" + "".join(others)
+    raise AssertionError(text)
+
+
+def _counted(number: int) -> str:
+    return "1 message" if number == 1 else f"{number or 'no'} messages"
