@@ -12,12 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import autoreload
 
-__all__ = ["END", "exit_within", "run_with_reloader"]
+__all__ = ["END", "blaming_modules", "exit_within", "run_with_reloader"]
 
 # The exit code that asks for a new process.
 RELOAD = 3
@@ -79,6 +82,26 @@ def finish(process: subprocess.Popen[bytes]) -> None:
         process.wait(PATIENCE)
     except (KeyboardInterrupt, subprocess.TimeoutExpired):
         process.kill()
+
+
+@contextmanager
+def blaming_modules() -> Iterator[None]:
+    """Raise the ``ImportError`` behind an ``ImproperlyConfigured`` where a module of the site is to
+    blame.
+
+    The reloader watches the file that the last frame of an exception is in: else nobody would see
+    that the module, which was never imported, is corrected.
+    """
+    try:
+        yield
+    except ImproperlyConfigured as exc:
+        cause: BaseException = exc
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        frames = traceback.extract_tb(cause.__traceback__)
+        if isinstance(cause, ImportError) and not frames[-1].filename.startswith("<frozen "):
+            raise cause from None
+        raise
 
 
 def exit_within(seconds: float, code: int) -> None:

@@ -10,6 +10,7 @@ import threading
 from typing import Any
 
 import uvicorn
+from django.core.exceptions import RequestAborted
 
 from ..typing import ASGIApplication
 from .reload import END, exit_within
@@ -29,6 +30,7 @@ class Server(uvicorn.Server):
             exit_within(END, 0)
         # From here on it tells of what it waits for, and of each handler that is cancelled.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        asyncio.get_running_loop().set_exception_handler(_handle)
         ending = asyncio.create_task(self._end_tasks())
         await super().shutdown(sockets)
         ending.cancel()
@@ -38,6 +40,12 @@ class Server(uvicorn.Server):
         await asyncio.sleep(GRACE)
         for task in list(self.server_state.tasks):
             task.cancel()
+
+
+def _handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # Django 5.2 leaves the task that watched for the disconnect of a request behind.
+    if not isinstance(context.get("exception"), RequestAborted):
+        loop.default_exception_handler(context)
 
 
 class DevelopmentServer:
@@ -89,6 +97,7 @@ class DevelopmentServer:
         try:
             self.server.run([self.socket])
         finally:
+            self.socket.close()
             self.ended.set()
 
     def stop(self, timeout: float = END) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from datetime import datetime
 from importlib import import_module
 from importlib.util import find_spec
@@ -11,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
+from django.utils import autoreload
 from django.utils.version import get_docs_version
 
 from ...asgi import application_path, load_application
 from ...checks import leads_to_dispatcher
 from ...routes import current_routes
 from ..access_log import AccessLog
-from ..reload import run_with_reloader
+from ..reload import blaming_modules, run_with_reloader
 
 if TYPE_CHECKING:
     from django.contrib.staticfiles.management.commands.runserver import Command as Base
@@ -56,8 +59,12 @@ class Command(Base):
 
     def inner_run(self, *args: Any, **options: Any) -> None:
         self.server_cls = self.make_server  # type: ignore[assignment]
-        # Threads are a matter of WSGI.
-        super().inner_run(*args, **{**options, "use_threading": False})
+        autoreload.raise_last_exception()
+        with suppress(ImproperlyConfigured), blaming_modules():
+            current_routes()  # What else is wrong with a route, the checks say better.
+        with blaming_modules():
+            # Threads are a matter of WSGI.
+            super().inner_run(*args, **{**options, "use_threading": False})
 
     def make_server(self, *args: Any, **kwargs: Any) -> DevelopmentServer:
         """Django calls it for a server that is bound to an address."""
