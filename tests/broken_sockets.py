@@ -1,0 +1,3 @@
+"""A module of handlers whose import raises."""
+
+1 / 0  # noqa: B018
