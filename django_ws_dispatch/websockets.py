@@ -240,32 +240,25 @@ class WebSocket(Opening):
         await self._ensure_accepted()
         if self.ready_state is not OPEN:
             raise self._over(WebSocketDisconnect)
-        if self._joined is None:
-            self._joined = {}
         registry = groups.local()
         entered: list[groups.Group] = []
         try:
             for name in names:
                 group = name if isinstance(name, groups.Group) else groups.Group(name)
-                count = self._joined.get(group, 0)
-                if not count:
-                    await registry.join(self, group)
-                self._joined[group] = self._joined.get(group, 0) + 1
+                await registry.join(self, group)
+                if self.ready_state is not OPEN:
+                    registry.leave(self, group)
+                    raise self._over(WebSocketDisconnect)
+                if self._joined is None:
+                    self._joined = []
+                self._joined.append(group)
                 entered.append(group)
             yield
         finally:
             for group in entered:
-                self._leave(group)
-
-    def _leave(self, group: groups.Group) -> None:
-        count = self._joined.get(group, 0) if self._joined else 0
-        if not self._joined or not count:
-            return
-        if count > 1:
-            self._joined[group] = count - 1
-        else:
-            del self._joined[group]
-            groups.local().leave(self, group)
+                if self._joined and group in self._joined:
+                    self._joined.remove(group)
+                    registry.leave(self, group)
 
     async def take_down(self) -> None:
         """The handler has ended: leave every group, and see the close or the denial out."""
