@@ -9,6 +9,7 @@ from typing import cast
 
 from .. import groups
 from ..brokers import BaseBroker
+from ..exceptions import BrokerError
 from ..groups import Group
 from ..messages import CLOSE, decode
 
@@ -26,22 +27,33 @@ class _Recorder:
         self._broker = broker
 
     def publish(self, channel: str, message: bytes) -> None:
-        self._broker.publish(channel, message)
-        self._note(message)
+        with self._noted(message):
+            self._broker.publish(channel, message)
 
     async def apublish(self, channel: str, message: bytes) -> None:
-        await self._broker.apublish(channel, message)
-        self._note(message)
+        with self._noted(message):
+            await self._broker.apublish(channel, message)
 
-    def _note(self, message: bytes) -> None:
+    @contextmanager
+    def _noted(self, message: bytes) -> Iterator[None]:
+        # Before it is sent: a member may have it before its publisher goes on.
         decoded = decode(message)
         if decoded.kind == CLOSE:
+            yield
             return
         event = decoded.event
-        data: str | bytes = event["text"] if "text" in event else event["bytes"]
+        note = (self._group, event["text"] if "text" in event else event["bytes"])
         with _lock:
-            for record in _records:
-                record.append((self._group, data))
+            records = list(_records)
+            for record in records:
+                record.append(note)
+        try:
+            yield
+        except BrokerError:
+            with _lock:
+                for record in records:
+                    record[:] = [one for one in record if one is not note]
+            raise
 
 
 def _observe(group: Group, broker: BaseBroker) -> BaseBroker:
@@ -52,10 +64,10 @@ def _observe(group: Group, broker: BaseBroker) -> BaseBroker:
 def assert_sent(group: str | Group, count: int = 1) -> Iterator[list[str | bytes]]:
     """Check how many messages this process sends to a group: ``with assert_sent("lobby"):``.
 
-    They are sent all the same, through the broker that is configured, and counted once it has taken
-    them, whichever thread sends them. What a handler or an ``on_commit()`` callback sends counts
-    only where it has happened by the end of the block: wait there for what shows it, say a
-    ``receive()``. Orders to close are not counted.
+    They are sent all the same, through the broker that is configured, and counted whichever thread
+    sends them; one that the broker does not take (``BrokerError``) does not count. What a handler
+    or an ``on_commit()`` callback sends counts only where it has happened by the end of the block:
+    wait there for what shows it, say a ``receive()``. Orders to close are not counted.
 
     Args:
         group: a ``Group``, or the name of one on the default broker.

@@ -494,6 +494,7 @@ async def test_a_lifespan_that_fails_is_raised_by_connect():
 # Where sync work runs
 
 
+@override_settings(WEBSOCKET_HANDLERS=HANDLERS)
 class Transactions(TestCase):
     """Twice the same name: nothing of one test is there in the other."""
 
@@ -571,6 +572,7 @@ class Transactions(TestCase):
         assert not [t for t in threading.enumerate() if t.name.startswith("websocket-lane")]
 
 
+@override_settings(WEBSOCKET_HANDLERS=HANDLERS)
 class Rows(TransactionTestCase):
     async def test_handler_and_test_see_each_others_rows(self):
         await User.objects.acreate(username="test")
@@ -580,6 +582,7 @@ class Rows(TransactionTestCase):
         assert await User.objects.acount() == 2
 
 
+@override_settings(WEBSOCKET_HANDLERS=HANDLERS)
 class Simple(SimpleTestCase):
     async def test_a_site_without_a_database(self):
         async with WebSocketClient().connect("/ws/echo/") as socket:
