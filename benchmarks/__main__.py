@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -43,7 +44,11 @@ def main() -> None:
         os.environ["BENCHMARK_DIRECTORY"] = folder
         os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
         made: list[Table] = []
-        show(tables(Path(folder), quick=options.quick, only=options.only), made)
+        try:
+            show(tables(Path(folder), quick=options.quick, only=options.only), made)
+        except RuntimeError:
+            sys.stderr.write((Path(folder) / "servers.log").read_text()[-4_000:])
+            raise
     results.write(made, quick=options.quick)
 
 

@@ -67,10 +67,17 @@ class Server(Process):
         directory: where its database and its log are.
         kind: ``uvicorn`` or ``daphne``.
         broker: the path of the unix socket of a Redis or Valkey.
+        freeze: hide what is there after the start from the garbage collector.
     """
 
     def __init__(
-        self, target: str, directory: Path, kind: str = "uvicorn", broker: str = ""
+        self,
+        target: str,
+        directory: Path,
+        kind: str = "uvicorn",
+        *,
+        broker: str = "",
+        freeze: bool = False,
     ) -> None:
         self.target = target
         self.port = free_port()
@@ -82,7 +89,11 @@ class Server(Process):
             command.insert(1, "--no-access-log")
         super().__init__(
             [sys.executable, "-m", *command],
-            {"BENCHMARK_DIRECTORY": str(directory), "BENCHMARK_BROKER": broker},
+            {
+                "BENCHMARK_DIRECTORY": str(directory),
+                "BENCHMARK_BROKER": broker,
+                "BENCHMARK_FREEZE": "1" * freeze,
+            },
             directory / "servers.log",
         )
 
@@ -136,5 +147,5 @@ def wait_for(addresses: Iterable[tuple[int, object]], process: Process) -> None:
                 if sock.connect_ex(address) == 0:
                     break
             if process.ended() or time.monotonic() > end:
-                raise RuntimeError(f"Nothing listens on {address}: look into servers.log.")
+                raise RuntimeError(f"Nothing listens on {address}.")
             time.sleep(0.05)

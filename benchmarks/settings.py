@@ -46,6 +46,15 @@ if BROKER := os.environ.get("BENCHMARK_BROKER"):
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [f"unix://{BROKER}"]},
+            # redis-py 8 has defaults that are too small for a socket with a blocking read each.
+            "CONFIG": {
+                "hosts": [
+                    {
+                        "address": f"unix://{BROKER}",
+                        "max_connections": 10_000,
+                        "socket_timeout": 60,
+                    }
+                ]
+            },
         }
     }

@@ -18,6 +18,8 @@ from .servers import Broker, Server
 BARE = "bare ASGI"
 RAW = "ours, raw handler"
 OURS = "ours, WebSocket"
+FROZEN = "ours, WebSocket, gc.freeze()"
+BARE_DJANGO = "bare ASGI, Django loaded"
 FULL = "ours, session, user, all limits"
 STARLETTE = "Starlette"
 BROADCASTER = "Starlette, broadcaster"
@@ -80,7 +82,7 @@ class Suite:
         self._directory = directory
         self._cookie = {"Cookie": f"sessionid={session}"}
         self.size = size
-        self._servers: dict[tuple[str, ...], Server] = {}
+        self._servers: dict[tuple[str, str], Server] = {}
 
     def tables(self) -> Iterator[tuple[str, Callable[[], Table]]]:
         """Return each table's name, and what makes it."""
@@ -97,23 +99,29 @@ class Suite:
         ]:
             yield name.replace("_", "-"), getattr(self, name)
 
-    def _start(self, target: str, kind: str = "uvicorn", broker: str = "") -> Server:
-        return self._stack.enter_context(Server(target, self._directory, kind, broker))
-
-    def _server(self, target: str, *variant: str) -> Server:
-        """Return the running server of a target; a second one for another ``variant``."""
-        key = (target, *variant)
+    def _server(self, target: str, variant: str = "") -> Server:
+        """Return the running server of a target; another one for each ``variant``."""
+        key = (target, variant)
         if key not in self._servers:
-            self._servers[key] = self._start(target, "daphne" if "daphne" in variant else "uvicorn")
+            self._servers[key] = self._start(target, variant)
         return self._servers[key]
+
+    def _start(self, target: str, variant: str = "", broker: str = "") -> Server:
+        kind = "daphne" if variant == "daphne" else "uvicorn"
+        freeze = variant == "freeze"
+        return self._stack.enter_context(
+            Server(target, self._directory, kind, broker=broker, freeze=freeze)
+        )
 
     def _places(self, path: str) -> dict[str, tuple[Server, str, Mapping[str, str]]]:
         """Return who echoes where, and with which headers. A/A is a process of its own."""
         places: dict[str, tuple[Server, str, Mapping[str, str]]] = {
             BARE: (self._server("bare"), path, {}),
             AGAIN: (self._server("bare", "again"), path, {}),
+            BARE_DJANGO: (self._server("bare_django"), path, {}),
             RAW: (self._server("ours"), "/ws/raw/", {}),
             OURS: (self._server("ours"), path, {}),
+            FROZEN: (self._server("ours", "freeze"), path, {}),
             FULL: (self._server("ours"), "/ws/full/", self._cookie),
         }
         if installed("starlette", "broadcaster"):
@@ -199,9 +207,7 @@ class Suite:
         return self._table("A page over HTTP, server CPU per request", works)
 
     def memory(self) -> Table:
-        async def fresh(
-            target: str, path: str, headers: Mapping[str, str], kind: str = "uvicorn"
-        ) -> Sample:
+        async def fresh(target: str, path: str, headers: Mapping[str, str], kind: str) -> Sample:
             with Server(target, self._directory, kind) as server:
                 return await workloads.memory(server, path, sockets=self.size.idle, headers=headers)
 
@@ -214,6 +220,7 @@ class Suite:
                 "daphne" if name == DAPHNE else "uvicorn",
             )
             for name, (server, path, headers) in self._places("/ws/echo/").items()
+            if name != FROZEN
         }
         return self._table(
             f"An idle socket, KiB of the server's memory (PSS) for each of {self.size.idle:,}",
