@@ -77,7 +77,7 @@ class Opening(Connection):
         self._accept_headers: list[tuple[bytes, bytes]] | None = None
         self._id: str | None = None
         self._request: HandshakeRequest | None = None
-        self._joined: dict[groups.Group, int] | None = None
+        self._joined: list[groups.Group] | None = None  # as often as it joined
 
     # What the handshake brought
 
