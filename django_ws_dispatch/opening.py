@@ -115,7 +115,7 @@ class Opening(Connection):
         Raises:
             SynchronousOnlyOperation: it has not been resolved, and a query would block the loop.
         """
-        user: AbstractBaseUser | AnonymousUser = self.request.user
+        user: AbstractBaseUser | AnonymousUser = self.request.resolve_user()
         return user
 
     async def auser(self) -> AbstractBaseUser | AnonymousUser:

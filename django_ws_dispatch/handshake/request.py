@@ -91,6 +91,14 @@ class HandshakeRequest(ASGIRequest):
         """Whether ``user`` is resolved, or was set by middleware."""
         return _is_known(self._user)
 
+    def resolve_user(self) -> Any:
+        """Return the user itself; where an event loop runs it has to be resolved already.
+
+        Raises:
+            SynchronousOnlyOperation: it is not.
+        """
+        return self._keep(self.user)
+
     def _load_user(self) -> Any:
         if _is_known(self._user):
             return _bare(self._user)
