@@ -39,10 +39,10 @@ def connect() -> None:
         post_save.disconnect(sender=sender, dispatch_uid=UID)
         post_delete.disconnect(sender=sender, dispatch_uid=UID)
     _senders.clear()
+    setting_changed.connect(_reconnect, dispatch_uid=UID)
     if not apps.is_installed("django.contrib.auth"):
         return
     user_logged_out.connect(_logged_out, dispatch_uid=UID)
-    setting_changed.connect(_reconnect, dispatch_uid=UID)
     user_model = get_user_model()
     for model in apps.get_models():
         if issubclass(model, user_model):  # it, its proxies, and what inherits from it
@@ -52,7 +52,7 @@ def connect() -> None:
 
 
 def _reconnect(*, setting: str, **kwargs: object) -> None:
-    if setting == "AUTH_USER_MODEL":
+    if setting in ("AUTH_USER_MODEL", "INSTALLED_APPS"):
         connect()
 
 
