@@ -53,6 +53,7 @@ STATIC_URL = "/static/"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "rooms"
 LOGOUT_REDIRECT_URL = "ping"
+TIME_ZONE = "UTC"
 USE_TZ = True
 
 ASGI_APPLICATION = "example_site.asgi.application"

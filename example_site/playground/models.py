@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +24,14 @@ class Room(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @classmethod
+    def overview(cls) -> models.QuerySet[Room]:
+        """Return all rooms with how many users are ``here`` and the text said ``last``."""
+        said = Message.objects.filter(room=models.OuterRef("pk")).order_by("-pk").values("text")
+        fresh = models.Q(presences__seen_at__gte=Presence.oldest())
+        here = models.Count("presences__user", filter=fresh, distinct=True)
+        return cls.objects.annotate(here=here, last=models.Subquery(said[:1]))
 
     @property
     def group(self) -> Group:
@@ -72,10 +80,14 @@ class Presence(models.Model):
         return f"{self.user} in {self.room}"
 
     @classmethod
+    def oldest(cls) -> datetime:
+        """Return when somebody who counts as here was seen at the latest."""
+        return timezone.now() - timedelta(seconds=3 * cls.BEAT)
+
+    @classmethod
     async def names(cls, room: Room) -> list[str]:
         """Return who is in ``room``, each name once."""
-        oldest = timezone.now() - timedelta(seconds=3 * cls.BEAT)
-        await cls.objects.filter(seen_at__lt=oldest).adelete()
+        await cls.objects.filter(seen_at__lt=cls.oldest()).adelete()
         present = cls.objects.filter(room=room)
         names = (
             present.values_list("user__username", flat=True).distinct().order_by("user__username")

@@ -36,7 +36,7 @@ def ping(request: HttpRequest) -> HttpResponse:
 @require_safe
 @login_required
 def rooms(request: HttpRequest) -> HttpResponse:
-    return render(request, "playground/rooms.html", {"rooms": Room.objects.all()})
+    return render(request, "playground/rooms.html", {"rooms": Room.overview()})
 
 
 @require_safe

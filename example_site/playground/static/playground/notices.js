@@ -42,5 +42,6 @@ form.addEventListener("submit", async (event) => {
   }
 });
 
+for (const time of feed.querySelectorAll("time")) time.replaceWith(clock(time.dateTime));
 showState(socket, page.querySelector(".state"));
 socket.open();

@@ -7,7 +7,9 @@ for (const card of document.querySelectorAll("[data-ping]")) {
   const log = find(".log");
   const form = find("[data-send]");
   const socket = new LiveSocket(() => card.dataset.ping);
+  const toggle = find("[data-toggle]");
   let last = socket.state;
+  let asked = false; // by the button: coming back by itself must not move the focus
 
   const write = (kind, text) => {
     const item = document.createElement("li");
@@ -24,21 +26,22 @@ for (const card of document.querySelectorAll("[data-ping]")) {
   socket.addEventListener("state", () => {
     const open = socket.state === "open";
     const idle = socket.state === "closed" || socket.state === "refused";
-    find("[data-connect]").disabled = !idle;
-    find("[data-disconnect]").disabled = idle;
-    for (const element of form.elements) element.disabled = !open;
+    toggle.textContent = idle ? "Connect" : "Disconnect";
+    toggle.classList.toggle("quiet", !idle);
+    form.querySelector("button").disabled = !open;
     if (open) {
       write("info", "open");
-      form.elements.message.focus({ preventScroll: true });
+      if (asked) form.elements.message.focus({ preventScroll: true });
+      asked = false;
     } else if (last === "open") {
       write("info", socket.state === "waiting" ? "lost" : "closed");
     }
     last = socket.state;
   });
-  find("[data-connect]").addEventListener("click", () => socket.open());
-  find("[data-disconnect]").addEventListener("click", () => {
-    socket.close();
-    find("[data-connect]").focus();
+  toggle.addEventListener("click", () => {
+    asked = socket.state === "closed" || socket.state === "refused";
+    if (asked) socket.open();
+    else socket.close();
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();

@@ -2,10 +2,30 @@ import { append, clock, LiveSocket, showState } from "./socket.js";
 
 const room = document.querySelector("[data-room]");
 const chat = room.querySelector(".chat");
+const people = room.querySelector("[data-people]");
 const empty = room.querySelector("[data-empty]");
 const form = room.querySelector("[data-send]");
 let newest = 0; // id of the newest message that is on the page
 let beat = 0;
+let last = null; // the newest message: who wrote it, and when
+
+const SAME_BREATH = 5 * 60_000; // ms in which one's further messages need no name of their own
+
+function element(name, className = "", text = "") {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.textContent = text;
+  return made;
+}
+
+// The first letter on a colour that goes with the name.
+function face(name) {
+  const made = element("span", "face", [...name][0]);
+  const sum = [...name].reduce((hash, letter) => (hash * 31 + letter.codePointAt(0)) % 360, 40);
+  made.ariaHidden = "true";
+  made.style.setProperty("--hue", sum);
+  return made;
+}
 
 // A page that comes back asks for what it has missed.
 const socket = new LiveSocket(() => `${room.dataset.room}?after=${newest}`);
@@ -14,18 +34,24 @@ const show = {
   message({ id, author, text, at }) {
     if (id <= newest) return;
     newest = id;
-    const item = document.createElement("li");
-    const who = document.createElement("b");
-    const said = document.createElement("p");
-    item.className = author === room.dataset.me ? "mine" : "theirs";
-    who.textContent = author;
-    said.textContent = text;
-    item.append(who, clock(at), said);
+    const item = element("li", author === room.dataset.me ? "mine" : "theirs");
+    const by = element("p", "by");
+    by.append(element("b", "", author), " ", clock(at));
+    item.append(by, face(author), element("p", "said", text));
+    const more = last?.author === author && new Date(at) - last.at < SAME_BREATH;
+    item.classList.toggle("more", more);
+    last = { author, at: new Date(at) };
     append(chat, item);
     empty.hidden = true;
   },
   people({ names }) {
-    room.querySelector("[data-people]").textContent = names.join(", ");
+    people.replaceChildren(
+      ...names.map((name) => {
+        const item = element("li");
+        item.append(face(name), element("span", "", name));
+        return item;
+      }),
+    );
     empty.hidden = newest > 0;
   },
 };
@@ -38,7 +64,7 @@ socket.addEventListener("state", () => {
   const open = socket.state === "open";
   clearInterval(beat);
   if (open) beat = setInterval(() => socket.send({ type: "here" }), room.dataset.beat * 1000);
-  else room.querySelector("[data-people]").textContent = "…";
+  else people.replaceChildren();
   form.querySelector("button").disabled = !open;
 });
 form.addEventListener("submit", (event) => {

@@ -32,6 +32,7 @@ const WHY = {
 const SHORTEST = 500; // ms before the first new try; doubled with each one that fails
 const LONGEST = 30_000;
 const STEADY = 5_000; // ms open after which a connection counts as a good one
+const ASKING = 10_000; // ms for the site to say over HTTP why it did not open
 const REFUSALS = 5; // handshakes that fail in a row while the site itself answers
 
 export class LiveSocket extends EventTarget {
@@ -39,6 +40,7 @@ export class LiveSocket extends EventTarget {
   code = 0;
   why = "";
   retryAt = 0;
+  wasOpen = false; // at any time since open() was called
   #url;
   #askUrl;
   #socket = null;
@@ -66,6 +68,7 @@ export class LiveSocket extends EventTarget {
   /** Connect now: from closed, instead of waiting, or once more after a refusal. */
   open() {
     if (this.state === "connecting" || this.state === "open") return;
+    if (!this.#wanted) this.wasOpen = false;
     this.#wanted = true;
     if (this.state === "refused") this.#refusals = 0;
     this.#connect();
@@ -93,7 +96,7 @@ export class LiveSocket extends EventTarget {
     this.#socket = socket;
     const current = (handle) => (event) => socket === this.#socket && handle(event);
     socket.onopen = current(() => {
-      opened = true;
+      opened = this.wasOpen = true;
       this.#refusals = 0;
       this.#steady = setTimeout(() => (this.#failures = 0), STEADY);
       this.#become("open");
@@ -115,7 +118,12 @@ export class LiveSocket extends EventTarget {
   async #ask() {
     let answer;
     try {
-      answer = await fetch(this.#askUrl, { method: "HEAD", redirect: "manual", cache: "no-store" });
+      answer = await fetch(this.#askUrl, {
+        method: "HEAD",
+        redirect: "manual",
+        cache: "no-store",
+        signal: AbortSignal.timeout(ASKING),
+      });
     } catch {
       answer = null; // The server is away.
     }
@@ -146,7 +154,7 @@ export class LiveSocket extends EventTarget {
   #refuse(code, why) {
     this.#wanted = false;
     this.code = code;
-    this.why = why || WHY[code] || `The server closed the connection (${code}).`;
+    this.why = WHY[code] || why || `The server closed the connection (${code}).`;
     this.#become("refused");
   }
 
@@ -175,7 +183,7 @@ export function showState(socket, element) {
     closed: () => "Not connected",
     connecting: () => "Connecting…",
     open: () => "Connected",
-    waiting: () => "No connection, trying again",
+    waiting: () => `${socket.wasOpen ? "Connection lost" : "No connection"}, trying again`,
     refused: () => socket.why,
   };
   let ticking = 0;
@@ -205,11 +213,16 @@ export function append(list, item) {
   if (atEnd) list.scrollTop = list.scrollHeight;
 }
 
-/** Return a time element for an ISO date, or for now. */
+/** Return a time element for an ISO date, or for now: the reader's own time, with the day if it is another. */
 export function clock(iso) {
   const date = iso ? new Date(iso) : new Date();
   const time = document.createElement("time");
+  const today = date.toDateString() === new Date().toDateString();
   time.dateTime = date.toISOString();
-  time.textContent = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  time.textContent = date.toLocaleString([], {
+    ...(today ? {} : { day: "numeric", month: "short" }),
+    hour: "2-digit",
+    minute: "2-digit",
+  });
   return time;
 }
