@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from enum import IntEnum
 from functools import partial
+from itertools import cycle
 from typing import Any, Final
 
 from .codes import CloseCode
@@ -20,6 +21,10 @@ from .limits import Limits
 from .typing import Event, Scope, Send
 
 __all__ = ["BLOCKED", "BUSY", "FREE", "SHUT", "Outbound", "WebSocketState"]
+
+# A send to a client that keeps up does not suspend, nor does one to a client that the transport has
+# just lost: one in so many lets the loop have its turn.
+is_turn = cycle((*[False] * 511, True)).__next__
 
 logger = logging.getLogger("django_ws_dispatch.connection")
 

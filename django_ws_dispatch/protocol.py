@@ -42,6 +42,8 @@ WAKE_GRACE = 1.0
 CANCEL_AGAIN = 5.0
 # Seconds that a close frame may wait behind a blocked transport.
 CLOSE_GRACE = 10.0
+# Seconds between two looks at what a client has not taken yet, after its handler's end.
+UNSENT_INTERVAL = 0.1
 
 # What the handler does about reading. Up to AWAY, the next read may go straight to the server.
 IDLE: Final = 0  # something else
@@ -298,7 +300,7 @@ class Connection(Outbound):
         self._set_over(CLOSED)
         if self._outbox:
             self._drop_outbox()
-        if self._abort_at is None and self._wire == BLOCKED:
+        if self._abort_at is None:
             self._abort_at = monotonic() + CLOSE_GRACE
         stopping = self.close_code == CloseCode.RESTART
         self._cancel_after(STOP_GRACE if stopping else BUSY_GRACE if self.attends else 0.0)
@@ -458,3 +460,11 @@ class Connection(Outbound):
             # The sweep aborts a blocked transport; where it can not, the server has to.
             await asyncio.wait([writer], timeout=CLOSE_GRACE + STOP_GRACE)
             writer.cancel()
+        if self.accepted and servers.unsent(self._server_send):
+            # uvicorn waits for ever for a client that does not read, also when it stops.
+            ends = self._abort_at or monotonic()
+            while servers.unsent(self._server_send):
+                if monotonic() >= ends:
+                    servers.abort(self._server_send)
+                    break
+                await asyncio.sleep(UNSENT_INTERVAL)

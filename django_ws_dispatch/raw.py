@@ -13,7 +13,7 @@ from django.http import HttpResponse
 
 from .codes import CloseCode, check_close_code
 from .exceptions import WebSocketDisconnect
-from .outbound import CONNECTING, FREE, OPEN
+from .outbound import CONNECTING, FREE, OPEN, is_turn
 from .protocol import AWAY, IDLE, READING
 from .typing import Event
 from .websockets import WebSocket
@@ -89,12 +89,15 @@ class RawSocket(WebSocket):
             ValueError: a close code that may not be sent.
         """
         if self._wire != FREE or event["type"] != "websocket.send":
-            return await self._asgi_send_slowly(event)
+            await self._asgi_send_slowly(event)
+            return
         try:
             await self._server_send(event)
         except (OSError, RuntimeError) as exc:
             self._lost()
             raise ConnectionGone("The client is gone.") from exc
+        if is_turn():
+            await asyncio.sleep(0)
 
     async def _asgi_send_slowly(self, event: Event) -> None:
         kind = event["type"]

@@ -5,11 +5,11 @@ ASGI has no word for any of this. ``docs/topics/servers`` has the whole table.
 
 from __future__ import annotations
 
-import asyncio
+from typing import Any
 
 from .typing import Scope, Send
 
-__all__ = ["abort", "closing_code", "sends_each_header_once"]
+__all__ = ["abort", "closing_code", "sends_each_header_once", "unsent"]
 
 
 def _server(send: Send) -> str:
@@ -25,18 +25,34 @@ def abort(send: Send) -> bool:
     On uvicorn ``send`` is a method of the protocol that owns the transport. Elsewhere the server's
     own time-outs decide.
     """
+    transport = _transport(send)
+    if transport is None:
+        return False
+    transport.abort()
+    return True
+
+
+def unsent(send: Send) -> int:
+    """Return how many bytes wait for the client to read; 0 where the server does not tell."""
+    transport = _transport(send)
+    size: int = 0 if transport is None else transport.get_write_buffer_size()
+    return size
+
+
+def _transport(send: Send) -> Any:
+    # uvloop's transports are none of asyncio's classes.
     transport = getattr(getattr(send, "__self__", None), "transport", None)
-    if isinstance(transport, asyncio.Transport):
-        transport.abort()
-        return True
-    return False
+    if hasattr(transport, "abort") and hasattr(transport, "get_write_buffer_size"):
+        return transport
+    return None
 
 
 def closing_code(send: Send, code: int) -> int:
     """Return the close code that says ``code`` on this server.
 
-    daphne 4.2 can send 1000 and 3000-4999 only: 1011 goes out as 4011.
+    daphne 4.2 can send 1000 and 3000-4999 only, so that 1011 goes out as 4011, and no ``IntEnum``.
     """
+    code = int(code)
     if 1000 < code < 3000 and _server(send) == "daphne":
         return code + 3000
     return code

@@ -15,7 +15,7 @@ from . import groups
 from .codes import CloseCode, check_close_code
 from .exceptions import Deny, WebSocketDisconnect
 from .opening import Opening
-from .outbound import BUSY, CLOSED, CLOSING, CONNECTING, FREE, OPEN, WebSocketState, logger
+from .outbound import BUSY, CLOSED, CLOSING, CONNECTING, FREE, OPEN, WebSocketState, is_turn, logger
 from .typing import Event
 
 __all__ = ["CloseCode", "WebSocket", "WebSocketState"]
@@ -160,7 +160,8 @@ class WebSocket(Opening):
             )
         if self._wire != FREE:
             await self._ensure_accepted()
-            return await self._transmit(event)
+            await self._transmit(event)
+            return
         # As _transmit() has it, without the call.
         self._wire = BUSY
         try:
@@ -174,6 +175,8 @@ class WebSocket(Opening):
                     self._hand_over()
                 else:
                     self._wire = FREE
+        if is_turn():
+            await asyncio.sleep(0)
 
     async def send_json(self, obj: Any) -> None:
         """Send ``obj`` as JSON in a text frame, encoded by ``DjangoJSONEncoder``.

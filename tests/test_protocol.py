@@ -549,6 +549,28 @@ async def test_a_writer_whose_server_fails_leaves_no_send_hanging():
         await server.ended()
 
 
+async def sends_and_sends(websocket):
+    await websocket.accept()
+    while True:
+        await websocket.send("x")
+
+
+async def raw_sends_and_sends(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    while True:
+        await send({"type": "websocket.send", "text": "x"})
+
+
+@pytest.mark.parametrize("handler", [sends_and_sends, raw_sends_and_sends])
+async def test_a_handler_that_does_nothing_but_send_leaves_the_loop_its_turn(handler):
+    async with serving(handler) as server:
+        await server.sends(1)
+        assert len(server.data) < 5000
+        server.leave()
+        await server.ended(1)
+
+
 async def test_a_cancelled_send_that_waits_in_the_outbox_is_not_sent():
     async def handler(websocket):
         await websocket.accept()

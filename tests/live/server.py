@@ -100,8 +100,6 @@ class Server:
                 self.stop()
         finally:
             self.kill()
-            if self._folder is not None:
-                self._folder.cleanup()
         if kind is None:
             self.check()
 
@@ -165,6 +163,8 @@ class Server:
                 self._reader.join(DEADLINE)
             if self._process.stdout is not None:
                 self._process.stdout.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def check(self) -> None:
         """Assert that nothing went wrong since the last check, but for what is ``expected``."""
