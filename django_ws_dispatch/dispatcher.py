@@ -19,7 +19,6 @@ from .lifespan import Lifespan, load_lifespan
 from .raw import RawSocket
 from .routes import Match, Routes, current_routes
 from .typing import ASGIApplication, Receive, Scope, Send
-from .websockets import WebSocket
 
 __all__ = ["WebSocketDispatcher"]
 
@@ -99,8 +98,8 @@ class WebSocketDispatcher:
             )
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        event = await receive()
-        if event["type"] != "websocket.connect":
+        # Names here live as long as the connection, and so does what they hold.
+        if (await receive())["type"] != "websocket.connect":
             return  # the client is gone already
         try:
             site = self._site or self.site
@@ -140,7 +139,11 @@ class WebSocketDispatcher:
             if site.chain is not None or not handler.plain:
                 admission = Admission(handler, socket, home)
             if admission is None or await admission.admit(site.chain):
-                await call(handler, socket, match)
+                if isinstance(socket, RawSocket):
+                    await call_raw(handler, socket, match)
+                else:
+                    resolved = match.resolver_match
+                    await handler.callback(socket, *resolved.args, **resolved.kwargs)
         except BaseException as exc:
             await finish(socket, exc)
         else:
@@ -150,12 +153,9 @@ class WebSocketDispatcher:
                 admission.leave()
 
 
-async def call(handler: Handler, socket: WebSocket, match: Match) -> None:
-    """Call a handler in its form."""
+async def call_raw(handler: Handler, socket: RawSocket, match: Match) -> None:
+    """Call an ASGI application with a scope of its own."""
     resolved = match.resolver_match
-    if not isinstance(socket, RawSocket):
-        await handler.callback(socket, *resolved.args, **resolved.kwargs)
-        return
     route = {"args": resolved.args, "kwargs": dict(resolved.kwargs)}
     scope = dict(socket.scope, url_route=route)
     if handler.options.needs_user:
