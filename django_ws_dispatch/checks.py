@@ -84,7 +84,11 @@ def register() -> None:
 
 
 def check_websockets(app_configs: object = None, **kwargs: object) -> list[CheckMessage]:
-    """Check the settings, every route, and that the site's ASGI application serves them."""
+    """Check the settings, every route, and that the site's ASGI application serves them.
+
+    Args:
+        app_configs, kwargs: Django's, and not used.
+    """
     messages: list[CheckMessage] = [*_check_settings(), *_check_order()]
     messages += _check_routes({message.msg for message in messages})
     if not any(isinstance(message, Error) for message in messages):
@@ -94,7 +98,11 @@ def check_websockets(app_configs: object = None, **kwargs: object) -> list[Check
 
 
 def check_deployment(app_configs: object = None, **kwargs: object) -> list[CheckMessage]:
-    """Check what is right for development only."""
+    """Check what is right for development only.
+
+    Args:
+        app_configs, kwargs: Django's, and not used.
+    """
     return [*_check_open_origins(), *_check_open_hosts(), *_check_deaf_brokers()]
 
 

@@ -40,6 +40,9 @@ def asgi_handler(handler: H) -> H:
     """Mark a callable as a raw ASGI application.
 
     A callable whose first three parameters are named ``scope, receive, send`` is one without it.
+
+    Args:
+        handler: any ASGI 3 application.
     """
     change_options(handler, "asgi_handler", asgi=True)
     return handler
@@ -49,13 +52,20 @@ def with_user(handler: H) -> H:
     """Resolve the user before the handler runs, so that ``websocket.user`` is there.
 
     A raw handler finds ``scope["user"]`` and ``scope["session"]``.
+
+    Args:
+        handler: of either form.
     """
     change_options(handler, "with_user", user=True)
     return handler
 
 
 def login_required(handler: H) -> H:
-    """Deny the handshake with 401 unless a user is logged in. Includes ``with_user``."""
+    """Deny the handshake with 401 unless a user is logged in. Includes ``with_user``.
+
+    Args:
+        handler: of either form.
+    """
     change_options(handler, "login_required", login=True)
     return handler
 
@@ -101,6 +111,9 @@ def subprotocols(*names: str) -> Callable[[H], H]:
     """Declare the subprotocols that the handler speaks.
 
     The first that the client offers among them is chosen, unless ``accept()`` names one.
+
+    Args:
+        names: of the subprotocols.
     """
     if not names or not all(isinstance(name, str) and name for name in names):
         raise TypeError('Name the subprotocols: @subprotocols("chat.v2", "chat.v1").')
@@ -109,6 +122,9 @@ def subprotocols(*names: str) -> Callable[[H], H]:
 
 def allowed_origins(*origins: str) -> Callable[[H], H]:
     """Let these origins in, instead of those of ``WEBSOCKET_ALLOWED_ORIGINS``.
+
+    Args:
+        origins: as in ``WEBSOCKET_ALLOWED_ORIGINS``.
 
     Raises:
         ImproperlyConfigured: one of them is not an origin.
@@ -123,6 +139,9 @@ def max_message_size(size: int) -> Callable[[H], H]:
     """Close with 1009 over so many bytes in one message.
 
     Instead of ``WEBSOCKET_MAX_MESSAGE_SIZE``.
+
+    Args:
+        size: in bytes.
     """
     _check_positive("max_message_size", size, int)
     return _setting("max_message_size", max_message_size=size)
@@ -143,8 +162,11 @@ def rate_limit(rate: str) -> Callable[[H], H]:
 
 
 def idle_timeout(seconds: float) -> Callable[[H], H]:
-    """Close with 4408 after so many seconds without a message, instead of
-    ``WEBSOCKET_IDLE_TIMEOUT``."""
+    """Close with 4408 after so long without a message, instead of ``WEBSOCKET_IDLE_TIMEOUT``.
+
+    Args:
+        seconds: without a message from the client.
+    """
     _check_positive("idle_timeout", seconds, (int, float))
     return _setting("idle_timeout", idle_timeout=float(seconds))
 
@@ -173,6 +195,9 @@ def recheck_user(every: float = 60) -> Callable[[H], H]:
 
     For what sends no signal: a session deleted in the store, ``queryset.update()``, a change made
     by another process while the broker is the memory broker.
+
+    Args:
+        every: seconds between two looks.
     """
     _check_positive("recheck_user", every, (int, float))
     return _setting("recheck_user", recheck_user=float(every))

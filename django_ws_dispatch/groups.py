@@ -281,6 +281,9 @@ class _Reader:
 async def publish_control(payload: bytes) -> None:
     """Tell every process of the site, this one included, through the default broker.
 
+    Args:
+        payload: of the control message.
+
     Raises:
         BrokerError: the broker did not take it in time.
     """
@@ -291,6 +294,9 @@ def send_control(payload: bytes) -> None:
     """The same from sync code, in any thread; what goes wrong is logged and never raised.
 
     Where an event loop runs in this thread it is not blocked: a thread of its own publishes.
+
+    Args:
+        payload: of the control message.
     """
     try:
         asyncio.get_running_loop()

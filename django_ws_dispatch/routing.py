@@ -44,7 +44,11 @@ def re_path(
     Without a ``$`` at its end it is a mount: an ASGI application sees what matched as a part of its
     ``root_path``.
 
-    Args: as for ``path()``.
+    Args:
+        route: as for ``django.urls.re_path()``.
+        handler: a handler, its dotted path, or an ``include()``.
+        kwargs: more keyword arguments for the handler.
+        name: for ``reverse()``.
     """
     made: URLPattern | URLResolver = _route(django_re_path, route, handler, kwargs, name)
     return made

@@ -25,6 +25,10 @@ _lock = threading.Lock()
 def build_broker(alias: str, config: Mapping[str, Any]) -> BaseBroker:
     """Return a new broker for one entry of ``WEBSOCKET_BROKERS``; makes no connection.
 
+    Args:
+        alias: of the entry.
+        config: its ``BACKEND``, ``LOCATION`` and ``OPTIONS``.
+
     Raises:
         ImproperlyConfigured: the backend can not be imported, or does not take its configuration.
     """
@@ -45,6 +49,9 @@ def build_broker(alias: str, config: Mapping[str, Any]) -> BaseBroker:
 
 def get_broker(alias: str) -> BaseBroker:
     """Return this process's broker of that alias.
+
+    Args:
+        alias: a key of ``WEBSOCKET_BROKERS``.
 
     Raises:
         ImproperlyConfigured: ``WEBSOCKET_BROKERS`` has no such alias, or is wrong.

@@ -24,6 +24,7 @@ def websocket_url(context: template.Context, name: str, /, *args: Any, **kwargs:
     Args:
         context: of the template.
         name: a route's name or its handler's dotted path, behind its namespaces.
+        args, kwargs: of the route, as for ``{% url %}``.
 
     Raises:
         NoReverseMatch: no route fits.

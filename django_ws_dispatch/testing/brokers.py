@@ -63,11 +63,13 @@ class Recorder:
         self._changed = asyncio.Event()
 
     def on_message(self, channel: str, message: bytes) -> asyncio.Future[None] | None:
+        """Keep a message; the answer is ``hold``."""
         self.got.append((channel, message))
         self._changed.set()
         return self.hold
 
     def on_reconnect(self) -> None:
+        """Count it."""
         self.reconnects += 1
         self._changed.set()
 
