@@ -1,0 +1,85 @@
+"""Every Python block of the introduction and the how-tos runs as it stands on the page.
+
+A block whose first line is a comment with a file name is that file of a new project; ", at the end"
+adds it to the file. The others are executed one after the other, in one namespace, with ``await``
+where they like. Then the project is checked, and its tests run. The tutorial has a test of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .pages import DOCS, TIMEOUT, blocks, new_project, pages
+
+# What a page's blocks import beyond this package's own extras.
+NEEDS = {"howto/celery.md": "celery", "howto/from-channels.md": "channels"}
+
+PING = """
+from django_ws_dispatch.testing import WebSocketClient
+async with WebSocketClient().connect({path!r}) as socket:
+    await socket.send("ping")
+    assert await socket.receive() == "pong!"
+"""
+
+# What is tried beyond the page's own tests.
+ALSO = {
+    "intro.md": [PING.format(path="/ws/ping/"), PING.format(path="/ws/raw/")],
+    "howto/from-raw-asgi.md": [PING.format(path="/ws/ping/"), PING.format(path="/ws/pong/")],
+}
+
+NOT_PYTHON = {"sh", "js", "html", "django", "nginx", "ini", "text", "json", "console"}
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(DOCS).as_posix()
+
+
+def test_every_block_has_a_language_that_is_known() -> None:
+    for page in pages():
+        for block in blocks(page):
+            assert block.language in {"python", *NOT_PYTHON}, f"{page}:{block.line}"
+        fences = [line for line in page.read_text().splitlines() if line.startswith("```")]
+        assert "```" in fences or not fences
+        opened = fences[::2]
+        assert "```" not in opened, f"{page} has a block without a language"
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page.stem != "tutorial"], ids=name_of)
+def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    name = name_of(page)
+    python = [block for block in blocks(page) if block.language == "python"]
+    also = ALSO.get(name, [])
+    if not python:
+        pytest.skip("no Python on this page")
+    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+        pytest.skip(f"{NEEDS[name]} is not installed")
+    wired = not any("INSTALLED_APPS" in block.text for block in python)
+    package = "config" if name == "howto/from-raw-asgi.md" else "mysite"
+    project = new_project(tmp_path, package, wired=wired)
+    modules = []
+    for block in blocks(page):
+        if block.file is None:
+            continue
+        project.write(block)
+        if block.language == "python" and not block.file.startswith(("mysite/", "config/")):
+            modules.append(block.file.removesuffix(".py").replace("/", "."))
+    loose = [(block.line, block.text) for block in python if block.file is None]
+    pieces = [*loose, *((0, code) for code in also)]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "run_blocks.py", *dict.fromkeys(modules)],
+        cwd=project.folder,
+        env={**project.environment, "DJANGO_SETTINGS_MODULE": project.settings},
+        input=json.dumps(pieces),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert not done.returncode, f"{name}:\n{done.stdout}\n{done.stderr}"
+    if any(block.file and block.file.endswith("tests.py") for block in python):
+        assert "tests: 0" not in done.stdout
