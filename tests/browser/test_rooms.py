@@ -1,0 +1,167 @@
+"""Rooms: two browsers on two servers, and what a page says when its socket goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page, Route, expect
+
+from .example import Server, Site
+from .visitors import Visitor, close_codes, save, state
+
+pytestmark = [pytest.mark.live, pytest.mark.browser]
+Visit = Callable[..., Visitor]
+
+FIVE_MINUTES = 5 * 60 * 1000
+
+
+def said(page: Page) -> Locator:
+    return page.get_by_role("log").locator(".said")
+
+
+def people(page: Page) -> Locator:
+    return page.get_by_role("list", name="Here now").locator("li > :last-child")
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_label("Message", exact=True).fill(text)
+    page.get_by_label("Message", exact=True).press("Enter")
+
+
+def test_two_users_on_two_servers_talk(
+    visit: Visit, site: Site, servers: tuple[Server, Server]
+) -> None:
+    path = site.add_room("talk", "Talk")
+    demo = visit("demo", at=servers[0]).open(path)
+    guest = visit("guest", at=servers[1]).open(path)
+    expect(state(guest)).to_have_text("Connected")
+    expect(demo.get_by_text("Nobody has said anything yet.")).to_be_visible()
+    for page, text in (demo, "Hello?"), (guest, "Hi, <b>demo</b>"), (demo, "There you are"):
+        say(page, text)
+        for each in demo, guest:
+            expect(said(each).last).to_have_text(text)
+    for page in demo, guest:
+        expect(said(page)).to_have_text(["Hello?", "Hi, <b>demo</b>", "There you are"])
+        expect(page.get_by_role("log").locator("b")).to_have_text(["demo", "guest", "demo"])
+
+
+def test_everybody_sees_who_is_here(
+    visit: Visit, site: Site, servers: tuple[Server, Server]
+) -> None:
+    path = site.add_room("presence", "Presence")
+    demo = visit("demo", at=servers[0]).open(path)
+    expect(people(demo)).to_have_text(["demo"])
+    guest = visit("guest", at=servers[1])
+    first, second = guest.open(path), guest.open(path)
+    for page in demo, first, second:
+        expect(people(page)).to_have_text(["demo", "guest"])
+    rooms = guest.open("/rooms/").get_by_role("link", name="Presence")
+    expect(rooms).to_contain_text("2 here")
+    first.close()
+    say(second, "One page of mine is left")
+    expect(said(demo)).to_have_text(["One page of mine is left"])
+    expect(people(demo)).to_have_text(["demo", "guest"])
+    second.close()
+    expect(people(demo)).to_have_text(["demo"])
+
+
+def test_history_is_there_after_a_reload(visit: Visit, site: Site) -> None:
+    page = visit("demo").open(site.add_room("history", "History"))
+    texts = [f"Line {number}" for number in range(5)]
+    expect(state(page)).to_have_text("Connected")
+    for text in texts:
+        say(page, text)
+    expect(said(page)).to_have_text(texts)
+    page.reload()
+    expect(said(page)).to_have_text(texts)
+    expect(people(page)).to_have_text(["demo"])
+
+
+def test_logout_in_one_tab_closes_the_socket_of_the_other(
+    visit: Visit, site: Site, servers: tuple[Server, Server]
+) -> None:
+    path = site.add_room("logout", "Logout")
+    demo = visit()
+    demo.log_in("demo")
+    bystander = visit("guest", at=servers[1]).open(path)
+    room, other = demo.open(path), demo.open("/rooms/")
+    room.clock.install()
+    room.reload()
+    for page in room, bystander:
+        expect(people(page)).to_have_text(["demo", "guest"])
+    opened = len(demo.sockets)
+
+    other.get_by_role("button", name="Log out").click()
+
+    expect(state(room)).to_have_text("You are logged out.")
+    assert close_codes(room) == [4401]
+    expect(room.get_by_role("button", name="Send")).to_be_disabled()
+    expect(people(room)).to_have_text([])
+    expect(people(bystander)).to_have_text(["guest"])
+    expect(state(bystander)).to_have_text("Connected")
+    room.clock.fast_forward(FIVE_MINUTES)
+    expect(state(room)).to_have_text("You are logged out.")
+    assert len(demo.sockets) == opened, "a refused page connected again"
+    save(room, "room-logged-out")
+    room.locator(".state").get_by_role("link", name="Log in").click()
+    room.get_by_label("Password").fill("demo")
+    room.get_by_label("Password").press("Enter")
+    expect(state(room)).to_have_text("Connected")
+
+
+def test_page_lives_through_a_restart(
+    visit: Visit, site: Site, servers: tuple[Server, Server]
+) -> None:
+    path = site.add_room("restart", "Restart")
+    demo, guest = visit("demo", at=servers[0]), visit("guest", at=servers[1])
+    room, elsewhere = demo.open(path), guest.open(path)
+    for page in room, elsewhere:
+        expect(state(page)).to_have_text("Connected")
+    say(room, "Before")
+    expect(said(elsewhere)).to_have_text(["Before"])
+
+    servers[0].stop()
+    try:
+        expect(state(room)).to_have_text("Connection lost, trying again")
+        assert close_codes(room)[0] == 1012
+        say(room, "Not yet")
+        say(elsewhere, "Meanwhile")
+        expect(said(elsewhere)).to_have_text(["Before", "Meanwhile"])
+        expect(said(room)).to_have_text(["Before"])
+        save(room, "room-lost")
+    finally:
+        servers[0].start()
+
+    expect(state(room)).to_have_text("Connected")
+    expect(said(room)).to_have_text(["Before", "Meanwhile"])
+    expect(room.get_by_label("Message", exact=True)).to_have_value("Not yet")
+    room.get_by_label("Message", exact=True).press("Enter")
+    for page in room, elsewhere:
+        expect(said(page)).to_have_text(["Before", "Meanwhile", "Not yet"])
+    demo.problems = [each for each in demo.problems if "ERR_CONNECTION_REFUSED" not in each]
+
+
+def test_denied_page_asks_over_http_before_it_tries_again(visit: Visit, site: Site) -> None:
+    path = site.add_room("denied", "Denied")
+    demo = visit("demo")
+    page = demo.open("/rooms/")
+    page.clock.install()
+
+    def log_out_first(route: Route) -> None:
+        demo.context.clear_cookies(name="sessionid")
+        route.continue_()
+
+    # The page is still that of a user; its socket comes too late.
+    page.route("**/room.js", log_out_first)
+    page.goto(path)
+
+    expect(state(page)).to_have_text("You are logged out.")
+    assert close_codes(page) == [1006]
+    asked = [request for request in demo.requests if request.method == "HEAD"]
+    assert [request.url for request in asked] == [demo.server.url + path]
+    page.clock.fast_forward(FIVE_MINUTES)
+    expect(state(page)).to_have_text("You are logged out.")
+    assert len(demo.sockets) == 1
+    expect(page.locator(".state").get_by_role("link", name="Log in")).to_be_visible()
+    demo.expected("WebSocket connection .*/ws/rooms/denied/")
