@@ -90,10 +90,12 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
         BaseException: a cancellation that is not this package's, or ``KeyboardInterrupt`` and its
             like.
     """
-    stopped = socket.end_handler()
+    cancelled = socket.end_handler()
+    # A handler that swallowed it has ended; and a task group of Python 3.11 leaves a request behind.
+    stopped = cancelled and isinstance(exc, asyncio.CancelledError)
     try:
         if exc is not None and not is_disconnect(exc, socket):
-            if stopped and isinstance(exc, asyncio.CancelledError):
+            if stopped:
                 socket.kick(CloseCode.RESTART, "server restart")
             else:
                 await _answer(socket, exc)
