@@ -55,24 +55,27 @@ def spread(numbers: list[float]) -> Spread:
     return Spread(median(numbers), low, high)
 
 
-def interleave(targets: Mapping[str, Callable[[], Sample]], turns: int) -> list[Row]:
-    """Measure all targets ``turns`` times, in turns, after one turn of warming up.
+def interleave(
+    targets: Mapping[str, Callable[[], Sample]], turns: int, *, warm_up: int = 1
+) -> list[Row]:
+    """Measure all targets ``turns`` times, in turns, after ``warm_up`` turns that do not count.
 
     Args:
         targets: what to call for one measurement. The first is the baseline; it is measured again
             as ``AGAIN``, unless that is among them.
         turns: how often.
+        warm_up: how many turns to throw away first.
     """
     baseline = next(iter(targets))
     measures = {AGAIN: targets[baseline], **targets}
     names = list(measures)
     samples: dict[str, list[Sample]] = {name: [] for name in names}
-    for turn in range(turns + 1):
+    for turn in range(-warm_up, turns):
         # Every target comes first as often as last.
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
             sample = measures[name]()
-            if turn:
+            if turn >= 0:
                 samples[name].append(sample)
     return [
         _row(name, samples[name], samples[baseline]) for name in dict.fromkeys([*targets, AGAIN])

@@ -55,8 +55,8 @@ TABLES = (
     "stalled",
 )
 
-FULL_SIZE = Size(15, 5, 6_000, 400, 2_000, 1_000, 10)
-QUICK_SIZE = Size(3, 1, 1_500, 100, 500, 250, 10)
+FULL_SIZE = Size(9, 3, 6_000, 300, 2_000, 1_000, 10)
+QUICK_SIZE = Size(2, 1, 1_500, 60, 300, 250, 5)
 
 
 def installed(*modules: str) -> bool:
@@ -140,10 +140,11 @@ class Suite:
         *,
         unit: str = "us",
         turns: int | None = None,
+        warm_up: int = 1,
         **budgets: Mapping[str, float],
     ) -> Table:
         measures = {name: partial(self._run, work) for name, work in works.items()}
-        rows = interleave(measures, self.size.turns if turns is None else turns)
+        rows = interleave(measures, turns or self.size.turns, warm_up=warm_up)
         return Table(title, unit, rows, **budgets)
 
     def _run(self, work: Work) -> Sample:
@@ -227,6 +228,7 @@ class Suite:
             works,
             unit="KiB",
             turns=self.size.few_turns,
+            warm_up=0,
             ratios={OURS: 1.08},
         )
 
@@ -294,4 +296,5 @@ class Suite:
             works,
             unit="ms",
             turns=self.size.few_turns,
+            warm_up=0,
         )

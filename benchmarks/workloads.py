@@ -32,7 +32,7 @@ class Meter:
     def sample(self, count: int, times: Sequence[float] = ()) -> Sample:
         beside = {"per second": count / self.seconds}
         if times:
-            cuts = quantiles(times, n=100)
+            cuts = quantiles(times, n=100, method="inclusive")
             beside |= {"p50 ms": cuts[49] * 1000, "p99 ms": cuts[98] * 1000}
         return Sample(self.cpu_us / count, beside)
 
@@ -158,7 +158,7 @@ async def stalled(server: Server, *, blockers: int) -> Sample:
             await asyncio.sleep(0.002)
         await asyncio.wait_for(asyncio.gather(*waits), clients.TIMEOUT)
     # With few samples the worst is what a user remembers.
-    cuts = quantiles(times, n=100) if len(times) > 1 else [times[0]] * 99
+    cuts = quantiles(times, n=100, method="inclusive") if len(times) > 1 else [times[0]] * 99
     return Sample(cuts[98] * 1000, {"worst ms": max(times) * 1000, "echoes": float(len(times))})
 
 
