@@ -11,7 +11,7 @@ from typing import Any, Self
 from django.core.serializers.json import DjangoJSONEncoder
 from django.dispatch import Signal
 
-from . import groups
+from . import groups, servers
 from .codes import CloseCode, check_close_code
 from .exceptions import Deny, WebSocketDisconnect
 from .opening import Opening
@@ -272,7 +272,11 @@ class WebSocket(Opening):
         if self.ready_state is CLOSING and not self.accepted:
             status = 401 if self.close_code == CloseCode.LOGGED_OUT else 403
             await self.deny(Deny(status).response)
-        elif self.ready_state is not CLOSED or self._writer is not None:
+        elif (
+            self.ready_state is not CLOSED
+            or self._writer is not None
+            or servers.unsent(self._server_send)
+        ):
             await self.see_out()
 
     # The end

@@ -1,0 +1,116 @@
+"""The server starts and stops: everybody is told, everything runs to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from .server import DEADLINE, Server
+
+pytestmark = [pytest.mark.live, pytest.mark.asyncio]
+
+
+async def close_code(socket):
+    async with asyncio.timeout(DEADLINE):
+        try:
+            while True:
+                await socket.recv()
+        except ConnectionClosed as exc:
+            return exc.rcvd.code if exc.rcvd is not None else 1006
+
+
+@pytest.mark.parametrize("prefix", ["", "raw-"], ids=["websocket", "raw"])
+async def test_sigterm_with_200_sockets_half_of_them_asleep_tells_all_and_exits(prefix):
+    with Server() as server:
+        paths = [f"/ws/{prefix}sleeper/", f"/ws/{prefix}echo/"] * 100
+        sockets = await asyncio.gather(
+            *(connect(server.url + path, ping_interval=None, open_timeout=60) for path in paths)
+        )
+        await asyncio.to_thread(server.wait_for_notes, "sleeps", 100)
+        begins = time.monotonic()
+        server.terminate()
+        assert await asyncio.gather(*map(close_code, sockets)) == [1012] * 200
+        await asyncio.to_thread(server.wait, 15)
+        assert time.monotonic() - begins < 15
+        assert server.notes.count("woken") == 100
+        assert server.notes.count(f"{prefix.replace('-', '_')}echo 1012") == 100
+
+
+@pytest.mark.parametrize("path", ["stubborn", "pusher", "raw-pusher", "feed", "waits", "member"])
+async def test_no_kind_of_handler_keeps_the_server_from_stopping(path):
+    with Server() as server:
+        async with connect(f"{server.url}/ws/{path}/", ping_interval=None) as socket:
+            if path not in ("stubborn", "waits"):
+                await socket.recv()
+            server.terminate()
+            assert await close_code(socket) == 1012
+            await asyncio.to_thread(server.wait, 15)
+
+
+async def test_a_handshake_that_is_not_answered_does_not_keep_the_server_from_stopping():
+    with Server() as server:
+        opening = asyncio.create_task(connect(f"{server.url}/ws/undecided/").__aenter__())
+        await asyncio.to_thread(server.wait_for_notes, "sleeps")
+        server.terminate()
+        with pytest.raises((InvalidStatus, OSError, EOFError, ConnectionClosed)):
+            await opening
+        await asyncio.to_thread(server.wait, 15)
+        assert server.notes[-1] == "woken"
+
+
+@pytest.mark.parametrize("path", ["gusher", "member"])
+async def test_a_client_that_does_not_read_does_not_keep_the_server_from_stopping(path):
+    with Server() as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+        writer.write(
+            f"GET /ws/{path}/ HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()
+        if path == "member":
+            async with connect(f"{server.url}/ws/member/", max_size=None) as other:
+                await other.recv()
+                await other.send("flood 100")
+                for _ in range(100):
+                    await other.recv()
+        begins = time.monotonic()
+        server.terminate()
+        await asyncio.to_thread(server.wait, 20)
+        assert time.monotonic() - begins < 16
+        writer.transport.abort()
+
+
+async def test_the_lifespan_is_entered_at_the_start_and_left_at_the_stop():
+    with Server(environment={"WEBSOCKET_LIFESPAN": '"tests.live.handlers.lifespan"'}) as server:
+        assert server.notes == ["started"]
+        server.terminate()
+        server.wait()
+        assert server.notes == ["started", "stopped"]
+
+
+async def test_a_lifespan_that_fails_stops_the_start():
+    server = Server(environment={"WEBSOCKET_LIFESPAN": '"tests.live.handlers.broken_lifespan"'})
+    server.start()
+    try:
+        assert server.wait() != 0
+        assert "no database today" in server.log
+        assert "Uvicorn running" not in server.log
+    finally:
+        server.kill()
+
+
+async def test_a_wrong_setting_stops_the_start_and_is_named():
+    server = Server(environment={"WEBSOCKET_HANDLERS": '{"ws/": "tests.handlers.missing"}'})
+    server.start()
+    try:
+        assert server.wait() != 0
+        assert "WEBSOCKET_HANDLERS" in server.log
+        assert "tests.handlers.missing" in server.log
+    finally:
+        server.kill()
