@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.request
 
@@ -30,11 +31,11 @@ def server(process):
 
 async def closed(socket):
     """Read on to the close frame. Return its code and reason."""
-    with pytest.raises(ConnectionClosed) as caught:
+    try:
         while True:
             await socket.recv()
-    frame = caught.value.rcvd
-    return (frame.code, frame.reason) if frame is not None else (1006, "")
+    except ConnectionClosed as exc:
+        return (exc.rcvd.code, exc.rcvd.reason) if exc.rcvd is not None else (1006, "")
 
 
 async def denial(url, **options):
@@ -72,8 +73,11 @@ async def test_a_message_in_fragments_is_one_message(server, prefix):
 
 
 async def test_the_page_next_to_the_sockets_is_served(server):
-    with urllib.request.urlopen(f"{server.http_url}/page/", timeout=10) as response:
-        assert response.read() == b"page"
+    def read():
+        with urllib.request.urlopen(f"{server.http_url}/page/", timeout=10) as response:
+            return response.read()
+
+    assert await asyncio.to_thread(read) == b"page"
 
 
 async def test_an_unknown_path_is_a_404(server):
