@@ -198,10 +198,8 @@ def _walk(patterns: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any]]:
 def _check_slashes(patterns: Iterable[tuple[str, Any]]) -> Iterator[Warning]:
     for prefix, pattern in patterns:
         text = str(pattern.pattern)
-        plain = text
-        if isinstance(pattern.pattern, RegexPattern):
-            plain = text.removeprefix("^").replace("\\/", "/")
-        if plain.startswith("/") and (not prefix or prefix.endswith("/")):
+        slashes = ("/", "^/", "^\\/", "\\/") if isinstance(pattern.pattern, RegexPattern) else "/"
+        if text.startswith(slashes) and (not prefix or prefix.endswith("/")):
             yield Warning(
                 "The route begins with a slash, so that only a path with two of them fits it.",
                 hint="Remove the slash: Django matches what follows the first one.",
@@ -242,9 +240,7 @@ def _check_twins(patterns: Iterable[tuple[str, Any]]) -> Iterator[Warning]:
 def _check_patterns(patterns: Iterable[tuple[str, Any]]) -> Iterator[CheckMessage]:
     for _, pattern in patterns:
         checked = pattern.pattern if isinstance(pattern, URLResolver) else pattern
-        for message in checked.check():
-            if message.id not in _OWN_WORDS:
-                yield message
+        yield from (message for message in checked.check() if message.id not in _OWN_WORDS)
 
 
 def _check_application() -> Iterator[Warning]:
@@ -299,10 +295,8 @@ def _inside(holder: Any) -> Iterator[Any]:
         for name in ("__wrapped__", "__self__", "__func__", "func"):
             yield getattr(holder, name, None)
         for cell in getattr(holder, "__closure__", None) or ():
-            try:
+            with suppress(ValueError):  # still empty
                 yield cell.cell_contents
-            except ValueError:  # still empty
-                continue
         yield from getattr(holder, "__dict__", {}).values()
         for cls in type(holder).__mro__:
             for name in cls.__dict__.get("__slots__", ()):
@@ -327,27 +321,24 @@ def _check_open_origins() -> Iterator[Warning]:
 
 
 def _check_open_hosts() -> Iterator[Warning]:
-    try:
-        by_host = conf.allowed_origins is None
-    except ImproperlyConfigured:
-        return
-    credentials = ("django.contrib.sessions", "django.contrib.auth")
-    if by_host and "*" in settings.ALLOWED_HOSTS and any(map(apps.is_installed, credentials)):
-        yield Warning(
-            'ALLOWED_HOSTS has "*", and the Origin check compares with the Host of the handshake: '
-            "a page of any name that somebody points to this server passes.",
-            hint="Name the hosts in ALLOWED_HOSTS, or the origins in WEBSOCKET_ALLOWED_ORIGINS.",
-            id="ws_dispatch.W008",
-        )
+    credentials = map(apps.is_installed, ("django.contrib.sessions", "django.contrib.auth"))
+    with suppress(ImproperlyConfigured):  # said by check_websockets
+        if conf.allowed_origins is None and "*" in settings.ALLOWED_HOSTS and any(credentials):
+            yield Warning(
+                'ALLOWED_HOSTS has "*", and the Origin check compares with the Host of the '
+                "handshake: a page of any name that somebody points to this server passes.",
+                hint="Name the hosts in ALLOWED_HOSTS, or the origins in "
+                "WEBSOCKET_ALLOWED_ORIGINS.",
+                id="ws_dispatch.W008",
+            )
 
 
 def _check_deaf_brokers() -> Iterator[Warning]:
-    try:
+    configs: dict[str, Any] = {}
+    with suppress(ImproperlyConfigured):  # said by check_websockets
         configs = conf.brokers
-    except ImproperlyConfigured:
-        return
     for alias, config in configs.items():
-        with suppress(Exception):  # said by check_websockets
+        with suppress(Exception):  # so is this
             if build_broker(alias, config).in_process:
                 yield Warning(
                     f"The broker {alias!r} of WEBSOCKET_BROKERS reaches the sockets of one process "
