@@ -74,6 +74,7 @@ class Project:
         # The package under test, and no other that may be installed.
         self.environment["PYTHONPATH"] = str(Path(django_ws_dispatch.__file__).parents[1])
         self.environment["PYTHONUNBUFFERED"] = "1"
+        self.environment["NO_PROXY"] = self.environment["no_proxy"] = "127.0.0.1,localhost"
 
     def write(self, block: Block) -> None:
         """Put a block into its file."""

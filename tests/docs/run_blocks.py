@@ -39,6 +39,8 @@ def main(modules, pieces):
         namespace = {"__name__": "page"}
         for line, code in pieces:
             execute(f"line {line}", code, namespace)
+        # What begins with test_ is pytest's.
+        runner.pattern = "tests*.py"
         suite = runner.build_suite(["."])
         result = runner.run_suite(suite)
     finally:

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ from .pages import DOCS, TIMEOUT, blocks, new_project, pages
 
 # What a page's blocks import beyond this package's own extras.
 NEEDS = {"howto/celery.md": "celery", "howto/from-channels.md": "channels"}
+
+PYTEST_INI = """
+[pytest]
+filterwarnings = error
+asyncio_default_fixture_loop_scope = function
+"""
 
 PING = """
 from django_ws_dispatch.testing import WebSocketClient
@@ -67,7 +74,9 @@ def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
         if block.file is None:
             continue
         project.write(block)
-        if block.language == "python" and not block.file.startswith(("mysite/", "config/")):
+        is_site = block.file.startswith(("mysite/", "config/"))
+        is_test = Path(block.file).name.startswith("test")
+        if block.language == "python" and not is_site and not is_test:
             modules.append(block.file.removesuffix(".py").replace("/", "."))
     loose = [(block.line, block.text) for block in python if block.file is None]
     pieces = [*loose, *((0, code) for code in also)]
@@ -81,5 +90,16 @@ def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
         timeout=TIMEOUT,
     )
     assert not done.returncode, f"{name}:\n{done.stdout}\n{done.stderr}"
-    if any(block.file and block.file.endswith("tests.py") for block in python):
+    files = [block.file for block in python if block.file is not None]
+    if any(file.endswith("tests.py") for file in files):
         assert "tests: 0" not in done.stdout
+    for_pytest = [file for file in files if Path(file).name.startswith("test_")]
+    if for_pytest:
+        (tmp_path / "pytest.ini").write_text(PYTEST_INI)
+        options = ["-q", "-p", "no:cacheprovider", f"--ds={project.settings}"]
+        if not entry_points(group="pytest11", name="django_ws_dispatch"):
+            options += [
+                "-p",
+                "django_ws_dispatch.testing.pytest_plugin",
+            ]  # not installed: a checkout
+        project.python("-m", "pytest", *options, *for_pytest)
