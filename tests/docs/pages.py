@@ -15,7 +15,7 @@ from django.core.management import call_command
 import django_ws_dispatch
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-TIMEOUT = 60
+TIMEOUT = 120
 
 _FENCE = re.compile(r"^```([a-z]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAME = re.compile(r"(?:#|\{#|//|<!--) ([\w./-]+\.(?:py|html|js))(, at the end)?(?: #\}| -->)?")
