@@ -91,7 +91,7 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
             like.
     """
     cancelled = socket.end_handler()
-    # A handler that swallowed it has ended; and a task group of Python 3.11 leaves a request behind.
+    # A handler that swallowed it has ended; a task group of Python 3.11 leaves a request behind.
     stopped = cancelled and isinstance(exc, asyncio.CancelledError)
     try:
         if exc is not None and not is_disconnect(exc, socket):

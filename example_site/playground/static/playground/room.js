@@ -5,7 +5,8 @@ const chat = room.querySelector(".chat");
 const people = room.querySelector("[data-people]");
 const empty = room.querySelector("[data-empty]");
 const form = room.querySelector("[data-send]");
-let newest = 0; // id of the newest message that is on the page
+const shown = new Set(); // ids of the messages on the page
+let oldest = 0; // what a page that comes back may have missed is newer than this id
 let beat = 0;
 let last = null; // the newest message: who wrote it, and when
 
@@ -27,13 +28,16 @@ function face(name) {
   return made;
 }
 
-// A page that comes back asks for what it has missed.
-const socket = new LiveSocket(() => `${room.dataset.room}?after=${newest}`);
+// A page that comes back asks for what it has missed. Of two messages that are written at once the
+// one with the smaller id may arrive last, so that it asks for a few that it has as well.
+const MARGIN = 20;
+const socket = new LiveSocket(() => `${room.dataset.room}?after=${oldest}`);
 
 const show = {
   message({ id, author, text, at }) {
-    if (id <= newest) return;
-    newest = id;
+    if (shown.has(id)) return;
+    shown.add(id);
+    oldest = Math.max(oldest, id - MARGIN);
     const item = element("li", author === room.dataset.me ? "mine" : "theirs");
     const by = element("p", "by");
     by.append(element("b", "", author), " ", clock(at));
@@ -52,7 +56,7 @@ const show = {
         return item;
       }),
     );
-    empty.hidden = newest > 0;
+    empty.hidden = shown.size > 0;
   },
 };
 
