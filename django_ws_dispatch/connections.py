@@ -24,6 +24,7 @@ from .codes import CloseCode
 from .exceptions import BrokerError
 from .handshake.user import aload_user, reopen_session, session_token
 from .limits import ConnectionCount
+from .protocol import CANCEL_AGAIN, STOP_GRACE
 from .websockets import WebSocket
 
 __all__ = ["Connections", "aclose", "close_session", "count", "local", "recheck_user"]
@@ -96,6 +97,9 @@ class Connections:
 
     def _sweep(self) -> None:
         now = monotonic()
+        if self.sockets and next(iter(self.sockets)).server_stops:
+            for socket in list(self.sockets):
+                socket.stop()
         for socket in list(self.sockets):
             try:
                 socket.check(now)
@@ -106,6 +110,12 @@ class Connections:
                 self._rechecks[socket] = (now + every, every)
                 self._verify([socket])
         self._timer = self.loop.call_later(INTERVAL, self._sweep) if self.sockets else None
+
+    async def stop(self) -> None:
+        """The server has stopped, and not waited for its sockets: see their handlers out."""
+        tasks = [task for socket in list(self.sockets) if (task := socket.stop(gone=True))]
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_GRACE + CANCEL_AGAIN)
 
     async def aclose(self) -> None:
         """Look after nobody any more."""

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from . import groups
+from . import connections, groups
 from .conf import conf
 from .typing import Receive, Scope, Send
 
@@ -124,7 +124,8 @@ class Lifespan:
                 raise
 
     async def stop(self) -> None:
-        """Leave the context if it was entered, and release what the groups of this loop hold."""
+        """See the handlers out that are left, release what groups hold, and leave the context."""
+        await connections.local().stop()
         await groups.aclose()
         if self._entering is not None and self._stop is not None:
             self._stop.set()

@@ -356,7 +356,25 @@ class Connection(Outbound):
             return
         reading = self._phase == READING
         self._shut(code, reason)
-        self._cancel_after(BUSY_GRACE if self.attends and not reading else WAKE_GRACE)
+        stopping = code == CloseCode.RESTART
+        busy = STOP_GRACE if stopping else BUSY_GRACE if self.attends else WAKE_GRACE
+        self._cancel_after(WAKE_GRACE if reading else busy)
+
+    def stop(self, *, gone: bool = False) -> asyncio.Task[Any] | None:
+        """The server stops, and has dropped this if ``gone``. Return the handler's task."""
+        if gone:
+            reading = self._phase == READING
+            self._disconnected(CloseCode.RESTART, "")
+            if reading:
+                self._cancel_after(0.0)
+        else:
+            self.kick(CloseCode.RESTART)
+        return self._task
+
+    @property
+    def server_stops(self) -> bool:
+        """Whether the server waits for this socket to end."""
+        return servers.is_stopping(self._server_send)
 
     def _shut(self, code: int, reason: str) -> None:
         """Start to close: nothing is sent or received any more but the close frame."""

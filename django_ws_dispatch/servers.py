@@ -9,7 +9,7 @@ from typing import Any
 
 from .typing import Scope, Send
 
-__all__ = ["abort", "closing_code", "sends_each_header_once", "unsent"]
+__all__ = ["abort", "closing_code", "is_stopping", "sends_each_header_once", "unsent"]
 
 
 def _server(send: Send) -> str:
@@ -45,6 +45,16 @@ def _transport(send: Send) -> Any:
     if hasattr(transport, "abort") and hasattr(transport, "get_write_buffer_size"):
         return transport
     return None
+
+
+def is_stopping(send: Send) -> bool:
+    """Whether the server waits for its connections to end, and tells them nothing: hypercorn.
+
+    On Python 3.12 and later hypercorn 0.18 waits without end. Elsewhere the disconnect says it.
+    """
+    context = getattr(getattr(send, "__self__", None), "context", None)
+    terminated = getattr(context, "terminated", None)
+    return hasattr(terminated, "is_set") and bool(terminated.is_set())
 
 
 def closing_code(send: Send, code: int) -> int:
