@@ -1,0 +1,43 @@
+"""One server process of each kind for most tests; a test that stops it starts its own."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from .expectations import SERVERS, Expected
+from .processes import Process
+
+# Only `tox -e servers` installs all of them. Elsewhere these are not tests that somebody skipped.
+if any(importlib.util.find_spec(name) is None for name in SERVERS):
+    collect_ignore = [f"test_{name}.py" for name in ("disconnects", "ends", "life", "limits")]
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def expected(request: pytest.FixtureRequest) -> Expected:
+    """What the server of this test can do."""
+    return SERVERS[request.param]
+
+
+@pytest.fixture(scope="session")
+def shared(expected: Expected) -> Iterator[Process]:
+    with Process(expected.name) as process:
+        yield process
+
+
+@pytest.fixture
+def server(shared: Process) -> Iterator[Process]:
+    """A server that other tests use too. What this test makes it log is checked."""
+    yield shared
+    shared.check()
+    assert shared.alive
+
+
+@pytest.fixture
+def start(expected: Expected) -> Iterator[Callable[..., Process]]:
+    """Start a server for this test alone; Django's settings are named arguments."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(Process(expected.name, **settings))

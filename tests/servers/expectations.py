@@ -1,0 +1,97 @@
+"""What each server can do, found by running it: the suite asserts it, the docs show it.
+
+``python -m tests.servers.table`` writes ``docs/topics/servers.md`` from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["SERVERS", "VERSIONS", "Expected"]
+
+VERSIONS = {"uvicorn": "0.54", "hypercorn": "0.18", "daphne": "4.2", "granian": "2.8"}
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What SIGTERM does to open sockets.
+
+    Attributes:
+        code: of the close frame that a client sees; 1006 for none.
+        told: the codes that a handler may be told before its ``finally`` runs; none if it does not.
+    """
+
+    code: int
+    told: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a server can do.
+
+    Attributes:
+        name: of the server.
+        denials: whether a denial is the response; else it is a bare 403.
+        cookies: how many cookies of a denial with two reach the client.
+        accept_headers: whether headers given to ``accept()`` reach the client.
+        reason_sent: whether the reason of a close reaches the client.
+        shift: what is added to a close code from 1001 to 2999.
+        code_told: whether a handler is told the client's close code.
+        reason_told: whether a handler is told the client's reason.
+        no_code: the code that it is told for a close frame without one.
+        lost: the code that it is told when the connection breaks.
+        empty: whether empty messages are sent.
+        lifespan: whether it tells of its start.
+        stop: what SIGTERM does.
+        port: the type of a port in the scope.
+        scheme: whether the scope has one.
+    """
+
+    name: str
+    denials: bool = True
+    cookies: int = 2
+    accept_headers: bool = True
+    reason_sent: bool = True
+    shift: int = 0
+    code_told: bool = True
+    reason_told: bool = False
+    no_code: int = 1005
+    lost: int = 1005
+    empty: bool = True
+    lifespan: bool = True
+    port: str = "int"
+    scheme: str | None = "ws"
+    stop: Stop = field(default=Stop(1006, ()))
+
+    def code(self, code: int) -> int:
+        """Return what a client sees where this package closes with ``code``."""
+        return code + self.shift if 1000 < code < 3000 else code
+
+    def status(self, status: int) -> int:
+        """Return what a client sees where this package denies with ``status``."""
+        return status if self.denials else 403
+
+
+SERVERS = {
+    expected.name: expected
+    for expected in [
+        Expected("uvicorn", reason_told=True, stop=Stop(1012, (1012,))),
+        Expected("hypercorn", code_told=False, no_code=1006, lost=1006, stop=Stop(1012, (1012,))),
+        Expected(
+            "daphne",
+            denials=False,
+            cookies=0,
+            accept_headers=False,
+            reason_sent=False,
+            shift=3000,
+            lost=1006,
+            empty=False,
+            lifespan=False,
+            scheme=None,
+            stop=Stop(1006, ()),
+        ),
+        Expected(
+            "granian", cookies=1, accept_headers=False, port="str", stop=Stop(1006, (1005, 1012))
+        ),
+    ]
+}

@@ -1,0 +1,122 @@
+"""A server of any kind as a process of its own, on a free port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from tests.live.server import DEADLINE, ROOT, TROUBLE, Server
+
+__all__ = ["DEADLINE", "Process"]
+
+APPLICATION = "tests.asgi:application"
+# What handlers log that fail on purpose, and the line after it.
+MEANT = re.compile(r"The handler of /(ends|raw-ends|late|foreign)/\S* failed|The start-up failed")
+
+
+def command(name: str, port: int, application: str) -> list[str]:
+    """Return the command line of a server, with its defaults but for what it logs."""
+    arguments = {
+        "uvicorn": f"{application} --host 127.0.0.1 --port {port} --no-access-log",
+        "hypercorn": f"{application} --bind 127.0.0.1:{port}",
+        "daphne": f"-b 127.0.0.1 -p {port} --access-log /dev/null {application}",
+        "granian": f"{application} --interface asgi --host 127.0.0.1 --port {port}",
+    }[name]
+    return [sys.executable, "-m", name, *arguments.split()]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, below those that the system hands out by itself."""
+    for port in range(20000 + time.monotonic_ns() // 1000 % 10000, 32768):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no port is free")
+
+
+class Process(Server):
+    """A site on the named server, with the handlers of ``tests.servers.sockets``.
+
+    Args:
+        name: of the server.
+        application: what it serves.
+        settings: Django's.
+    """
+
+    def __init__(self, name: str, *, application: str = APPLICATION, **settings: Any) -> None:
+        settings.setdefault("WEBSOCKET_HANDLERS", "tests.servers.sockets")
+        environment = {key: json.dumps(value) for key, value in settings.items()}
+        super().__init__(environment=environment)
+        self.name = name
+        self._application = application
+
+    def __enter__(self) -> Process:
+        self.start()
+        ends = time.monotonic() + DEADLINE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                if time.monotonic() > ends or self._running().poll() is not None:
+                    self.kill()
+                    raise TimeoutError(f"{self.name} does not start\n{self.log}") from None
+                time.sleep(0.02)
+            else:
+                return self
+
+    def start(self) -> None:
+        """Start it without waiting."""
+        self._folder = tempfile.TemporaryDirectory(prefix="servers-")
+        self._notes_file().touch()
+        self._environment["LIVE_NOTES"] = str(self._notes_file())
+        self.port = free_port()
+        self._process = subprocess.Popen(
+            command(self.name, self.port, self._application),
+            cwd=ROOT,
+            env=self._environment,
+            text=True,
+            errors="replace",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        self._reader.start()
+
+    def kill(self) -> None:
+        """End it, and the workers that it has started."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        super().kill()
+
+    def check(self) -> None:
+        """Assert that nothing went wrong since the last check but what is meant to."""
+        with self._changed:
+            first, lines, self._checked = self._checked, list(self.lines), len(self.lines)
+        for number, line in enumerate(lines[first:], first):
+            before = lines[number - 1] if number else ""
+            assert (
+                not TROUBLE.search(line)
+                or MEANT.search(line)
+                or (line.startswith("Traceback") and MEANT.search(before))
+                or any(part in line for part in self.expected)
+            ), "\n".join(lines[first:])
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that was started is still there."""
+        return self._running().poll() is None

@@ -1,0 +1,50 @@
+"""The client goes: when a handler is told, and what."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from .wire import frame, opened
+
+pytestmark = [pytest.mark.live, pytest.mark.servers, pytest.mark.asyncio]
+
+HANDLERS = ["reads", "raw-reads", "busy", "never", "raw-never"]
+# The handler that never reads is cancelled within this; the others are told at once.
+WITHIN = 2.0
+
+
+async def leave(wire, how: str) -> None:
+    if how == "code":
+        wire.writer.write(frame(8, (4001).to_bytes(2) + b"bye"))
+    elif how == "nothing":
+        wire.writer.write(frame(8))
+    else:
+        wire.writer.transport.abort()
+        return
+    await wire.frame()
+
+
+@pytest.mark.parametrize("how", ["code", "nothing", "abort"])
+@pytest.mark.parametrize("handler", HANDLERS)
+async def test_a_handler_is_told_that_the_client_has_gone(server, expected, handler, how):
+    seen = len(server.notes)
+    async with opened(server.port, f"/{handler}/") as wire:
+        assert await wire.handshake() == 101
+        name = handler.removeprefix("raw-")
+        if handler == "busy":
+            wire.writer.write(frame(1, b"go"))
+            assert await wire.text() == "busy"
+            wire.writer.write(frame(1, b"a") + frame(1, b"b"))
+            name = "busy a,b"
+        await leave(wire, how)
+        code = {"code": 4001, "nothing": expected.no_code, "abort": expected.lost}[how]
+        if not expected.code_told:
+            code = 1006
+        reason = "bye" if how == "code" and expected.reason_told else "-"
+        note = "never" if handler == "raw-never" else f"{name} {code} {reason}"
+        async with asyncio.timeout(WITHIN):
+            while len(server.notes) == seen:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert server.notes[seen:] == [note]

@@ -1,0 +1,171 @@
+"""Every end of a handler, in both forms: what the client sees is deliberate."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from django_ws_dispatch.codes import cut_reason
+
+from .processes import Process
+from .sockets import FAREWELL
+from .wire import end_of
+
+pytestmark = [pytest.mark.live, pytest.mark.servers, pytest.mark.asyncio]
+
+FORMS = ["ends", "raw-ends"]
+BEFORE = {
+    "return": 403,
+    "404": 404,
+    "403": 403,
+    "400": 400,
+    "429": 429,
+    "deny": 418,
+    "failure": 500,
+    "oserror": 500,
+}
+AFTER = {
+    "return": 1000,
+    "404": 4404,
+    "403": 4403,
+    "400": 4400,
+    "429": 4429,
+    "deny": 4418,
+    "failure": 1011,
+    "oserror": 1011,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("how", BEFORE)
+async def test_an_end_before_the_accept_denies(server, expected, form, how):
+    end = await end_of(server.port, f"/{form}/early-{how}/")
+    assert (end.status, end.code) == (expected.status(BEFORE[how]), None)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("how", AFTER)
+async def test_an_end_after_the_accept_closes(server, expected, form, how):
+    end = await end_of(server.port, f"/{form}/open-{how}/")
+    assert (end.status, end.code) == (101, expected.code(AFTER[how]))
+
+
+@pytest.mark.parametrize("how", AFTER)
+async def test_an_end_in_the_middle_of_a_conversation_closes(server, expected, how):
+    async with connect(f"{server.url}/late/{how}/") as socket:
+        await socket.send("go")
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.recv()
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == expected.code(AFTER[how])
+
+
+@pytest.mark.parametrize("form", ["closes", "raw-closes"])
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1008, 1011, 1012, 1013, 3000, 4000, 4999])
+async def test_a_close_code_and_its_reason_arrive(server, expected, form, code):
+    end = await end_of(server.port, f"/{form}/{code}/")
+    assert end.code == expected.code(code)
+    assert end.reason == (cut_reason(FAREWELL) if expected.reason_sent else "")
+
+
+@pytest.mark.parametrize("form", ["close-early", "raw-close-early"])
+async def test_a_close_before_the_accept_is_a_403(server, form):
+    assert (await end_of(server.port, f"/{form}/")).status == 403
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_denial_is_the_response_of_the_handler(server, expected, form):
+    end = await end_of(server.port, f"/{form}/early-deny/")
+    if not expected.denials:
+        assert end.status == 403
+        return
+    assert (end.status, end.body, end.all("x-kind")) == (418, b"a teapot", ["tea"])
+    cookies = ["sugar=two; Path=/", "milk=none; HttpOnly; Path=/"]
+    assert end.all("set-cookie") == cookies[2 - expected.cookies :]
+
+
+async def test_a_denial_that_a_raw_handler_writes_arrives(server, expected):
+    end = await end_of(server.port, "/raw-deny/")
+    if not expected.denials:
+        assert end.status == 403
+        return
+    assert (end.status, end.body, end.all("x-kind")) == (418, b"a teapot", ["tea"])
+    assert end.all("set-cookie") == ["a=1", "b=2"][2 - expected.cookies :]
+
+
+async def test_an_unknown_path_a_wrong_host_and_a_wrong_origin_are_denied(server, expected):
+    async def status(path: str, **headers: str) -> int:
+        return (await end_of(server.port, path, headers)).status
+
+    assert await status("/nowhere/") == expected.status(404)
+    assert await status("/reads/", Host="evil.example") == expected.status(400)
+    assert await status("/reads/", Origin="https://evil.example") == 403
+
+
+async def test_a_kick_from_elsewhere_closes_and_is_told(server, expected):
+    seen = len(server.notes)
+    async with connect(f"{server.url}/target/") as socket:
+        assert await socket.recv() == "joined"
+        assert (await end_of(server.port, "/remover/")).status == 403
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.recv()
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == expected.code(4403)
+    assert caught.value.rcvd.reason == ("removed" if expected.reason_sent else "")
+    await asyncio.to_thread(server.wait_for_notes, "target 4403 removed")
+    assert server.notes[seen:] == ["target 4403 removed"]
+
+
+async def many_ends(server: Process, path: str, count: int) -> Counter[object]:
+    """Connect so many times, a few at once, and count the ends."""
+    ends: Counter[object] = Counter()
+
+    async def some(number: int) -> None:
+        for _ in range(number):
+            end = await end_of(server.port, path)
+            ends[end.code if end.status == 101 else end.status] += 1
+
+    await asyncio.gather(*(some(count // 10) for _ in range(10)))
+    return ends
+
+
+def ends_to_see(name: str) -> int:
+    """How many ends for each exit path."""
+    whole = int(os.environ.get("WS_DISPATCH_ENDS", "100"))
+    return whole if name == "uvicorn" else max(10, whole // 10)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("how", AFTER)
+async def test_no_end_is_a_1006(server, expected, form, how):
+    count = ends_to_see(expected.name)
+    ends = await many_ends(server, f"/{form}/open-{how}/", count)
+    assert ends == {expected.code(AFTER[how]): count}
+
+
+async def test_a_thousand_denials_leave_the_server_alive(start, expected):
+    server = start()
+    paths = ["/ends/early-deny/", "/raw-deny/", "/nowhere/", "/close-early/", "/ends/early-return/"]
+    ends: Counter[object] = Counter()
+    for path in paths:
+        ends += await many_ends(server, path, 200)
+    assert ends == ({418: 400, 404: 200, 403: 400} if expected.denials else {403: 1000})
+    assert "exit" not in server.log.lower()
+    assert (await end_of(server.port, "/ends/open-return/")).code == 1000
+
+
+async def test_messages_of_all_sizes_come_back(server, expected):
+    async with connect(f"{server.url}/ws/echo/", max_size=None) as socket:
+        for message in ["a", "é€😀" * 1000, b"\x00\xff", b"x" * 500_000, "x" * 70_000]:
+            await socket.send(message)
+            assert await socket.recv() == message
+        if expected.empty:
+            for message in ["", b""]:
+                await socket.send(message)
+                assert await socket.recv() == message
+    await asyncio.to_thread(server.wait_for_notes, f"echo {1000 if expected.code_told else 1006}")

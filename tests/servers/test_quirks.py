@@ -1,0 +1,80 @@
+"""What servers can not do, without them: known by the ``send`` that they hand out."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from django_ws_dispatch import connections, servers
+from django_ws_dispatch.codes import CloseCode
+from django_ws_dispatch.lifespan import Lifespan
+from tests.fake_server import hurry, serving, until
+
+
+class Stream:
+    """As hypercorn's: its context says that the server stops."""
+
+    def __init__(self) -> None:
+        self.context = SimpleNamespace(terminated=asyncio.Event())
+
+    async def send(self, event: object) -> None:
+        """The server's ``send()``."""
+
+
+def test_a_close_code_is_a_plain_int():
+    # autobahn, below daphne, compares types.
+    assert type(servers.closing_code(Stream().send, CloseCode.DONE)) is int
+
+
+def test_a_server_that_waits_for_its_connections_is_known_by_its_context():
+    stream = Stream()
+    assert not servers.is_stopping(stream.send)
+    assert not servers.is_stopping(print)
+    stream.context.terminated.set()
+    assert servers.is_stopping(stream.send)
+
+
+@pytest.mark.asyncio
+async def test_sockets_are_closed_with_1012_when_the_server_waits_for_them(monkeypatch):
+    told = []
+
+    async def handler(websocket):
+        async for _ in websocket:
+            pass
+        told.append(websocket.close_code)
+
+    hurry(monkeypatch)
+    stopping = asyncio.Event()
+    monkeypatch.setattr(servers, "is_stopping", lambda send: stopping.is_set())
+    async with serving(handler) as fake:
+        await fake.accepted()
+        stopping.set()
+        await fake.ended()
+        assert fake.closed == (1012, "")
+    assert told == [1012]
+
+
+@pytest.mark.asyncio
+async def test_handlers_end_before_the_lifespan_where_the_server_does_not_wait(monkeypatch):
+    ends = []
+
+    async def handler(websocket, how):
+        await websocket.accept()
+        try:
+            if how == "reads":
+                await websocket.receive()
+            else:
+                await asyncio.sleep(3600)
+        finally:
+            ends.append(websocket.close_code)
+
+    hurry(monkeypatch, STOP_GRACE=0.02)
+    for how in "reads", "sleeps":
+        async with serving(handler, f"/{how}/", route="<how>/", server="granian") as fake:
+            await fake.accepted()
+            await Lifespan(None).stop()
+            assert ends.pop() == 1012
+            assert fake.closed is None
+            await until(lambda: not connections.local().sockets)
