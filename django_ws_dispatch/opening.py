@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 
 from . import groups
 from .exceptions import WebSocketDisconnect
-from .handshake.denial import deny
+from .handshake.denial import check_header, deny
 from .handshake.request import HandshakeRequest, build_request
 from .limits import Limits
 from .outbound import BUSY, CLOSED, CONNECTING, OPEN
@@ -147,7 +147,7 @@ class Opening(Connection):
         Raises:
             RuntimeError: it is accepted already.
             ValueError: the client did not offer the subprotocol (RFC 6455 section 4.1), or a header
-                carries one.
+                carries one, or can not be sent.
             WebSocketDisconnect: the client is gone, or the socket was closed.
         """
         if self.ready_state is not CONNECTING:
@@ -185,6 +185,10 @@ class Opening(Connection):
             self.accepted = False
             self._lost()
             raise self._over(WebSocketDisconnect) from exc
+        except Exception:
+            # It has refused the event, as hypercorn does a subprotocol that nobody offered.
+            self.accepted, self.subprotocol, self.ready_state = False, None, CONNECTING
+            raise
         finally:
             self._hand_over()
         if websocket_opened.receivers:
@@ -215,16 +219,13 @@ class Opening(Connection):
 def _raw_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Headers for an accept event: lower-case names (ASGI spec, "Accept")."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers
-    raw = [
-        (
-            name.lower() if isinstance(name, bytes) else name.lower().encode("latin-1"),
-            value if isinstance(value, bytes) else value.encode("latin-1"),
-        )
-        for name, value in pairs
-    ]
-    for name, value in raw:
-        if name == b"sec-websocket-protocol":
-            raise ValueError("Pass the subprotocol as accept(subprotocol=...), not as a header.")
-        if b"\r" in value or b"\n" in value or not name or set(name) & set(b"\r\n: "):
-            raise ValueError(f"{name!r} is not a header that can be sent.")
+    raw = [check_header(_encoded(name), _encoded(value)) for name, value in pairs]
+    if any(name == b"sec-websocket-protocol" for name, _ in raw):
+        raise ValueError("Pass the subprotocol as accept(subprotocol=...), not as a header.")
     return raw
+
+
+def _encoded(text: str | bytes) -> bytes:
+    if not isinstance(text, (str, bytes)):
+        raise TypeError(f"Names and values of headers are str or bytes, not {text!r}.")
+    return text if isinstance(text, bytes) else text.encode("latin-1")

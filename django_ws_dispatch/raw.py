@@ -13,6 +13,7 @@ from django.http import HttpResponse
 
 from .codes import CloseCode, check_close_code
 from .exceptions import WebSocketDisconnect
+from .handshake.denial import check_header
 from .outbound import CONNECTING, FREE, OPEN, is_turn
 from .protocol import AWAY, IDLE, READING
 from .typing import Event
@@ -86,7 +87,7 @@ class RawSocket(WebSocket):
         Raises:
             ConnectionGone: the socket is over.
             RuntimeError: the event does not fit the state (ASGI spec, "WebSocket").
-            ValueError: a close code that may not be sent.
+            ValueError: a close code or a header that may not be sent.
         """
         if self._wire != FREE or event["type"] != "websocket.send":
             await self._asgi_send_slowly(event)
@@ -127,8 +128,11 @@ class RawSocket(WebSocket):
             if not event.get("more_body", False):
                 await self.deny(self._response)
         elif kind == "websocket.accept":
+            headers = [*(event.get("headers") or ())]
+            for name, value in headers:
+                check_header(name, value)
             if self._accept_headers:
-                headers = [*self._accept_headers, *event.get("headers", ())]
+                headers = [*self._accept_headers, *headers]
                 event = {**event, "headers": headers}
             await self._accept(event)
         elif kind == "websocket.close":

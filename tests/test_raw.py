@@ -159,6 +159,19 @@ async def test_an_accept_goes_out_as_it_is():
         assert server.sent[0] == accept
 
 
+@pytest.mark.parametrize("header", [(b"x", b"a\r\nset-cookie: b=1"), (b"x\0", b"a"), (b"", b"a")])
+async def test_an_accept_with_a_header_that_can_not_be_sent_is_a_value_error(header):
+    async def handler(scope, receive, send):
+        await receive()
+        with pytest.raises(ValueError, match="can be sent"):
+            await send({"type": "websocket.accept", "headers": [header]})
+        await send({"type": "websocket.accept", "headers": None})
+
+    async with serving(handler) as server:
+        await server.ended()
+        assert server.types == ["accept", "close"]
+
+
 @every_server
 async def test_a_close_before_the_accept_is_a_403(server_name):
     async def handler(scope, receive, send):

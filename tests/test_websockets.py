@@ -163,7 +163,15 @@ async def test_accept_sends_headers_with_lower_case_names(headers):
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Sec-WebSocket-Protocol": "v1"}, {"X": "a\r\nY: b"}, {"X\r\nY": "b"}, {"": "b"}],
+    [
+        {"Sec-WebSocket-Protocol": "v1"},
+        {"X": "a\r\nY: b"},
+        {"X": "a\0b"},
+        {"X\r\nY": "b"},
+        {"X\0": "b"},
+        {"X(": "b"},
+        {"": "b"},
+    ],
 )
 async def test_accept_refuses_headers_that_can_not_be_sent(headers):
     async def handler(websocket):
@@ -173,6 +181,39 @@ async def test_accept_refuses_headers_that_can_not_be_sent(headers):
     async with serving(handler) as server:
         await server.ended()
         assert "accept" not in server.types
+
+
+async def test_accept_says_what_a_header_is_made_of():
+    async def handler(websocket):
+        with pytest.raises(TypeError, match="str or bytes, not 5"):
+            await websocket.accept(headers={"X-Count": 5})
+
+    async with serving(handler) as server:
+        await server.ended()
+        assert "accept" not in server.types
+
+
+async def test_a_header_loses_the_blanks_around_its_value():
+    async def handler(websocket):
+        await websocket.accept(headers={"X-One": " 1\t"})
+
+    async with serving(handler) as server:
+        await server.ended()
+        assert server.sent[0]["headers"] == [(b"x-one", b"1")]
+
+
+async def test_an_accept_that_the_server_refuses_is_none():
+    async def handler(websocket):
+        server.error = LookupError("refused")
+        with pytest.raises(LookupError):
+            await websocket.accept()
+        server.error = None
+        assert websocket.ready_state is WebSocketState.CONNECTING
+        raise ValueError
+
+    async with serving(handler) as server:
+        await server.ended()
+        assert server.denied == (500, b"Internal Server Error")
 
 
 @ways

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from http.client import responses as phrases
@@ -22,7 +23,7 @@ from ..exceptions import Deny
 from ..servers import sends_each_header_once
 from ..typing import Scope, Send
 
-__all__ = ["deny", "refuse", "response_for", "response_headers"]
+__all__ = ["check_header", "deny", "refuse", "response_for", "response_headers"]
 
 logger = logging.getLogger("django_ws_dispatch")
 
@@ -40,6 +41,10 @@ _HOP_BY_HOP = frozenset(
     )
 )
 _WITHOUT_BODY = (204, 304)
+# RFC 9110 sections 5.1 and 5.5. Of anything else servers make different things: uvicorn sends some
+# of it, and has no answer left once it has refused the rest.
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
 def refuse(status: int, headers: Mapping[str, str] | None = None) -> HttpResponse:
@@ -99,12 +104,28 @@ async def deny(send: Send, scope: Scope, response: HttpResponseBase) -> None:
 
 
 def response_headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
-    """Return headers and cookies as ASGI has them, without those of one connection."""
-    headers = [(_encoded(name).lower(), _encoded(value)) for name, value in response.items()]
+    """Return headers and cookies as ASGI has them, without those of one connection.
+
+    Raises:
+        ValueError: one of them can not be sent.
+    """
+    headers = [check_header(_encoded(name), _encoded(value)) for name, value in response.items()]
     headers += [
         (b"set-cookie", _encoded(cookie.OutputString())) for cookie in response.cookies.values()
     ]
     return [header for header in headers if header[0] not in _HOP_BY_HOP]
+
+
+def check_header(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Return a header as it goes on a wire: the name in lower case, no blanks around the value.
+
+    Raises:
+        ValueError: it can not be sent.
+    """
+    name, value = name.lower(), value.strip(b" \t")
+    if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+        raise ValueError(f"{name!r}: {value!r} is not a header that can be sent.")
+    return name, value
 
 
 def _encoded(text: str | bytes) -> bytes:
@@ -116,14 +137,15 @@ async def _collected(response: HttpResponseBase) -> tuple[int, list[tuple[bytes,
     status = response.status_code
     try:
         body = await _body(response)
+        headers = response_headers(response)
     except Exception:
         logger.exception("The response that was to deny a handshake failed")
         response = refuse(500)
-        status, body = 500, response.content
+        status, headers, body = 500, response_headers(response), response.content
     if status < 200:  # an interim response is no answer
         logger.error("A handshake can not be denied with the status %s", status)
         status = 500
-    headers = [header for header in response_headers(response) if header[0] != b"content-length"]
+    headers = [header for header in headers if header[0] != b"content-length"]
     if status in _WITHOUT_BODY:
         return status, headers, b""
     return status, [*headers, (b"content-length", b"%d" % len(body))], body

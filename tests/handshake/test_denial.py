@@ -148,6 +148,18 @@ def test_a_response_that_fails_becomes_a_500(caplog: pytest.LogCaptureFixture):
     assert "LookupError" in caplog.text
 
 
+@pytest.mark.parametrize("header", [("X-Why", "a\0b"), ("X Why", "a"), ("X-Why", "a\x1b[31m")])
+def test_a_header_that_can_not_be_sent_becomes_a_500(
+    header: tuple[str, str], caplog: pytest.LogCaptureFixture
+):
+    status, headers, body = Server().denied(
+        HttpResponse(status=403, headers={header[0]: header[1]})
+    )
+    assert (status, body) == (500, b"Internal Server Error")
+    assert header[0].lower().encode() not in dict(headers)
+    assert "can be sent" in caplog.text
+
+
 # Without it
 
 
