@@ -56,7 +56,8 @@ class Conf:
                 "WEBSOCKET_HANDLERS is not set. Add it to the settings, for example "
                 'WEBSOCKET_HANDLERS = {"ws/ping/": "chat.sockets.ping"}.'
             )
-        if not isinstance(value, (Mapping, list, tuple, str)):
+        relative = isinstance(value, str) and (not value or value.startswith("."))
+        if relative or not isinstance(value, (Mapping, list, tuple, str)):
             raise _wrong(
                 "WEBSOCKET_HANDLERS",
                 value,
@@ -174,6 +175,17 @@ def check_origins(name: str, value: object) -> list[str]:
                 f"{name}: {origin!r} is not an origin. Write scheme, host and, where it is not "
                 'the default, the port: "https://example.com", "https://*.example.com", '
                 '"http://localhost:3000".'
+            )
+        # What no browser sends, and what no origin fits.
+        if scheme in ("ws", "wss"):
+            raise ImproperlyConfigured(
+                f"{name}: {origin!r} is no page's origin. Write the scheme of the page that opens "
+                'the socket, as in "https://example.com".'
+            )
+        if origin != "*" and (host == "*" or "*" in host.lstrip("*")):
+            raise ImproperlyConfigured(
+                f"{name}: {origin!r} fits no origin. A * stands for the subdomains of a host, at "
+                'its beginning, as in "https://*.example.com".'
             )
     return origins
 

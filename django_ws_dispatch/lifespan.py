@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -41,12 +42,24 @@ def load_lifespan() -> Factory | None:
     # contextlib's decorator leaves the generator function below the function that it returns.
     wrapped = getattr(factory, "__wrapped__", None)
     if not callable(factory) or (
-        wrapped is None and not hasattr(factory, "__aenter__") and not isinstance(factory, type)
+        inspect.isgeneratorfunction(wrapped)
+        or (
+            wrapped is None and not hasattr(factory, "__aenter__") and not isinstance(factory, type)
+        )
     ):
         raise ImproperlyConfigured(
             f"WEBSOCKET_LIFESPAN: {path!r} is not an @asynccontextmanager function. Decorate an "
             "async generator function that yields once with contextlib.asynccontextmanager."
         )
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as exc:
+        raise ImproperlyConfigured(
+            f"WEBSOCKET_LIFESPAN: {path!r} is called without arguments, but: {exc}. Remove its "
+            "parameters."
+        ) from exc
+    except ValueError:
+        pass  # written in C
     return factory  # type: ignore[no-any-return]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -53,6 +55,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("WEBSOCKET_HANDLERS", None, 'Add it to the settings, for example WEBSOCKET_HANDLERS = {"ws/'),
     ("WEBSOCKET_HANDLERS", 1, "a dict of route -> handler, a list of path"),
     ("WEBSOCKET_HANDLERS", {"ws/"}, "a dict of route -> handler, a list of path"),
+    ("WEBSOCKET_HANDLERS", "", "the dotted path of a module with urlpatterns, not ''"),
+    ("WEBSOCKET_HANDLERS", ".urls", "the dotted path of a module with urlpatterns, not '.urls'"),
     ("WEBSOCKET_HANDLERS", object(), "the dotted path of a module with urlpatterns"),
     ("WEBSOCKET_ALLOWED_ORIGINS", "https://a.example", 'a list of origins such as "https://'),
     ("WEBSOCKET_ALLOWED_ORIGINS", "*", 'a list of origins such as "https://'),
@@ -63,6 +67,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("WEBSOCKET_ALLOWED_ORIGINS", ["https://u@a.example"], "is not an origin"),
     ("WEBSOCKET_ALLOWED_ORIGINS", ["https://"], "is not an origin"),
     ("WEBSOCKET_ALLOWED_ORIGINS", ["https://a.example", ""], "'' is not an origin"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["wss://a.example"], "Write the scheme of the page that opens"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://*"], "A * stands for the subdomains of a host"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["http://a.example:*"], "A * stands for the subdomains of a"),
     ("WEBSOCKET_MIDDLEWARE", "a.B", "a list of dotted paths of Django middleware, not 'a.B'"),
     ("WEBSOCKET_MIDDLEWARE", None, "a list of dotted paths of Django middleware, not None"),
     ("WEBSOCKET_MIDDLEWARE", [object], "a list of dotted paths of Django middleware"),
@@ -107,6 +114,16 @@ WRONG: list[tuple[str, Any, str]] = [
 
 def attribute(setting: str) -> Any:
     return getattr(conf, setting.removeprefix("WEBSOCKET_").lower())
+
+
+@asynccontextmanager
+async def of_an_app(app: Any) -> AsyncIterator[None]:
+    yield
+
+
+@contextmanager
+def sync_life() -> Iterator[None]:
+    yield
 
 
 async def no_pages(scope: Any, receive: Any, send: Any) -> None:
@@ -169,13 +186,17 @@ def test_a_wrong_setting_stops_the_building_of_the_application(
         ("WEBSOCKET_HANDLERS", {1: ping}, "Write it as for django.urls.path()"),
         ("WEBSOCKET_HANDLERS", {"ws/<nope:x>/": ping}, "Write it as for django.urls.path()"),
         ("WEBSOCKET_HANDLERS", ["ws/"], "Use path(), re_path() and include() from"),
-        ("WEBSOCKET_MIDDLEWARE", ["tests.nowhere.Middleware"], "can not be imported"),
+        ("WEBSOCKET_MIDDLEWARE", ["tests.nowhere.Middleware"], "Write dotted paths of Django mid"),
+        ("WEBSOCKET_MIDDLEWARE", ["os.sep"], "Write dotted paths of Django middleware"),
+        ("WEBSOCKET_MIDDLEWARE", ["django.utils.timezone.now"], "Write dotted paths of Django mid"),
         ("WEBSOCKET_LIFESPAN", "tests.nowhere.life", "Write the dotted path of an @asynccontext"),
         ("WEBSOCKET_LIFESPAN", "tests.handlers.ping", "Decorate an async generator function"),
+        ("WEBSOCKET_LIFESPAN", "tests.test_conf.of_an_app", "Remove its parameters"),
+        ("WEBSOCKET_LIFESPAN", "tests.test_conf.sync_life", "Decorate an async generator function"),
         (
             "WEBSOCKET_BROKERS",
             {"default": {"BACKEND": "tests.nowhere.Broker"}},
-            "tests.nowhere.Broker",
+            "Write the dotted path of a broker class",
         ),
     ],
 )

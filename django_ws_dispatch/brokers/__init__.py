@@ -37,7 +37,9 @@ def build_broker(alias: str, config: Mapping[str, Any]) -> BaseBroker:
         broker_class = import_string(backend)
     except ImportError as exc:
         raise ImproperlyConfigured(
-            f"WEBSOCKET_BROKERS[{alias!r}]: the BACKEND {backend!r} can not be imported: {exc}."
+            f"WEBSOCKET_BROKERS[{alias!r}]: the BACKEND {backend!r} can not be imported: {exc}. "
+            'Write the dotted path of a broker class, as in "django_ws_dispatch.brokers.redis.'
+            'RedisBroker".'
         ) from exc
     if not (isinstance(broker_class, type) and issubclass(broker_class, BaseBroker)):
         raise ImproperlyConfigured(

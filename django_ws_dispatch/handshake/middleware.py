@@ -28,6 +28,8 @@ __all__ = ["Chain", "SwitchingProtocols", "accept_headers", "is_accepted"]
 
 logger = logging.getLogger("django_ws_dispatch")
 
+REMEDY = "Write dotted paths of Django middleware, as in MIDDLEWARE."
+
 Route = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 # What describes a body. CommonMiddleware gives a length even to a response without one.
@@ -125,9 +127,14 @@ class Chain(BaseHandler):
                 if settings.DEBUG:
                     logger.debug("MiddlewareNotUsed: %r %s", path, exc)
                 continue
+            except TypeError as exc:
+                raise ImproperlyConfigured(
+                    f"WEBSOCKET_MIDDLEWARE: {path} can not be called with get_response ({exc}). "
+                    f"{REMEDY}"
+                ) from exc
             if middleware is None:
                 raise ImproperlyConfigured(
-                    f"WEBSOCKET_MIDDLEWARE: the middleware factory {path} returned None."
+                    f"WEBSOCKET_MIDDLEWARE: the middleware factory {path} returned None. {REMEDY}"
                 )
             if hasattr(middleware, "process_view"):
                 hook = self.adapt_method_mode(True, middleware.process_view)
@@ -147,7 +154,7 @@ def _import(path: str) -> Any:
         return import_string(path)
     except ImportError as exc:
         raise ImproperlyConfigured(
-            f"WEBSOCKET_MIDDLEWARE: {path!r} can not be imported: {exc}."
+            f"WEBSOCKET_MIDDLEWARE: {path!r} can not be imported: {exc}. {REMEDY}"
         ) from exc
 
 
