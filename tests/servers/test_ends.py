@@ -164,8 +164,9 @@ async def test_messages_of_all_sizes_come_back(server, expected):
         for message in ["a", "é€😀" * 1000, b"\x00\xff", b"x" * 500_000, "x" * 70_000]:
             await socket.send(message)
             assert await socket.recv() == message
-        if expected.empty:
-            for message in ["", b""]:
-                await socket.send(message)
-                assert await socket.recv() == message
+        for message in ["", b""]:
+            await socket.send(message)
+            await socket.send("behind it")
+            answers = [message, "behind it"] if expected.empty else ["behind it"]
+            assert [await socket.recv() for _ in answers] == answers
     await asyncio.to_thread(server.wait_for_notes, f"echo {1000 if expected.code_told else 1006}")

@@ -12,6 +12,8 @@ from django_ws_dispatch.codes import CloseCode
 from django_ws_dispatch.lifespan import Lifespan
 from tests.fake_server import hurry, serving, until
 
+from .table import PAGE, page
+
 
 class Stream:
     """As hypercorn's: its context says that the server stops."""
@@ -78,3 +80,7 @@ async def test_handlers_end_before_the_lifespan_where_the_server_does_not_wait(m
             assert ends.pop() == 1012
             assert fake.closed is None
             await until(lambda: not connections.local().sockets)
+
+
+def test_the_page_of_the_documentation_is_made_from_the_table():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m tests.servers.table"

@@ -1,0 +1,115 @@
+"""Write ``docs/topics/servers.md`` from ``expectations.py``: ``python -m tests.servers.table``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .expectations import SERVERS, VERSIONS, Expected
+
+__all__ = ["PAGE", "page"]
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "topics" / "servers.md"
+
+ROWS: dict[str, Callable[[Expected], str]] = {
+    "messages, groups, users, limits": lambda server: "yes",
+    "every end of a handler is a deliberate close frame": lambda server: "yes",
+    "status of a denial": lambda server: "yes" if server.denials else "403 always",
+    "headers and body of a denial": lambda server: "yes" if server.denials else "no",
+    "cookies of a denial": lambda server: {2: "yes", 1: "the last one", 0: "no"}[server.cookies],
+    "headers with the accept": lambda server: _yes(server.accept_headers),
+    "close codes": lambda server: (
+        f"1000 and 3000-4999; others go out {server.shift} higher" if server.shift else "yes"
+    ),
+    "close reasons": lambda server: _yes(server.reason_sent),
+    "empty messages": lambda server: "yes" if server.empty else "received, never sent",
+    "code of the client's close": lambda server: (
+        "yes" if server.code_told else f"always {server.lost}"
+    ),
+    "reason of the client's close": lambda server: _yes(server.reason_told),
+    "code where the connection breaks": lambda server: str(server.lost),
+    "a handler that never reads is cancelled within": lambda server: "2 s",
+    "`WEBSOCKET_LIFESPAN`, `websocket.state`": lambda server: (
+        "yes" if server.lifespan else "entered before the first connection, never left"
+    ),
+    "SIGTERM: the client is told": lambda server: (
+        str(server.stop.code) if server.stop.code != 1006 else "no"
+    ),
+    "SIGTERM: the handler is told": lambda server: " or ".join(map(str, server.stop.told)) or "no",
+    "SIGTERM: `finally` runs": lambda server: _yes(bool(server.stop.told)),
+    "`scope` has a scheme": lambda server: _yes(server.scheme is not None),
+    "ports in the `scope` are": lambda server: f"`{server.port}`",
+}
+
+HEAD = """\
+# What each server honours
+
+This package runs on any ASGI server. What ASGI leaves open, servers decide, and not alike. The
+first table says what a site gets; the second, what the bare servers do and why the first is not
+all "yes".
+
+## With this package
+
+{measured}, on Python 3.13. `tox -e servers` asserts
+every line on every server; `python -m tests.servers.table` writes this page from what it asserts.
+
+"""
+BETWEEN = """
+A client that does not read is cut off on uvicorn 10 s after the close; on hypercorn and granian by
+the server's timeouts; on daphne never, since it buffers without end. A client that vanished is
+noticed by pings: on uvicorn after 40 s, on daphne after 50 s, on the others not by default.
+
+On Python 3.12 and later hypercorn waits for every connection and tells none of them; how the
+package sees that is private to hypercorn 0.18. When daphne stops no `finally` runs, because daphne
+4.2.3 itself fails (`KeyError: 'application_instance'`).
+
+uvicorn is what this package is developed and measured on, and what `manage.py runserver` uses. All
+four pass the same frames as without it: see [Conformance](conformance.md).
+
+```{toctree}
+:hidden:
+
+conformance
+```
+
+"""
+BARE = """\
+## What the servers do by themselves
+
+| | uvicorn | hypercorn | daphne | granian |
+|---|---|---|---|---|
+| close before the accept | 403 at once | 403 at once | 403 at once | 403 after the application returns |
+| `websocket.http.response` | yes | yes, chunked | no `extensions` key | one body only; a repeated header name kills the worker |
+| application raises before the accept | 500 | 500 | 500 within 1 s | 403 |
+| application returns before the accept | 500 | 500 | reset after 5 s | 403 |
+| application raises after it | no close frame: 1006 | 1011 | 1011 | empty close: 1005 |
+| application returns after it | no close frame: 1006 | 1011 | stays open | empty close: 1005 |
+| reason over 123 bytes | raises | truncates | drops every reason | sends it |
+| `send` after the client left | raises an `OSError` | silent | silent | silent |
+| `receive` after the disconnect | may block for ever | blocks | blocks | repeats it |
+| a subprotocol that was not offered | sent | raises | reset | sent |
+| `path` under a `root_path` | prefixed | not | not | not |
+| default ping interval / timeout | 20 s / 20 s | none | 20 s / 30 s | none |
+| default largest message | 16 MiB | 16 MiB | 1 MiB | none |
+| messages read ahead | one | 10 | unbounded | none |
+| `send` to a client that stopped reading | blocks at 3.8 MiB | blocks | never blocks | blocks |
+"""  # noqa: E501
+
+
+def _yes(does: bool) -> str:
+    return "yes" if does else "no"
+
+
+def page() -> str:
+    """Return the page."""
+    measured = ", ".join(f"{name} {version}" for name, version in VERSIONS.items())
+    lines = [
+        f"| | {' | '.join(SERVERS)} |",
+        "|---" * (len(SERVERS) + 1) + "|",
+        *(f"| {what} | {' | '.join(map(cell, SERVERS.values()))} |" for what, cell in ROWS.items()),
+    ]
+    return HEAD.format(measured=measured) + "\n".join(lines) + "\n" + BETWEEN + BARE
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
