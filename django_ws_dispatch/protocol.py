@@ -121,7 +121,13 @@ class Connection(Outbound):
     async def _read(self, over: type[Exception] = StopAsyncIteration) -> str | bytes:
         """Return the next message; raise ``over`` once there is none."""
         if self._phase > AWAY or self.lane is not None:
-            return await self._read_slowly(over)
+            # The first read of most handlers accepts, and is a plain one then.
+            if self.ready_state is not CONNECTING or self.lane is not None:
+                return await self._read_slowly(over)
+            await self.accept()
+            if self.has_read or self._ahead is not None or self.ready_state is not OPEN:
+                return await self._read_slowly(over)
+            self.has_read = self.attends = True
         self._phase = READING
         try:
             event = await self._server_receive()
@@ -136,7 +142,15 @@ class Connection(Outbound):
         if message is not None and len(message) <= self._size_unchecked:
             return message
         message = self._take(event)
-        return message if message is not None else await self._read_slowly(over)
+        if message is not None:
+            return message
+        if self.ready_state >= CLOSING and not self._inbox:
+            raise self._over(over)
+        return await self._read_slowly(over)
+
+    async def accept(self) -> None:
+        """What ``WebSocket`` does before a first read."""
+        raise NotImplementedError
 
     async def _read_slowly(self, over: type[Exception]) -> str | bytes:
         self._claim_read()
