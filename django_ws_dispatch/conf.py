@@ -19,6 +19,7 @@ __all__ = ["SETTINGS", "Conf", "conf"]
 
 MEMORY_BROKER = "django_ws_dispatch.brokers.memory.MemoryBroker"
 MEBIBYTE = 1024 * 1024
+MAX_SECONDS = 1e9
 
 
 def _get(name: str, default: Any = None) -> Any:
@@ -103,7 +104,8 @@ class Conf:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
             raise _wrong("WEBSOCKET_IDLE_TIMEOUT", value, "a positive number of seconds or None")
-        return float(value)
+        # A whole number may be larger than any float.
+        return float(min(value, MAX_SECONDS))
 
     @property
     def max_connections(self) -> int | None:

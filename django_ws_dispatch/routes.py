@@ -120,7 +120,7 @@ class Routes:
     def find(self, scope: Scope) -> Match | None:
         """Return the first route that fits the path of a scope."""
         if not scope.get("root_path"):
-            match = self._literal.get(scope["path"])
+            match = self._literal.get(scope.get("path", "/"))
             if match is not None:
                 return match
         path = split_path(scope)[1]

@@ -1,0 +1,81 @@
+"""Any value of a setting works, or is ``ImproperlyConfigured`` when the application is built."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from django_ws_dispatch.conf import SETTINGS, conf
+from django_ws_dispatch.dispatcher import WebSocketDispatcher
+from tests.fake_server import _no_pages
+
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([10**400, -1, 0, 1, float("nan"), float("inf"), 1.5, 1e-320]),
+    st.text(max_size=12),
+    st.binary(max_size=5),
+    st.sampled_from(
+        [
+            "20/s",
+            "0/s",
+            "٣/s",
+            "*",
+            "https://*.example.com",
+            "https://[",
+            "tests.handlers.ping",
+            "django_ws_dispatch.brokers.memory.MemoryBroker",
+            "django.middleware.common.CommonMiddleware",
+            "tests.nowhere.nothing",
+            "tests",
+            "..",
+            "ws/",
+            "ws/<int:x>/",
+            "<",
+            "BACKEND",
+            "OPTIONS",
+            "default",
+            "timeout",
+        ]
+    ),
+)
+values = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(st.text(max_size=5), leaves), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+NAMES = [
+    "WEBSOCKET_HANDLERS",
+    "WEBSOCKET_ALLOWED_ORIGINS",
+    "WEBSOCKET_MIDDLEWARE",
+    "WEBSOCKET_MAX_MESSAGE_SIZE",
+    "WEBSOCKET_RATE_LIMIT",
+    "WEBSOCKET_IDLE_TIMEOUT",
+    "WEBSOCKET_MAX_CONNECTIONS",
+    "WEBSOCKET_OUTBOX_SIZE",
+    "WEBSOCKET_SYNC_THREADS",
+    "WEBSOCKET_BROKERS",
+    "WEBSOCKET_LIFESPAN",
+]
+
+
+def test_every_setting_is_tried():
+    assert len(NAMES) == len(SETTINGS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(value=values)
+def test_a_setting_works_or_is_improperly_configured(name, value):
+    with override_settings(**{name: value}), suppress(ImproperlyConfigured):
+        WebSocketDispatcher(_no_pages)
+        for setting in SETTINGS:
+            getattr(conf, setting)
