@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Generator
 from enum import IntEnum
-from functools import partial
 from itertools import cycle
 from typing import Any, Final
 
@@ -48,32 +47,29 @@ class WebSocketState(IntEnum):
 CONNECTING, OPEN, CLOSING, CLOSED = WebSocketState
 
 
+# What next() gives for an awaitable that is done.
+DONE: Final = object()
+
+
 class _Resumed:
-    """Awaits a coroutine that was started by hand and has yielded once."""
+    """Awaits an awaitable that was started by hand and has yielded once."""
 
-    __slots__ = ("_coroutine", "_yielded")
+    __slots__ = ("_steps", "_yielded")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], yielded: Any) -> None:
-        self._coroutine = coroutine
+    def __init__(self, steps: Generator[Any, Any, None], yielded: Any) -> None:
+        self._steps = steps
         self._yielded = yielded
 
-    def __await__(self) -> Any:
-        yielded = self._yielded
-        while True:
+    def __await__(self) -> Generator[Any, Any, None]:
+        try:
+            yield self._yielded
+        except BaseException as exc:
             try:
-                value = yield yielded
-            except BaseException as exc:
-                step: Callable[[], Any] = partial(self._coroutine.throw, exc)
-            else:
-                step = partial(self._coroutine.send, value)
-            try:
-                yielded = step()
+                yielded = self._steps.throw(exc)
             except StopIteration:
                 return
-
-
-async def _await(awaitable: Any) -> None:
-    await awaitable
+            yield yielded
+        yield from self._steps
 
 
 class Outbound:
@@ -131,30 +127,24 @@ class Outbound:
             event: a ``websocket.send`` event; it may be shared.
             size: its payload in bytes.
         """
-        if self._wire:
-            if self.ready_state is OPEN:
-                self._queue(event, size, None)
-            return
-        self._start(event, size)
+        if self._wire == FREE:
+            self._start(event, size)
+        elif self.ready_state is OPEN:
+            self._queue(event, size, None)
 
     def _start(self, event: Event, size: int) -> None:
         """Start the server's ``send()`` by hand; only where it suspends a task goes on with it."""
-        coroutine: Any = self._server_send(event)
         try:
-            try:
-                step = coroutine.send
-            except AttributeError:
-                coroutine = _await(coroutine)
-                step = coroutine.send
-            yielded = step(None)
-        except StopIteration:
-            return
+            steps: Any = self._server_send(event).__await__()
+            # Unlike send(None) it raises no StopIteration, which would cost more than the rest.
+            yielded = next(steps, DONE)
         except Exception as exc:
             self._failed(exc)
             return
-        self._outbox_size += size
-        self._wire = BLOCKED
-        self._start_writer(_Resumed(coroutine, yielded), size)
+        if yielded is not DONE:
+            self._outbox_size += size
+            self._wire = BLOCKED
+            self._start_writer(_Resumed(steps, yielded), size)
 
     def _failed(self, exc: Exception) -> None:
         """The server's ``send()`` failed where no handler of this socket waits for it."""
