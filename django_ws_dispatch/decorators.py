@@ -15,8 +15,8 @@ from .handlers import change_options, options_of
 from .limits import parse_rate
 
 if TYPE_CHECKING:
-    from django.contrib.auth.base_user import AbstractBaseUser
-    from django.contrib.auth.models import AnonymousUser
+    # With the plugin of django-stubs that is AUTH_USER_MODEL, as request.user has it.
+    from django.contrib.auth.models import _AnyUser as AnyUser
 
 __all__ = [
     "allowed_origins",
@@ -89,7 +89,7 @@ def permission_required(perm: str | Iterable[str]) -> Callable[[H], H]:
 
 
 def user_passes_test(
-    test: Callable[[AbstractBaseUser | AnonymousUser], bool | Awaitable[bool]],
+    test: Callable[[AnyUser], bool | Awaitable[bool]],
 ) -> Callable[[H], H]:
     """Deny the handshake with 403 unless ``test(user)`` is true.
 

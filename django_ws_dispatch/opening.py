@@ -21,8 +21,8 @@ from .signals import websocket_opened
 from .typing import Event, Receive, Scope, Send
 
 if TYPE_CHECKING:
-    from django.contrib.auth.base_user import AbstractBaseUser
-    from django.contrib.auth.models import AnonymousUser
+    # With the plugin of django-stubs that is AUTH_USER_MODEL, as request.user has it.
+    from django.contrib.auth.models import _AnyUser as AnyUser
     from django.contrib.sessions.backends.base import SessionBase
     from django.urls import ResolverMatch
 
@@ -109,18 +109,18 @@ class Opening(Connection):
         return self.request.session
 
     @property
-    def user(self) -> AbstractBaseUser | AnonymousUser:
+    def user(self) -> AnyUser:
         """The user, once ``await auser()`` has resolved it or a decorator asked for it.
 
         Raises:
             SynchronousOnlyOperation: it has not been resolved, and a query would block the loop.
         """
-        user: AbstractBaseUser | AnonymousUser = self.request.resolve_user()
+        user: AnyUser = self.request.resolve_user()
         return user
 
-    async def auser(self) -> AbstractBaseUser | AnonymousUser:
+    async def auser(self) -> AnyUser:
         """Resolve and return the user that the handshake's session names, without writing to it."""
-        user: AbstractBaseUser | AnonymousUser = await self.request.auser()
+        user: AnyUser = await self.request.auser()
         return user
 
     @property

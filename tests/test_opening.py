@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.auth import get_user_model
 from django.core.exceptions import SynchronousOnlyOperation
 from django.test import override_settings
 
@@ -52,3 +53,17 @@ def test_sync_code_may_have_the_user_at_once():
         return websocket.user is user and await websocket.auser() is user
 
     assert ask(question)
+
+
+@pytest.mark.django_db
+@override_settings(WEBSOCKET_HANDLERS={"name/": "tests.handlers.name"})
+def test_the_user_has_what_the_sites_model_has():
+    client = WebSocketClient()
+    client.force_login(get_user_model().objects.create_user("ada"))
+
+    @async_to_sync
+    async def asked() -> str | bytes:
+        async with client.connect("/name/") as socket:
+            return await socket.receive()
+
+    assert asked() == "ada"
