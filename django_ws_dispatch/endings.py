@@ -41,11 +41,12 @@ def _path(scope: Scope) -> str:
 
 
 def log_denial(scope: Scope, status: int, reason: str) -> None:
-    """One line for one denied handshake, as ``django.request`` has one for a page."""
-    level = logging.WARNING if status >= 400 else logging.INFO
+    """One line for one denied handshake, as ``django.request`` has one for a page.
+
+    Also for a redirect: no browser follows it, and the page sees no more than that it failed.
+    """
     path = _path(scope)
-    handshake_logger.log(
-        level,
+    handshake_logger.warning(
         "Denied %s with %d: %s.",
         path,
         status,

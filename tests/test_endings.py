@@ -105,6 +105,13 @@ async def test_before_the_accept_the_end_of_a_handler_is_a_response(
     assert not failures
 
 
+async def test_a_redirect_is_a_denial_with_its_line(caplog):
+    async with serving(ends_with(Deny(302), form="websocket", accept=False)) as server:
+        await server.ended()
+    (record,) = package_lines(caplog, logging.WARNING)
+    assert record.getMessage() == "Denied /ws/ with 302: the handler raised Deny."
+
+
 @both_forms
 @table
 async def test_after_the_accept_the_end_of_a_handler_is_a_close_frame(
