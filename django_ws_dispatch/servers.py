@@ -53,8 +53,8 @@ def is_stopping(send: Send) -> bool:
     On Python 3.12 and later hypercorn 0.18 waits without end. Elsewhere the disconnect says it.
     """
     context = getattr(getattr(send, "__self__", None), "context", None)
-    terminated = getattr(context, "terminated", None)
-    return hasattr(terminated, "is_set") and bool(terminated.is_set())
+    is_set = getattr(getattr(context, "terminated", None), "is_set", None)
+    return callable(is_set) and bool(is_set())
 
 
 def closing_code(send: Send, code: int) -> int:
