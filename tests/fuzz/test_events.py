@@ -164,6 +164,8 @@ def serve() -> Iterator[Any]:
         async def run(conversation: Conversation) -> None:
             await conversation.run(application)
             assert not connections.local().sockets
+            for _ in range(3):
+                await asyncio.sleep(0)  # what was cancelled ends
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
         yield lambda conversation: runner.run(run(conversation))
