@@ -10,12 +10,16 @@ import json
 import logging
 import os
 import secrets
+import threading
+import sys
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 
 from . import groups, lanes
@@ -34,13 +38,45 @@ logger = logging.getLogger("django_ws_dispatch.connection")
 # Seconds between two sweeps.
 INTERVAL = 0.25
 
+# In DEBUG: seconds that a handler may keep the event loop to itself, and between two looks at it.
+LAG = 0.1
+LAG_INTERVAL = 0.05
+
 # Stands for the primary key of any user.
 EVERYBODY = "*"
+
+# Django tells of a logout before the session is gone from the store, perhaps with a transaction of
+# the whole request still to be committed. For so many seconds nobody is in by a session after its
+# logout, and so long after this process began to listen it looks for logouts that it missed.
+LOGOUT_LASTS = 60.0
+LOGOUT_SETTLES = 5.0
 
 _START = secrets.token_hex(8)
 _loops: dict[asyncio.AbstractEventLoop, Connections] = {}
 counts = ConnectionCount()
 """per handler and per user, in this process"""
+
+
+class _LoggedOut:
+    """The sessions, as tokens, that were logged out a short while ago. Any thread."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}  # the next to be forgotten comes first
+        self._lock = threading.Lock()
+
+    def add(self, token: str) -> None:
+        now = monotonic()
+        with self._lock:
+            self._until.pop(token, None)
+            self._until[token] = now + LOGOUT_LASTS
+            while self._until[oldest := next(iter(self._until))] < now:
+                del self._until[oldest]
+
+    def __contains__(self, token: str) -> bool:
+        return self._until.get(token, 0.0) > monotonic()
+
+
+_logged_out = _LoggedOut()
 
 
 def local() -> Connections:
@@ -69,6 +105,41 @@ async def aclose() -> None:
         await connections.aclose()
 
 
+class LagWatch(threading.Thread):
+    """In DEBUG, while sockets are open: names the handler that blocks the event loop."""
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__(name="websocket-lag", daemon=True)
+        self.over = threading.Event()
+        self._connections = connections
+        self._thread = threading.get_ident()
+
+    def run(self) -> None:
+        loop = self._connections.loop
+        with suppress(RuntimeError):  # the loop is closed
+            while not self.over.wait(LAG_INTERVAL):
+                beat = threading.Event()
+                loop.call_soon_threadsafe(beat.set)
+                if not beat.wait(LAG):
+                    self._blame(asyncio.current_task(loop))
+                    while not beat.wait(1) and not loop.is_closed():
+                        pass
+
+    def _blame(self, task: asyncio.Task[Any] | None) -> None:
+        frame = sys._current_frames().get(self._thread)
+        for socket in list(self._connections.sockets):
+            if frame is not None and task is not None and socket.runs_in(task):
+                logger.warning(
+                    "The handler of %s blocks the event loop for more than %d ms, at %s:%d: every "
+                    "socket of this process waits. Call it with sync_to_async().",
+                    socket.path,
+                    LAG * 1000,
+                    frame.f_code.co_filename,
+                    frame.f_lineno,
+                    extra={"path": socket.path},
+                )
+
+
 class Connections:
     """The open sockets of one event loop."""
 
@@ -77,18 +148,23 @@ class Connections:
         self._context = lanes.background()
         self.sockets: dict[WebSocket, None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._lag_watch: LagWatch | None = None
         self._by_session: dict[str, dict[WebSocket, None]] = {}
         self._by_user: dict[str, dict[WebSocket, None]] = {}
         self._rechecks: dict[WebSocket, tuple[float, float]] = {}
         self._resolving: dict[WebSocket, set[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._wired: asyncio.Task[None] | None = None
+        self._second_look: asyncio.TimerHandle | None = None
 
     def add(self, socket: WebSocket) -> None:
         socket.home = self
         self.sockets[socket] = None
         if self._timer is None:
             self._timer = self.loop.call_later(INTERVAL, self._sweep)
+            if settings.DEBUG:
+                self._lag_watch = LagWatch(self)
+                self._lag_watch.start()
 
     def remove(self, socket: WebSocket) -> None:
         self.sockets.pop(socket, None)
@@ -110,6 +186,13 @@ class Connections:
                 self._rechecks[socket] = (now + every, every)
                 self._verify([socket])
         self._timer = self.loop.call_later(INTERVAL, self._sweep) if self.sockets else None
+        if self._timer is None:
+            self._end_lag_watch()
+
+    def _end_lag_watch(self) -> None:
+        if self._lag_watch is not None:
+            self._lag_watch.over.set()
+            self._lag_watch = None
 
     async def stop(self) -> None:
         """The server has stopped, and not waited for its sockets: see their handlers out."""
@@ -119,8 +202,10 @@ class Connections:
 
     async def aclose(self) -> None:
         """Look after nobody any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._end_lag_watch()
+        for timer in (self._timer, self._second_look):
+            if timer is not None:
+                timer.cancel()
         tasks = [*self._tasks, *([] if self._wired is None else [self._wired])]
         for task in tasks:
             task.cancel()
@@ -137,7 +222,8 @@ class Connections:
             # What was read before this socket is known here may be out of date.
             if hasattr(socket.session, "_session_cache"):
                 load = partial(aload_user, reopen_session(socket.session))
-            self._watch_session(socket)
+            if self._watch_session(socket) in _logged_out:
+                load = _nobody
         changed = self._resolving[socket] = set()
         try:
             while True:
@@ -158,19 +244,33 @@ class Connections:
     async def _listen(self) -> None:
         registry = groups.local()
         registry.control = self.control
-        registry.on_reconnect = self.verify_all
+        registry.on_reconnect = self._catch_up
         try:
             await registry.listen_control()
         except BrokerError as exc:
             # It reconnects by itself, and every user is verified then.
             logger.error("Logouts elsewhere are not heard of: %s", exc)
+        else:
+            if not get_broker("default").in_process:
+                self._look_again()
 
-    def _watch_session(self, socket: WebSocket) -> None:
+    def _catch_up(self) -> None:
+        """Nobody here has listened for a while: logouts and changes may have been missed."""
+        self.verify_all()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        if self._second_look is not None:
+            self._second_look.cancel()
+        self._second_look = self.loop.call_later(LOGOUT_SETTLES, self.verify_all)
+
+    def _watch_session(self, socket: WebSocket) -> str:
         key = socket.session.session_key
         token = session_token(key) if key else None
         socket.watched = (token, None, True)
         if token is not None:
             self._by_session.setdefault(token, {})[socket] = None
+        return token or ""
 
     def _watch_user(self, socket: WebSocket, user: Any, from_session: bool) -> None:
         token = socket.watched[0] if socket.watched else None
@@ -203,6 +303,8 @@ class Connections:
         if message.get("from") == _sender():
             return  # heard already, without the broker
         self._note(pk)
+        if isinstance(token, str):
+            _logged_out.add(token)
         for socket in list(self._by_session.get(token, ())):
             socket.kick(CloseCode.LOGGED_OUT, "logged out")
         self._verify(list(self._by_user.get(pk, ())))
@@ -243,9 +345,20 @@ class Connections:
             socket.kick(CloseCode.LOGGED_OUT, "no longer logged in")
 
 
+async def _nobody() -> Any:
+    from django.contrib.auth.models import AnonymousUser
+
+    return AnonymousUser()
+
+
 def close_session(session_key: str) -> None:
-    """Close the sockets of a session that has been logged out, on every node. Any thread."""
-    _tell({"session": session_token(session_key)})
+    """Close the sockets of a session that is being logged out, on every node. Any thread.
+
+    A socket that comes a little later, while the store may still have the session, is nobody's.
+    """
+    token = session_token(session_key)
+    _logged_out.add(token)  # before the loops look who is there, and where there is none yet
+    _tell({"session": token})
 
 
 def recheck_user(user: Any) -> None:

@@ -460,6 +460,10 @@ class Connection(Outbound):
         """The running task is about to call the handler."""
         self._task = asyncio.current_task()
 
+    def runs_in(self, task: asyncio.Task[Any]) -> bool:
+        """Whether it is in this task that the handler runs."""
+        return self._task is task
+
     def end_handler(self) -> bool:
         """The handler has ended. Return whether somebody else than the sweep cancelled its task."""
         task, self._task = self._task, None
