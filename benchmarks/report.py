@@ -67,7 +67,7 @@ def markdown(table: Table) -> str:
         + " |"
         for line in lines
     )
-    return "\n".join([f"### {table.title}", "", *rows, ""])
+    return "\n".join([f"## {table.title}", "", *rows, ""])
 
 
 def show(tables: Iterable[Table], made: list[Table]) -> None:
