@@ -10,7 +10,6 @@ from asgiref.sync import sync_to_async
 from django.http.response import HttpResponseBase
 
 from .connections import Connections, counts
-from .endings import log_denial
 from .exceptions import Deny
 from .handlers import Handler, is_coroutine_function
 from .handshake.middleware import Chain, accept_headers, is_accepted
@@ -44,8 +43,7 @@ class Admission:
     async def _deny(self, response: HttpResponseBase | int, reason: str) -> bool:
         if isinstance(response, int):
             response = Deny(response).response
-        log_denial(self._socket.scope, response.status_code, reason)
-        await self._socket.deny(response)
+        await self._socket.deny(response, reason)
         return False
 
     async def _pass(self, chain: Chain) -> bool:

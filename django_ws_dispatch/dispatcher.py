@@ -121,7 +121,7 @@ class WebSocketDispatcher:
         if refusal is not None or match is None:
             await refuse(scope, send, refusal)
             return
-        if lifespan.state and "state" not in scope:
+        if lifespan.state and not scope.get("state"):  # uvicorn has an empty one without a lifespan
             scope = {**scope, "state": lifespan.state}
         handler = match.handler
         socket = handler.socket_class(

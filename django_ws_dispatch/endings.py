@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 
 from .codes import CloseCode
 from .exceptions import Deny, WebSocketDisconnect
-from .handshake.denial import deny, response_for
+from .handshake.denial import deny, log_denial, response_for
 from .handshake.origin import Refusal
 from .handshake.request import HandshakeRequest, build_request
 from .outbound import CLOSING, CONNECTING, OPEN
@@ -23,7 +23,7 @@ from .signals import websocket_closed
 from .typing import Scope, Send
 from .websockets import WebSocket
 
-__all__ = ["fail", "finish", "log_denial", "refuse"]
+__all__ = ["fail", "finish", "refuse"]
 
 handshake_logger = logging.getLogger("django_ws_dispatch.handshake")
 connection_logger = logging.getLogger("django_ws_dispatch.connection")
@@ -40,25 +40,10 @@ def _path(scope: Scope) -> str:
     return ascii(scope.get("path", ""))[1:-1]
 
 
-def log_denial(scope: Scope, status: int, reason: str) -> None:
-    """One line for one denied handshake, as ``django.request`` has one for a page.
-
-    Also for a redirect: no browser follows it, and the page sees no more than that it failed.
-    """
-    path = _path(scope)
-    handshake_logger.warning(
-        "Denied %s with %d: %s.",
-        path,
-        status,
-        reason.rstrip("."),
-        extra={"path": path, "status_code": status},
-    )
-
-
 async def refuse(scope: Scope, send: Send, refusal: Refusal | None) -> None:
     """Deny a handshake before there is a socket."""
     status, reason = refusal or (404, "")
-    log_denial(scope, status, reason)
+    log_denial(_path(scope), status, reason)
     response = Deny(status).response
     if status == 503:
         response["Retry-After"] = "10"
@@ -101,8 +86,8 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
             else:
                 await _answer(socket, exc)
         if socket.ready_state is CONNECTING:
-            log_denial(socket.scope, 403, "the handler returned without accepting")
-            await socket.deny(Deny(403).response)
+            reason = "the handler returned without accepting"
+            await socket.deny(Deny(403).response, reason)
         await socket.take_down()
         if socket.accepted and websocket_closed.receivers:
             await socket.send_signal(
@@ -147,13 +132,11 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
     connecting = socket.ready_state is CONNECTING
     if meaning is None:
         await _report(socket, exc, connecting)
-        response, code = response_for(exc), int(CloseCode.FAILED)
+        response, code, reason = response_for(exc), int(CloseCode.FAILED), None
     else:
         response, code = meaning
         reason = f"the handler raised {type(exc).__name__}"
-        if connecting:
-            log_denial(socket.scope, response.status_code, reason)
-        elif socket.ready_state is OPEN:
+        if socket.ready_state is OPEN:
             connection_logger.warning(
                 "Closed %s with %d: %s.",
                 socket.path,
@@ -162,7 +145,7 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
                 extra={"path": socket.path, "status_code": code},
             )
     if connecting:
-        await socket.deny(response)
+        await socket.deny(response, reason)
     else:
         socket.kick(code, "")
 

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 
 from . import groups
 from .exceptions import WebSocketDisconnect
-from .handshake.denial import check_header, deny
+from .handshake.denial import check_header, deny, log_denial
 from .handshake.request import HandshakeRequest, build_request
 from .limits import Limits
 from .outbound import BUSY, CLOSED, CONNECTING, OPEN
@@ -206,11 +206,18 @@ class Opening(Connection):
         if self.ready_state is CONNECTING:
             await self.accept()
 
-    async def deny(self, response: HttpResponseBase) -> None:
-        """Answer the handshake with ``response``. Nothing happens once it was answered."""
+    async def deny(self, response: HttpResponseBase, reason: str | None) -> None:
+        """Answer the handshake with ``response``. Nothing happens once it was answered.
+
+        Args:
+            response: any kind.
+            reason: for the log; ``None`` where that says more already.
+        """
         if self.denied or self.ready_state is CLOSED:
             return
         self.denied = True
+        if reason is not None:
+            log_denial(self.path, response.status_code, reason)
         self._disconnected(1006, "")
         self._cancel_after()
         await deny(self._server_send, self.scope, response)

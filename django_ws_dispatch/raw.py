@@ -126,7 +126,7 @@ class RawSocket(WebSocket):
                 raise RuntimeError(f"The body of the denial must follow, not {kind!r}.")
             self._response.write(event.get("body", b""))
             if not event.get("more_body", False):
-                await self.deny(self._response)
+                await self.deny(self._response, "the handler answered so")
         elif kind == "websocket.accept":
             headers = [*(event.get("headers") or ())]
             for name, value in headers:

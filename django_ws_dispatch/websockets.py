@@ -271,7 +271,7 @@ class WebSocket(Opening):
                 groups.local().leave(self, group)
         if self.ready_state is CLOSING and not self.accepted:
             status = 401 if self.close_code == CloseCode.LOGGED_OUT else 403
-            await self.deny(Deny(status).response)
+            await self.deny(Deny(status).response, self.close_reason or "closed from elsewhere")
         elif (
             self.ready_state is not CLOSED
             or self._writer is not None
@@ -293,7 +293,7 @@ class WebSocket(Opening):
         """
         check_close_code(code)
         if self.ready_state is CONNECTING:
-            await self.deny(Deny(403).response)
+            await self.deny(Deny(403).response, "the handler closed it without accepting")
         elif self.ready_state is OPEN:
             self._shut(code, reason)
             self._cancel_after()

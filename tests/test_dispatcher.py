@@ -327,13 +327,14 @@ async def test_a_lifespan_that_fails_stops_the_start_of_the_server(caplog):
     assert record.levelname == "ERROR"
 
 
-async def test_a_server_without_a_lifespan_enters_it_before_the_first_connection():
+@pytest.mark.parametrize("scope", [{}, {"state": {}}])  # uvicorn --lifespan off has an empty one
+async def test_a_server_without_a_lifespan_enters_it_before_the_first_connection(scope):
     entered.clear()
     with override_settings(
         WEBSOCKET_LIFESPAN="tests.test_dispatcher.pool", WEBSOCKET_HANDLERS={"ws/": state_of}
     ):
         dispatcher = WebSocketDispatcher(nothing)
-        servers = [FakeServer(dispatcher, server="daphne").start() for _ in range(3)]
+        servers = [FakeServer(dispatcher, server="daphne", **scope).start() for _ in range(3)]
         for server in servers:
             await server.ended()
             assert server.data == ["[42,42]"]

@@ -105,6 +105,33 @@ async def test_before_the_accept_the_end_of_a_handler_is_a_response(
     assert not failures
 
 
+@both_forms
+async def test_a_handler_that_closes_before_the_accept_has_its_line(form, caplog):
+    async def handler(websocket):
+        await websocket.close()
+        await websocket.close()
+
+    async def raw(scope, receive, send):
+        await send({"type": "websocket.close"})
+
+    async with serving(raw if form == "raw" else handler) as server:
+        await server.ended()
+    (record,) = package_lines(caplog)
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == ("Denied /ws/ with 403: the handler closed it without accepting.")
+
+
+async def test_a_raw_handler_that_answers_has_its_line(caplog):
+    async def handler(scope, receive, send):
+        await send({"type": "websocket.http.response.start", "status": 418})
+        await send({"type": "websocket.http.response.body", "body": b"tea"})
+
+    async with serving(handler) as server:
+        await server.ended()
+    (record,) = package_lines(caplog)
+    assert (record.levelname, record.path, record.status_code) == ("WARNING", "/ws/", 418)
+
+
 async def test_a_redirect_is_a_denial_with_its_line(caplog):
     async with serving(ends_with(Deny(302), form="websocket", accept=False)) as server:
         await server.ended()

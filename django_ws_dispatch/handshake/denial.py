@@ -23,9 +23,10 @@ from ..exceptions import Deny
 from ..servers import sends_each_header_once
 from ..typing import Scope, Send
 
-__all__ = ["check_header", "deny", "refuse", "response_for", "response_headers"]
+__all__ = ["check_header", "deny", "log_denial", "refuse", "response_for", "response_headers"]
 
 logger = logging.getLogger("django_ws_dispatch")
+handshake_logger = logging.getLogger("django_ws_dispatch.handshake")
 
 # Of one connection, and the server's business (RFC 9110 section 7.6.1).
 _HOP_BY_HOP = frozenset(
@@ -68,6 +69,20 @@ def response_for(exc: BaseException) -> HttpResponseBase:
     if isinstance(exc, (SuspiciousOperation, BadRequest)):
         return refuse(400)
     return refuse(500)
+
+
+def log_denial(path: str, status: int, reason: str) -> None:
+    """One line for one denied handshake, as ``django.request`` has one for a page.
+
+    Also for a redirect: no browser follows it, and the page sees no more than that it failed.
+    """
+    handshake_logger.warning(
+        "Denied %s with %d: %s.",
+        path,
+        status,
+        reason.rstrip("."),
+        extra={"path": path, "status_code": status},
+    )
 
 
 async def deny(send: Send, scope: Scope, response: HttpResponseBase) -> None:
