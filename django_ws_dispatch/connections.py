@@ -11,8 +11,6 @@ import logging
 import os
 import secrets
 import threading
-import sys
-import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -22,7 +20,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 
-from . import groups, lanes
+from . import groups, lanes, servers
 from .brokers import get_broker
 from .codes import CloseCode
 from .exceptions import BrokerError
@@ -37,13 +35,6 @@ logger = logging.getLogger("django_ws_dispatch.connection")
 
 # Seconds between two sweeps.
 INTERVAL = 0.25
-
-# In DEBUG: seconds that a handler may keep the event loop to itself, and between two looks at it.
-LAG = 0.1
-LAG_INTERVAL = 0.05
-
-# Stands for the primary key of any user.
-EVERYBODY = "*"
 
 # Django tells of a logout before the session is gone from the store, perhaps with a transaction of
 # the whole request still to be committed. For so many seconds nobody is in by a session after its
@@ -105,41 +96,6 @@ async def aclose() -> None:
         await connections.aclose()
 
 
-class LagWatch(threading.Thread):
-    """In DEBUG, while sockets are open: names the handler that blocks the event loop."""
-
-    def __init__(self, connections: Connections) -> None:
-        super().__init__(name="websocket-lag", daemon=True)
-        self.over = threading.Event()
-        self._connections = connections
-        self._thread = threading.get_ident()
-
-    def run(self) -> None:
-        loop = self._connections.loop
-        with suppress(RuntimeError):  # the loop is closed
-            while not self.over.wait(LAG_INTERVAL):
-                beat = threading.Event()
-                loop.call_soon_threadsafe(beat.set)
-                if not beat.wait(LAG):
-                    self._blame(asyncio.current_task(loop))
-                    while not beat.wait(1) and not loop.is_closed():
-                        pass
-
-    def _blame(self, task: asyncio.Task[Any] | None) -> None:
-        frame = sys._current_frames().get(self._thread)
-        for socket in list(self._connections.sockets):
-            if frame is not None and task is not None and socket.runs_in(task):
-                logger.warning(
-                    "The handler of %s blocks the event loop for more than %d ms, at %s:%d: every "
-                    "socket of this process waits. Call it with sync_to_async().",
-                    socket.path,
-                    LAG * 1000,
-                    frame.f_code.co_filename,
-                    frame.f_lineno,
-                    extra={"path": socket.path},
-                )
-
-
 class Connections:
     """The open sockets of one event loop."""
 
@@ -148,7 +104,7 @@ class Connections:
         self._context = lanes.background()
         self.sockets: dict[WebSocket, None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._lag_watch: LagWatch | None = None
+        self._lag_watch: servers.LagWatch | None = None
         self._by_session: dict[str, dict[WebSocket, None]] = {}
         self._by_user: dict[str, dict[WebSocket, None]] = {}
         self._rechecks: dict[WebSocket, tuple[float, float]] = {}
@@ -163,7 +119,7 @@ class Connections:
         if self._timer is None:
             self._timer = self.loop.call_later(INTERVAL, self._sweep)
             if settings.DEBUG:
-                self._lag_watch = LagWatch(self)
+                self._lag_watch = servers.LagWatch(self.loop, self._blame)
                 self._lag_watch.start()
 
     def remove(self, socket: WebSocket) -> None:
@@ -188,6 +144,17 @@ class Connections:
         self._timer = self.loop.call_later(INTERVAL, self._sweep) if self.sockets else None
         if self._timer is None:
             self._end_lag_watch()
+
+    def _blame(self, task: asyncio.Task[Any], where: str) -> None:
+        for socket in list(self.sockets):
+            if socket.runs_in(task):
+                logger.warning(
+                    "The handler of %s blocks the event loop, at %s: every socket of this process "
+                    "waits. Call what blocks with sync_to_async().",
+                    socket.path,
+                    where,
+                    extra={"path": socket.path},
+                )
 
     def _end_lag_watch(self) -> None:
         if self._lag_watch is not None:
