@@ -36,6 +36,9 @@ logger = logging.getLogger("django_ws_dispatch.connection")
 # Seconds between two sweeps.
 INTERVAL = 0.25
 
+# Stands for the primary key of any user.
+EVERYBODY = "*"
+
 # Django tells of a logout before the session is gone from the store, perhaps with a transaction of
 # the whole request still to be committed. For so many seconds nobody is in by a session after its
 # logout, and so long after this process began to listen it looks for logouts that it missed.
