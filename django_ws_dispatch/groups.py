@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -44,6 +45,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger("django_ws_dispatch.groups")
+
+_json = partial(json.dumps, cls=DjangoJSONEncoder)
 
 MAX_NAME = 200
 
@@ -124,11 +127,11 @@ class Group:
     )
     def send_json(self, obj: Any, exclude: object = None) -> None:
         """``send()`` of ``obj`` as JSON, encoded by Django's ``DjangoJSONEncoder``."""
-        self._broker().publish(self.channel, encode_data(_to_json(obj), exclude))
+        self._broker().publish(self.channel, encode_data(_json(obj), exclude))
 
     async def asend_json(self, obj: Any, exclude: object = None) -> None:
         """``asend()`` of ``obj`` as JSON, encoded by Django's ``DjangoJSONEncoder``."""
-        await self._broker().apublish(self.channel, encode_data(_to_json(obj), exclude))
+        await self._broker().apublish(self.channel, encode_data(_json(obj), exclude))
 
     @async_unsafe("Group.close() can not be called where an event loop runs - use aclose() there.")
     def close(self, code: int = CloseCode.DONE, reason: str = "", exclude: object = None) -> None:
@@ -291,9 +294,7 @@ async def publish_control(payload: bytes) -> None:
 
 
 def send_control(payload: bytes) -> None:
-    """The same from sync code, in any thread; what goes wrong is logged and never raised.
-
-    Where an event loop runs in this thread it is not blocked: a thread of its own publishes.
+    """The same from sync code in any thread, where no loop is blocked; errors are only logged.
 
     Args:
         payload: of the control message.
@@ -331,10 +332,6 @@ def _check_name(name: object, broker: object) -> None:
         raise ValueError(
             f"A group's name has 1 to {MAX_NAME} characters, not {len(name)}. Hash what is longer."
         )
-
-
-def _to_json(obj: Any) -> str:
-    return json.dumps(obj, cls=DjangoJSONEncoder)
 
 
 def _closing(code: int, reason: str, exclude: object) -> bytes:
