@@ -187,6 +187,7 @@ def build_request(scope: Scope) -> HandshakeRequest:
         server=_address(scope.get("server")),
     )
     try:
+        copy["path"].encode()  # a lone surrogate can not be quoted
         return HandshakeRequest(copy, BytesIO())
     except (ValueError, exceptions.BadRequest) as exc:
         raise BadRequest(f"The handshake is not a request: {exc}") from exc

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from tests.live.server import Server
+from tests.servers.processes import Process
 from tests.servers.wire import frame, opened
 
 from .conftest import PROFILE
@@ -39,8 +39,8 @@ streams = st.lists(st.one_of(frames, frames, frames, frames, garbage), max_size=
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as server:
+def server() -> Iterator[Process]:
+    with Process("uvicorn") as server:
         yield server
 
 
@@ -50,7 +50,7 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-async def talk(server: Server, path: str, parts: list[bytes], *, cut: int, polite: bool) -> None:
+async def talk(server: Process, path: str, parts: list[bytes], *, cut: int, polite: bool) -> None:
     """Send the parts, the last one perhaps in two halves or not whole; then leave."""
     async with opened(server.port, f"/ws/{path}/") as wire:
         assert await wire.handshake() == 101
@@ -67,7 +67,7 @@ async def talk(server: Server, path: str, parts: list[bytes], *, cut: int, polit
                 pass
 
 
-async def open_sockets(server: Server) -> int:
+async def open_sockets(server: Process) -> int:
     """How many sockets the server has left."""
     async with opened(server.port, "/ws/count/") as wire:
         assert await wire.handshake() == 101

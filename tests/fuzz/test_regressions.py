@@ -7,6 +7,7 @@ from django.test import override_settings
 
 from django_ws_dispatch.conf import conf
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
+from django_ws_dispatch.routing import re_path
 from tests.fake_server import _no_pages
 
 from .machine import DENIAL, Conversation, judge
@@ -21,6 +22,22 @@ async def test_a_scope_without_a_path_is_not_a_failure():
     judge(conversation)
     assert conversation.sent[0]["status"] == 404
     assert not conversation.errors
+
+
+@pytest.mark.asyncio
+async def test_a_path_that_can_not_be_quoted_is_a_bad_request():
+    """It was a UnicodeEncodeError in the first handler that asked for its own address."""
+
+    async def handler(websocket):
+        websocket.request.build_absolute_uri()
+
+    for scope in {"path": "/ws/\udcff"}, {"path": "/ws/", "root_path": "/\udcff"}:
+        with override_settings(WEBSOCKET_HANDLERS=[re_path("", handler)]):
+            scope |= {"type": "websocket", "headers": [(b"host", b"testserver")]}
+            conversation = Conversation(scope | {"extensions": DENIAL}, [])
+            await conversation.run(WebSocketDispatcher(_no_pages))
+        assert conversation.sent[0]["status"] == 400
+        assert not conversation.errors
 
 
 @override_settings(WEBSOCKET_IDLE_TIMEOUT=10**400)

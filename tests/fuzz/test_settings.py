@@ -8,11 +8,14 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from hypothesis import given
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from django_ws_dispatch.conf import SETTINGS, conf
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from tests.fake_server import _no_pages
+
+from .conftest import PROFILE
 
 leaves = st.one_of(
     st.none(),
@@ -73,6 +76,7 @@ def test_every_setting_is_tried():
 
 
 @pytest.mark.parametrize("name", NAMES)
+@profile(max_examples=1000 if PROFILE == "large" else 60)
 @given(value=values)
 def test_a_setting_works_or_is_improperly_configured(name, value):
     with override_settings(**{name: value}), suppress(ImproperlyConfigured):

@@ -20,8 +20,11 @@ from tests.live.server import DEADLINE, ROOT, TROUBLE, Server
 __all__ = ["DEADLINE", "Process"]
 
 APPLICATION = "tests.asgi:application"
-# What handlers log that fail on purpose, and the line after it.
-MEANT = re.compile(r"The handler of /(ends|raw-ends|late|foreign)/\S* failed|The start-up failed")
+# What handlers log that fail on purpose, and uvicorn about a client; and the line after it.
+MEANT = re.compile(
+    r"The handler of /(ends|raw-ends|late|foreign)/\S* failed|The start-up failed|"
+    r"Invalid UTF-8 sequence received from client"
+)
 
 
 def command(name: str, port: int, application: str) -> list[str]:
