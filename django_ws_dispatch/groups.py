@@ -135,9 +135,8 @@ class Group:
 
     @async_unsafe("Group.close() can not be called where an event loop runs - use aclose() there.")
     def close(self, code: int = CloseCode.DONE, reason: str = "", exclude: object = None) -> None:
-        """Close every member socket, on every node, after what was sent to it before.
-
-        Those who ``subscribe()`` are not closed.
+        """Close every member socket, on every node, after what was sent to it before; not those
+        who ``subscribe()``.
 
         Args:
             code: the close code (RFC 6455 section 7.4).
