@@ -50,7 +50,6 @@ OUTSIDE = ["apps", "checks", "templatetags", "management", "testing"]
 MOST_LINES = 350
 # Longer ones, and why.
 LONG = {
-    "groups": "sync and async pairs, whose docstrings are half of it",
     "lanes": "the lanes, their thread's loop and the rules of its connections are one machine",
     "protocol": "reading, reading ahead and every way to end are one state machine",
 }
