@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import secrets
-import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -24,7 +23,13 @@ from . import groups, lanes, servers
 from .brokers import get_broker
 from .codes import CloseCode
 from .exceptions import BrokerError
-from .handshake.user import aload_user, reopen_session, session_token
+from .handshake.user import (
+    aload_nobody,
+    aload_user,
+    logged_out,
+    reopen_session,
+    session_token,
+)
 from .limits import ConnectionCount
 from .protocol import CANCEL_AGAIN, STOP_GRACE
 from .websockets import WebSocket
@@ -39,38 +44,13 @@ INTERVAL = 0.25
 # Stands for the primary key of any user.
 EVERYBODY = "*"
 
-# Django tells of a logout before the session is gone from the store, perhaps with a transaction of
-# the whole request still to be committed. For so many seconds nobody is in by a session after its
-# logout, and so long after this process began to listen it looks for logouts that it missed.
-LOGOUT_LASTS = 60.0
+# Seconds after which a session is gone whose logout this process may have been too late to hear of.
 LOGOUT_SETTLES = 5.0
 
 _START = secrets.token_hex(8)
 _loops: dict[asyncio.AbstractEventLoop, Connections] = {}
 counts = ConnectionCount()
 """per handler and per user, in this process"""
-
-
-class _LoggedOut:
-    """The sessions, as tokens, that were logged out a short while ago. Any thread."""
-
-    def __init__(self) -> None:
-        self._until: dict[str, float] = {}  # the next to be forgotten comes first
-        self._lock = threading.Lock()
-
-    def add(self, token: str) -> None:
-        now = monotonic()
-        with self._lock:
-            self._until.pop(token, None)
-            self._until[token] = now + LOGOUT_LASTS
-            while self._until[oldest := next(iter(self._until))] < now:
-                del self._until[oldest]
-
-    def __contains__(self, token: str) -> bool:
-        return self._until.get(token, 0.0) > monotonic()
-
-
-_logged_out = _LoggedOut()
 
 
 def local() -> Connections:
@@ -192,8 +172,8 @@ class Connections:
             # What was read before this socket is known here may be out of date.
             if hasattr(socket.session, "_session_cache"):
                 load = partial(aload_user, reopen_session(socket.session))
-            if self._watch_session(socket) in _logged_out:
-                load = _nobody
+            if self._watch_session(socket) in logged_out:
+                load = aload_nobody
         changed = self._resolving[socket] = set()
         try:
             while True:
@@ -214,7 +194,7 @@ class Connections:
     async def _listen(self) -> None:
         registry = groups.local()
         registry.control = self.control
-        registry.on_reconnect = self._catch_up
+        registry.on_reconnect = self.verify_all
         try:
             await registry.listen_control()
         except BrokerError as exc:
@@ -224,15 +204,10 @@ class Connections:
             if not get_broker("default").in_process:
                 self._look_again()
 
-    def _catch_up(self) -> None:
-        """Nobody here has listened for a while: logouts and changes may have been missed."""
-        self.verify_all()
-        self._look_again()
-
     def _look_again(self) -> None:
         if self._second_look is not None:
             self._second_look.cancel()
-        self._second_look = self.loop.call_later(LOGOUT_SETTLES, self.verify_all)
+        self._second_look = self.loop.call_later(LOGOUT_SETTLES, self.verify_all, False)
 
     def _watch_session(self, socket: WebSocket) -> str:
         key = socket.session.session_key
@@ -274,7 +249,7 @@ class Connections:
             return  # heard already, without the broker
         self._note(pk)
         if isinstance(token, str):
-            _logged_out.add(token)
+            logged_out.add(token)
         for socket in list(self._by_session.get(token, ())):
             socket.kick(CloseCode.LOGGED_OUT, "logged out")
         self._verify(list(self._by_user.get(pk, ())))
@@ -284,10 +259,12 @@ class Connections:
             if pk is not None:
                 changed.add(pk)
 
-    def verify_all(self) -> None:
-        """A logout may have been missed: verify every user."""
+    def verify_all(self, again: bool = True) -> None:
+        """A logout may have been missed: verify every user, and again when its session is gone."""
         self._note(EVERYBODY)
         self._verify([socket for sockets in self._by_user.values() for socket in sockets])
+        if again:
+            self._look_again()
 
     def _verify(self, sockets: list[WebSocket]) -> None:
         for socket in sockets:
@@ -315,19 +292,13 @@ class Connections:
             socket.kick(CloseCode.LOGGED_OUT, "no longer logged in")
 
 
-async def _nobody() -> Any:
-    from django.contrib.auth.models import AnonymousUser
-
-    return AnonymousUser()
-
-
 def close_session(session_key: str) -> None:
     """Close the sockets of a session that is being logged out, on every node. Any thread.
 
     A socket that comes a little later, while the store may still have the session, is nobody's.
     """
     token = session_token(session_key)
-    _logged_out.add(token)  # before the loops look who is there, and where there is none yet
+    logged_out.add(token)  # before the loops look who is there, and where there is none yet
     _tell({"session": token})
 
 

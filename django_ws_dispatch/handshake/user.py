@@ -7,8 +7,10 @@ cookie that goes with it, so that a rotation of keys would log everybody out.
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from importlib import import_module
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -24,9 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SessionKeyChange",
+    "aload_nobody",
     "aload_user",
     "guard_session",
     "load_user",
+    "logged_out",
     "open_session",
     "reopen_session",
     "session_token",
@@ -170,6 +174,39 @@ def guard_session(session: SessionBase) -> None:
 def session_token(session_key: str) -> str:
     """Return what stands for a session in a control message: a keyed hash, never the key."""
     return salted_hmac("django_ws_dispatch.session", session_key, algorithm="sha256").hexdigest()
+
+
+class _LoggedOut:
+    """The sessions, as tokens, that were logged out a short while ago. Any thread.
+
+    Django tells of a logout before the session is gone from the store, perhaps with a transaction
+    of the whole request still to be committed. Until then nobody shall be in by it.
+    """
+
+    SECONDS = 60.0
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}  # the next to be forgotten comes first
+        self._lock = threading.Lock()
+
+    def add(self, token: str) -> None:
+        now = monotonic()
+        with self._lock:
+            self._until.pop(token, None)
+            self._until[token] = now + self.SECONDS
+            while self._until[oldest := next(iter(self._until))] < now:
+                del self._until[oldest]
+
+    def __contains__(self, token: str) -> bool:
+        return self._until.get(token, 0.0) > monotonic()
+
+
+logged_out = _LoggedOut()
+
+
+async def aload_nobody() -> AnonymousUser:
+    """Return the user of a session that is logged out, whatever its store still says."""
+    return _anonymous()
 
 
 def load_user(session: SessionBase) -> AbstractBaseUser | AnonymousUser:

@@ -22,6 +22,7 @@ from django_ws_dispatch.handshake.user import (
     aload_user,
     guard_session,
     load_user,
+    logged_out,
     open_session,
     reopen_session,
     session_token,
@@ -245,6 +246,19 @@ class SessionTests(TestCase):
         assert token != session_token("b" * 32)
         with override_settings(SECRET_KEY="another"):
             assert token != session_token("a" * 32)
+
+    def test_a_logout_is_remembered_for_a_while_and_then_forgotten(self):
+        logouts = type(logged_out)()
+        with mock.patch("django_ws_dispatch.handshake.user.monotonic", return_value=1000.0) as now:
+            logouts.add("first")
+            now.return_value += logouts.SECONDS - 1
+            assert "first" in logouts
+            assert "second" not in logouts
+            logouts.add("second")
+            now.return_value += 2
+            assert "first" not in logouts
+            logouts.add("third")
+            assert list(logouts._until) == ["second", "third"]
 
 
 class ForeignEngineTests(TestCase):

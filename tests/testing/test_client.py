@@ -5,12 +5,15 @@ import threading
 from unittest import mock
 
 import pytest
-from asgiref.sync import SyncToAsync, async_to_sync
+from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_out
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_settings
 
 from django_ws_dispatch import connections, lanes, registry
+from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
@@ -556,12 +559,51 @@ class Transactions(TestCase):
 
     async def test_a_logout_elsewhere_is_heard_by_the_second_socket_of_a_loop_too(self):
         user = await User.objects.acreate(username="anna")
-        client = WebSocketClient()
-        await client.aforce_login(user)
         for _ in range(2):
+            client = WebSocketClient()
+            await client.aforce_login(user)
             async with client.connect("/ws/private/") as socket:
                 await socket.receive()
                 connections.close_session(client.cookies["sessionid"].value)
+                with pytest.raises(WebSocketDisconnect) as over:
+                    await socket.receive()
+                assert over.value.code == 4401
+
+    async def test_after_a_logout_was_told_of_its_session_is_nobodys_while_it_is_still_stored(self):
+        # Django sends the signal, then flushes the session: a socket may come in between.
+        client = WebSocketClient()
+        await client.aforce_login(await User.objects.acreate(username="anna"))
+        refused = 0
+
+        def before_the_flush(sender, request, **kwargs):
+            @async_to_sync
+            async def connect():
+                nonlocal refused
+                try:
+                    async with client.connect("/ws/private/"):
+                        pass
+                except HandshakeDenied as exc:
+                    refused = exc.status_code
+
+            connect()
+
+        user_logged_out.connect(before_the_flush)
+        try:
+            await sync_to_async(client.logout)()
+        finally:
+            user_logged_out.disconnect(before_the_flush)
+        assert refused == 401
+
+    async def test_a_logout_that_was_told_just_before_this_process_listened_is_found_out(self):
+        client = WebSocketClient()
+        await client.aforce_login(await User.objects.acreate(username="anna"))
+        with (
+            mock.patch.object(MemoryBroker, "in_process", False),
+            mock.patch.object(connections, "LOGOUT_SETTLES", 0.01),
+        ):
+            async with client.connect("/ws/private/") as socket:
+                assert await socket.receive() == "anna"
+                await Session.objects.all().adelete()  # as by the flush; the signal came before
                 with pytest.raises(WebSocketDisconnect) as over:
                     await socket.receive()
                 assert over.value.code == 4401
