@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from operator import itemgetter
@@ -13,11 +13,12 @@ from django.core.signals import setting_changed
 from django.urls import Resolver404, ResolverMatch
 from django.urls import include as django_include
 from django.urls import path as django_path
-from django.urls.resolvers import RegexPattern, RoutePattern, URLPattern, URLResolver
+from django.urls.resolvers import RegexPattern, URLPattern, URLResolver
 
 from .conf import conf
 from .handlers import Handler, HandlerError, import_handler
 from .handshake.request import split_path
+from .patterns import Mount, MountPattern, beginning, is_mount, literals
 from .typing import Scope
 
 __all__ = ["Deferred", "DottedInclude", "Match", "Route", "Routes", "current_routes"]
@@ -40,25 +41,6 @@ class DottedInclude(NamedTuple):
     module: str
     app_name: str | None
     namespace: str | None
-
-
-class Mount:
-    """The callback of an unanchored ``re_path`` once it matched, with what it left of the path."""
-
-    def __init__(self, callback: Any, rest: str) -> None:
-        self.callback = callback
-        self.rest = rest
-        self.__name__ = getattr(callback, "__name__", type(callback).__name__)
-
-
-class MountPattern(URLPattern):
-    def resolve(self, path: str) -> ResolverMatch | None:
-        match = super().resolve(path)
-        if match is not None:
-            rest, *_ = self.pattern.match(path)  # type: ignore[misc]
-            mounted: Any = Mount(match.func, rest)
-            match.func = mounted
-        return match
 
 
 class Match(NamedTuple):
@@ -109,10 +91,10 @@ class Routes:
         self.reverse_conf = ReverseConf(reverse_patterns)
         self._filed: dict[str, list[tuple[int, Any]]] = {}
         for index, pattern in enumerate(patterns):
-            self._filed.setdefault(_beginning(pattern), []).append((index, pattern))
+            self._filed.setdefault(beginning(pattern), []).append((index, pattern))
         self._resolver = cache(self._make_resolver)
         self._literal: dict[str, Match] = {}
-        for route in dict.fromkeys(_literals(patterns)):
+        for route in dict.fromkeys(literals(patterns)):
             match = self._find("/" + route)
             if match is not None and match.rest is None:
                 self._literal["/" + route] = match
@@ -132,8 +114,8 @@ class Routes:
         beginnings = [""] if "" in self._filed else []
         end = path.find("/", 1)
         while end != -1:
-            if (beginning := path[1 : end + 1]) in self._filed:
-                beginnings.append(beginning)
+            if (head := path[1 : end + 1]) in self._filed:
+                beginnings.append(head)
             end = path.find("/", end + 1)
         if not beginnings:
             return None
@@ -180,8 +162,7 @@ class Routes:
     def _adapt_all(
         self, patterns: Iterable[Any], prefix: str, args: int, names: frozenset[str]
     ) -> tuple[list[Any], list[Any]]:
-        """Return the patterns adapted for matching, and those for reversing. The user's own stay
-        untouched."""
+        """Return the patterns adapted for matching, and those for reversing, all of them new."""
         matching: list[Any] = []
         reversing: list[Any] = []
         for pattern in patterns:
@@ -245,12 +226,22 @@ class Routes:
                 arg = (module, dotted.app_name) if dotted.app_name else module
                 included, app_name, namespace = django_include(arg, namespace=dotted.namespace)
             except (ImportError, ImproperlyConfigured) as exc:
-                remedy = "Write the dotted path of a module with urlpatterns."
                 problem = f"The routes {dotted.module!r} can not be included: {exc}."
-                self._fail(route, None, HandlerError(problem, remedy))
+                self._fail(
+                    route,
+                    None,
+                    HandlerError(problem, "Write the dotted path of a module with urlpatterns."),
+                )
                 return [], [], None, None
             patterns = getattr(included, "urlpatterns", included)
-        return *self._adapt_all(patterns, route, args, names), app_name, namespace
+        first = len(self.routes)
+        adapted = self._adapt_all(patterns, route, args, names)
+        if namespace:
+            named = [
+                one._replace(name=one.name and f"{namespace}:{one.name}") for one in self.routes
+            ]
+            self.routes[first:] = named[first:]
+        return *adapted, app_name, namespace
 
     def _adapt(
         self,
@@ -276,7 +267,7 @@ class Routes:
             return
         self._handlers[id(callback)] = handler
         self.routes.append(Route(route, pattern.name, handler, None))
-        kind = MountPattern if _is_mount(pattern) else URLPattern
+        kind = MountPattern if is_mount(pattern) else URLPattern
         matching.append(kind(pattern.pattern, callback, pattern.default_args, pattern.name))
         reversing.append(URLPattern(pattern.pattern, callback, pattern.default_args, pattern.name))
         if dotted is not None and dotted != pattern.name:
@@ -295,40 +286,6 @@ def _as_error(exc: Exception) -> HandlerError:
         return HandlerError(str(exc), "")
     problem = f"Building this route raised {type(exc).__name__}: {exc}."
     return HandlerError(problem, "Import its module in 'manage.py shell' to see where.")
-
-
-def _beginning(pattern: Any) -> str:
-    """Return the literal segments, with their slashes, that every path for it begins with."""
-    if not _is_plain_route(pattern):
-        return ""
-    literal = str(pattern.pattern).partition("<")[0]
-    return literal[: literal.rfind("/") + 1]
-
-
-def _is_literal(pattern: Any) -> bool:
-    return _is_plain_route(pattern) and not pattern.pattern.converters
-
-
-def _is_plain_route(pattern: Any) -> bool:
-    # A translated route is another one in every language.
-    route = getattr(pattern.pattern, "_route", None)
-    return isinstance(pattern.pattern, RoutePattern) and isinstance(route, str)
-
-
-def _literals(patterns: Iterable[Any]) -> Iterator[str]:
-    for pattern in patterns:
-        if _is_literal(pattern):
-            route = str(pattern.pattern)
-            if isinstance(pattern, URLResolver):
-                for inner in _literals(pattern.url_patterns):
-                    yield route + inner
-            else:
-                yield route
-
-
-def _is_mount(pattern: URLPattern) -> bool:
-    regex = pattern.pattern.regex.pattern
-    return isinstance(pattern.pattern, RegexPattern) and not regex.endswith(("$", r"\Z", r"\z"))
 
 
 @cache

@@ -34,6 +34,7 @@ ROOMS = [
     "raw",
     "connections",
     "handlers",
+    "patterns",
     "routes",
     "routing",
     "decorators",

@@ -480,3 +480,9 @@ def test_a_handler_on_two_routes_is_one_handler() -> None:
     routes = Routes({"a/": f"{__name__}.anything", "b/": anything})
     first, second = routes.routes
     assert first.handler is second.handler
+
+
+def test_a_route_is_listed_by_the_name_that_reverses_it():
+    inner = [path("a/", "tests.handlers.ping", name="a"), path("b/", "tests.handlers.ping")]
+    routes = Routes([path("in/", include((inner, "app"), namespace="space"))])
+    assert [route.name for route in routes.routes] == ["space:a", None]

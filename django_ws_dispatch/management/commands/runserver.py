@@ -79,7 +79,12 @@ class Command(Base):
 
     def get_handler(self, *args: Any, **options: Any) -> Any:
         """Return the site's ASGI application, behind the static files."""
-        application: Any = load_application()
+        try:
+            application: Any = load_application()
+        except ImproperlyConfigured as exc:
+            if exc.__cause__ is None or not isinstance(exc.__cause__, ImportError):
+                raise
+            raise CommandError(str(exc)) from exc
         self.dispatching = leads_to_dispatcher(application)
         use_static = options.get("use_static_handler", False)
         if use_static and (settings.DEBUG or options["insecure_serving"]):
