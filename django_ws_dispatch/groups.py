@@ -17,7 +17,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -298,16 +298,15 @@ def send_control(payload: bytes) -> None:
     Args:
         payload: of the control message.
     """
-    try:
+    with suppress(RuntimeError):  # no loop runs here
         asyncio.get_running_loop()
-    except RuntimeError:
-        _publish_control(payload)
-    else:
         # Not a task: this loop may be about to end (an async view under WSGI), and not a daemon, so
         # that a command that is about to end still says it. It takes no longer than the time-out.
         threading.Thread(
             target=_publish_control, args=(payload,), name="django-ws-dispatch-control"
         ).start()
+        return
+    _publish_control(payload)
 
 
 def _publish_control(payload: bytes) -> None:
