@@ -34,7 +34,7 @@ def load_lifespan() -> Factory | None:
         return None
     try:
         factory = import_string(path)
-    except ImportError as exc:
+    except (ImportError, TypeError, ValueError) as exc:  # the last two for ".." and "."
         raise ImproperlyConfigured(
             f"WEBSOCKET_LIFESPAN: {path!r} can not be imported: {exc}. Write the dotted path of an "
             "@asynccontextmanager function."

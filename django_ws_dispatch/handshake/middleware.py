@@ -7,6 +7,7 @@ async classes, ``process_view``, ``MiddlewareNotUsed`` and exceptions mean what 
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -132,9 +133,12 @@ class Chain(BaseHandler):
                     f"WEBSOCKET_MIDDLEWARE: {path} can not be called with get_response ({exc}). "
                     f"{REMEDY}"
                 ) from exc
-            if middleware is None:
+            if not callable(middleware):
+                if inspect.iscoroutine(middleware):  # of a handler, say
+                    middleware.close()
                 raise ImproperlyConfigured(
-                    f"WEBSOCKET_MIDDLEWARE: the middleware factory {path} returned None. {REMEDY}"
+                    f"WEBSOCKET_MIDDLEWARE: the middleware factory {path} returned "
+                    f"{middleware!r}. {REMEDY}"
                 )
             if hasattr(middleware, "process_view"):
                 hook = self.adapt_method_mode(True, middleware.process_view)
@@ -152,7 +156,7 @@ class Chain(BaseHandler):
 def _import(path: str) -> Any:
     try:
         return import_string(path)
-    except ImportError as exc:
+    except (ImportError, TypeError, ValueError) as exc:  # the last two for ".." and "."
         raise ImproperlyConfigured(
             f"WEBSOCKET_MIDDLEWARE: {path!r} can not be imported: {exc}. {REMEDY}"
         ) from exc

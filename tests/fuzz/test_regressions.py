@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_ws_dispatch.conf import conf
@@ -44,3 +45,22 @@ async def test_a_path_that_can_not_be_quoted_is_a_bad_request():
 def test_an_idle_timeout_that_no_float_holds_is_a_long_one():
     """It was an OverflowError."""
     assert conf.idle_timeout == 1e9
+
+
+@pytest.mark.parametrize("path", [".", "..", "/."])
+@pytest.mark.parametrize("setting", ["WEBSOCKET_LIFESPAN", "WEBSOCKET_MIDDLEWARE"])
+def test_a_path_of_dots_is_improperly_configured(setting, path):
+    """It was a TypeError or a ValueError of the import."""
+    value = path if setting == "WEBSOCKET_LIFESPAN" else [path]
+    with (
+        override_settings(**{setting: value}),
+        pytest.raises(ImproperlyConfigured, match=setting),
+    ):
+        WebSocketDispatcher(_no_pages)
+
+
+@override_settings(WEBSOCKET_MIDDLEWARE=["tests.handlers.ping"])
+def test_a_handler_is_no_middleware():
+    """It was found out at the first handshake, with a coroutine that nobody awaited."""
+    with pytest.raises(ImproperlyConfigured, match=r"tests\.handlers\.ping returned"):
+        WebSocketDispatcher(_no_pages)
