@@ -44,9 +44,6 @@ INTERVAL = 0.25
 # Stands for the primary key of any user.
 EVERYBODY = "*"
 
-# Seconds after which a session is gone whose logout this process may have been too late to hear of.
-LOGOUT_SETTLES = 5.0
-
 _START = secrets.token_hex(8)
 _loops: dict[asyncio.AbstractEventLoop, Connections] = {}
 counts = ConnectionCount()
@@ -94,7 +91,6 @@ class Connections:
         self._resolving: dict[WebSocket, set[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._wired: asyncio.Task[None] | None = None
-        self._second_look: asyncio.TimerHandle | None = None
 
     def add(self, socket: WebSocket) -> None:
         socket.home = self
@@ -153,9 +149,8 @@ class Connections:
     async def aclose(self) -> None:
         """Look after nobody any more."""
         self._end_lag_watch()
-        for timer in (self._timer, self._second_look):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         tasks = [*self._tasks, *([] if self._wired is None else [self._wired])]
         for task in tasks:
             task.cancel()
@@ -200,14 +195,6 @@ class Connections:
         except BrokerError as exc:
             # It reconnects by itself, and every user is verified then.
             logger.error("Logouts elsewhere are not heard of: %s", exc)
-        else:
-            if not get_broker("default").in_process:
-                self._look_again()
-
-    def _look_again(self) -> None:
-        if self._second_look is not None:
-            self._second_look.cancel()
-        self._second_look = self.loop.call_later(LOGOUT_SETTLES, self.verify_all, False)
 
     def _watch_session(self, socket: WebSocket) -> str:
         key = socket.session.session_key
@@ -259,12 +246,10 @@ class Connections:
             if pk is not None:
                 changed.add(pk)
 
-    def verify_all(self, again: bool = True) -> None:
-        """A logout may have been missed: verify every user, and again when its session is gone."""
+    def verify_all(self) -> None:
+        """A logout may have been missed: verify every user."""
         self._note(EVERYBODY)
         self._verify([socket for sockets in self._by_user.values() for socket in sockets])
-        if again:
-            self._look_again()
 
     def _verify(self, sockets: list[WebSocket]) -> None:
         for socket in sockets:
