@@ -14,7 +14,7 @@ from django.http import HttpResponse
 from .codes import CloseCode, check_close_code
 from .exceptions import WebSocketDisconnect
 from .handshake.denial import check_header
-from .outbound import CONNECTING, FREE, OPEN, is_turn
+from .outbound import CONNECTING, OPEN, is_turn
 from .protocol import AWAY, IDLE, READING
 from .typing import Event
 from .websockets import WebSocket
@@ -89,7 +89,7 @@ class RawSocket(WebSocket):
             RuntimeError: the event does not fit the state (ASGI spec, "WebSocket").
             ValueError: a close code or a header that may not be sent.
         """
-        if self._wire != FREE or event["type"] != "websocket.send":
+        if self._wire or event["type"] != "websocket.send":  # FREE is 0
             await self._asgi_send_slowly(event)
             return
         try:

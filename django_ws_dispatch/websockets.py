@@ -149,7 +149,7 @@ class WebSocket(Opening):
             TypeError: ``message`` is neither.
         """
         event: Event
-        if isinstance(message, str):
+        if type(message) is str or isinstance(message, str):
             event = {"type": "websocket.send", "text": message}
         elif isinstance(message, (bytes, bytearray, memoryview)):
             event = {"type": "websocket.send", "bytes": bytes(message)}
@@ -158,7 +158,7 @@ class WebSocket(Opening):
                 f"send() takes str or bytes, not {type(message).__name__}: "
                 "for anything else there is send_json()."
             )
-        if self._wire != FREE:
+        if self._wire:  # not FREE
             await self._ensure_accepted()
             await self._transmit(event)
             return
@@ -170,8 +170,8 @@ class WebSocket(Opening):
             self._lost()
             raise self._over(WebSocketDisconnect) from exc
         finally:
-            if self._wire == BUSY:
-                if self._outbox or self.ready_state is not OPEN:
+            if self._wire == BUSY:  # and so open still
+                if self._outbox:
                     self._hand_over()
                 else:
                     self._wire = FREE
