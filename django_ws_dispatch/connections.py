@@ -161,7 +161,7 @@ class Connections:
 
     async def resolve_user(self, socket: WebSocket, load: Callable[[], Awaitable[Any]]) -> Any:
         """Load the user of a socket, such that no logout and no change falls between."""
-        await self._wire()
+        await asyncio.shield(self.hear())
         from_session = socket.request.user_from_session
         if from_session:
             # What was read before this socket is known here may be out of date.
@@ -180,11 +180,11 @@ class Connections:
         finally:
             del self._resolving[socket]
 
-    async def _wire(self) -> None:
-        """Hear of logouts and changes elsewhere, from the first user on."""
+    def hear(self) -> asyncio.Task[None]:
+        """Hear of logouts and changes elsewhere. Return the task that is done once it does."""
         if self._wired is None:
             self._wired = self.loop.create_task(self._listen(), context=self._context.copy())
-        await asyncio.shield(self._wired)
+        return self._wired
 
     async def _listen(self) -> None:
         registry = groups.local()

@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from . import connections, groups
+from .brokers import get_broker
 from .conf import conf
 from .typing import Receive, Scope, Send
 
@@ -89,6 +90,9 @@ class Lifespan:
             return
         if "state" in scope:
             scope["state"].update(self.state)
+        if not get_broker("default").in_process:
+            # Not from the first user on: a logout just before that would be missed.
+            connections.local().hear()
         await send({"type": "lifespan.startup.complete"})
         await receive()  # lifespan.shutdown
         try:
