@@ -14,8 +14,8 @@ from django.http import HttpResponse
 from .codes import CloseCode, check_close_code
 from .exceptions import WebSocketDisconnect
 from .handshake.denial import check_header
+from .inbound import AWAY, IDLE, READING
 from .outbound import CONNECTING, OPEN, is_turn
-from .protocol import AWAY, IDLE, READING
 from .typing import Event
 from .websockets import WebSocket
 

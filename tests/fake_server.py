@@ -16,7 +16,7 @@ import pytest
 from django.core.signals import got_request_exception
 from django.test import override_settings
 
-from django_ws_dispatch import connections, outbound, protocol
+from django_ws_dispatch import connections, inbound, outbound, protocol
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from django_ws_dispatch.typing import ASGIApplication, Event, Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket
@@ -278,7 +278,9 @@ def hurry(monkeypatch: pytest.MonkeyPatch, **constants: float) -> None:
     """Look after sockets all the time, and make the named constants something else."""
     monkeypatch.setattr(connections, "INTERVAL", 0.002)
     for name, value in constants.items():
-        found = [module for module in (connections, outbound, protocol) if hasattr(module, name)]
+        found = [
+            module for module in (connections, inbound, outbound, protocol) if hasattr(module, name)
+        ]
         assert found, f"there is no constant {name}"
         for module in found:
             monkeypatch.setattr(module, name, value)

@@ -28,6 +28,7 @@ ROOMS = [
     "groups",
     "handshake",
     "outbound",
+    "inbound",
     "protocol",
     "opening",
     "websockets",
@@ -52,7 +53,6 @@ MOST_LINES = 350
 # Longer ones, and why.
 LONG = {
     "lanes": "the lanes, their thread's loop and the rules of its connections are one machine",
-    "protocol": "reading, reading ahead and every way to end are one state machine",
 }
 
 

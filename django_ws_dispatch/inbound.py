@@ -1,0 +1,276 @@
+"""Reading from one socket: while a handler reads, its read *is* the server's ``receive()``.
+
+The sweep (``connections.py``) finds the sockets whose handler does something else, and reads ahead
+for them into a bounded inbox, so that a disconnect is seen and pongs are parsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic
+from typing import Any, Final
+
+from . import lanes
+from .codes import CloseCode
+from .limits import Limits, TokenBucket, text_size
+from .outbound import CLOSING, CONNECTING, OPEN, Outbound, logger
+from .typing import Event, Receive, Scope, Send
+
+__all__ = ["APART", "AWAY", "IDLE", "READING", "Inbound"]
+
+INBOX_MESSAGES = 64
+
+# What the handler does about reading. Up to AWAY, the next read may go straight to the server.
+IDLE: Final = 0  # something else
+AWAY: Final = 1  # something else, as when the sweep last looked
+READING: Final = 2  # waits in the server's receive()
+APART: Final = 3  # not accepted yet, being read ahead, or over: the slow path knows
+
+
+def _size(message: str | bytes) -> int:
+    return text_size(message) if isinstance(message, str) else len(message)
+
+
+class Inbound(Outbound):
+    """The reading half of a socket, with the limits on what its client sends."""
+
+    __slots__ = (
+        "_ahead",
+        "_bucket",
+        "_cancels",
+        "_discarded",
+        "_full_since",
+        "_heard",
+        "_inbox",
+        "_inbox_size",
+        "_phase",
+        "_server_receive",
+        "_size_unchecked",
+        "_task",
+        "_waiter",
+        "attends",
+        "has_read",
+        "lane",
+        "lane_ended",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
+        super().__init__(scope, send, limits)
+        self._server_receive = receive
+        self._task: asyncio.Task[Any] | None = None
+        # reading
+        self._phase: int = APART
+        self.has_read = False
+        self.attends = False  # it has been told, or will be, of the disconnect
+        self._ahead: asyncio.Task[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._inbox: deque[str | bytes] | None = None
+        self._inbox_size = 0
+        self._full_since: float | None = None
+        self._discarded = 0
+        self._cancels = 0  # how often the sweep has cancelled the handler
+        # sync work
+        self.lane: lanes.Lane | None = None
+        self.lane_ended = False
+        # limits
+        self._bucket: TokenBucket | None = None
+        self._heard: float | None = None
+        if limits.rate is None and limits.idle_timeout is None:
+            # No character takes more than four bytes: so long a message needs no closer look.
+            self._size_unchecked = limits.max_message_size // 4
+        else:
+            self._size_unchecked = -1
+            self._heard = monotonic()
+            if limits.rate is not None:
+                self._bucket = TokenBucket(limits.rate)
+
+    def _disconnected(self, code: int | None, reason: str | None) -> None:
+        """Latch that the client or the server ended the conversation."""
+        raise NotImplementedError
+
+    async def _read(self, over: type[Exception] = StopAsyncIteration) -> str | bytes:
+        """Return the next message; raise ``over`` once there is none."""
+        if self._phase > AWAY or self.lane is not None:
+            # The first read of most handlers accepts, and is a plain one then.
+            if self.ready_state is not CONNECTING or self.lane is not None:
+                return await self._read_slowly(over)
+            await self.accept()
+            if self.has_read or self._ahead is not None or self.ready_state is not OPEN:
+                return await self._read_slowly(over)
+            self.has_read = self.attends = True
+        self._phase = READING
+        try:
+            event = await self._server_receive()
+        except asyncio.CancelledError:
+            if not self._only_woken():
+                raise
+            raise self._over(over) from None
+        finally:
+            if self._phase == READING:
+                self._phase = IDLE
+        message: str | bytes | None = event["text"] if "text" in event else event.get("bytes")
+        if message is not None and len(message) <= self._size_unchecked:
+            return message
+        message = self._take(event)
+        if message is not None:
+            return message
+        if self.ready_state >= CLOSING and not self._inbox:
+            raise self._over(over)
+        return await self._read_slowly(over)
+
+    async def accept(self) -> None:
+        """What ``WebSocket`` does before a first read."""
+        raise NotImplementedError
+
+    async def _read_slowly(self, over: type[Exception]) -> str | bytes:
+        self._claim_read()
+        self.has_read = self.attends = True
+        if self.lane is not None:
+            lanes.release(self)
+        if self.ready_state is CONNECTING:
+            await self._ensure_accepted()
+        while True:
+            if self._inbox:
+                message = self._inbox.popleft()
+                self._inbox_size -= _size(message)
+                self._full_since = None
+                return message
+            if self.ready_state >= CLOSING:
+                raise self._over(over)
+            event = await self._next_event()
+            taken = self._take(event) if event is not None else None
+            if taken is not None:
+                return taken
+
+    async def _ensure_accepted(self) -> None:
+        """What ``WebSocket`` does before a first read."""
+
+    def _claim_read(self) -> None:
+        if self._phase == READING or self._waiter is not None:
+            raise RuntimeError(
+                "This socket is being read already. Read it in one place, and hand the messages on."
+            )
+
+    async def _next_event(self) -> Event | None:
+        """Return the server's next event; ``None`` where the inbox or the state has changed."""
+        if self._ahead is not None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+            return None
+        self._phase = READING
+        try:
+            return await self._server_receive()
+        except asyncio.CancelledError:
+            if not self._only_woken():
+                raise
+            return None
+        finally:
+            if self._phase == READING:
+                self._phase = IDLE if self.ready_state is OPEN else APART
+
+    def _only_woken(self) -> bool:
+        """Whether the sweep cancelled the handler only to wake its read: the server did not."""
+        task = self._task
+        if not self._cancels or task is None or task is not asyncio.current_task():
+            return False
+        self._cancels -= 1
+        task.uncancel()
+        return True
+
+    def _take(self, event: Event) -> str | bytes | None:
+        """Return the message in a server's event if it may pass; latch a disconnect."""
+        kind = event["type"]
+        if kind == "websocket.disconnect":
+            self._disconnected(event.get("code"), event.get("reason"))
+            return None
+        if kind != "websocket.receive" or self.ready_state >= CLOSING:
+            return None
+        message: str | bytes | None = event.get("text")
+        if message is None:
+            message = event.get("bytes") or b""
+        limits = self._limits
+        if self._heard is not None:
+            self._heard = monotonic()
+        if len(message) > limits.max_message_size // 4:
+            size = _size(message)
+            if size > limits.max_message_size:
+                self._exceeded(CloseCode.TOO_BIG, "max_message_size", f"a message of {size} bytes")
+                return None
+        if self._bucket is not None and not self._bucket.take():
+            self._exceeded(CloseCode.TOO_FAST, "rate_limit", "too many messages")
+            return None
+        return message
+
+    def _exceeded(self, code: CloseCode, limit: str, what: str) -> None:
+        value = getattr(self._limits, "rate" if limit == "rate_limit" else limit)
+        if limit == "rate_limit":
+            value = f"{value.messages} in {value.seconds} s"
+        logger.warning(
+            "Closed %s with %d: %s, over WEBSOCKET_%s or @%s (%s).",
+            self.path,
+            code,
+            what,
+            limit.upper(),
+            limit,
+            value,
+            extra={"path": self.path, "status_code": int(code)},
+        )
+        self.kick(code, limit.replace("_", " "))
+
+    async def _read_ahead(self) -> None:
+        try:
+            while True:
+                message = self._take(await self._server_receive())
+                if message is not None:
+                    self._store(message)
+                if (
+                    self._waiter is not None
+                    or self.ready_state >= CLOSING
+                    or self._full_since is not None
+                ):
+                    break
+        except Exception as exc:
+            logger.debug("The server's receive() failed for %s: %r", self.path, exc)
+            self._disconnected(1006, "")
+        finally:
+            self._ahead = None
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _store(self, message: str | bytes) -> None:
+        if self._inbox is None:
+            self._inbox = deque()
+        self._inbox.append(message)
+        self._inbox_size += _size(message)
+        if not self._inbox_is_full():
+            return
+        if self.has_read:
+            self._full_since = monotonic()
+            return
+        # It has never read: it does not want what the client says.
+        first = not self._discarded
+        while self._inbox_is_full():
+            self._inbox_size -= _size(self._inbox.popleft())
+            self._discarded += 1
+        if first:
+            logger.warning(
+                "Discarding what the client of %s sends: its handler does not read. Use "
+                "wait_closed() or send_each() to say that this does not matter.",
+                self.path,
+                extra={"path": self.path},
+            )
+
+    def _inbox_is_full(self) -> bool:
+        return self._inbox is not None and (
+            len(self._inbox) >= INBOX_MESSAGES or self._inbox_size >= self._limits.max_message_size
+        )
+
+    def _start_ahead(self) -> None:
+        self._ahead = asyncio.get_running_loop().create_task(self._read_ahead())
