@@ -1,0 +1,35 @@
+"""The site of the soak, and of the program's own thread that publishes."""
+
+import os
+
+from tests.settings import *  # noqa: F403
+
+DEBUG = False
+ROOT_URLCONF = "tests.soak.site"
+WEBSOCKET_HANDLERS = "tests.soak.sockets"
+# Nothing here is a timing: a loaded machine may take its time.
+WEBSOCKET_BROKERS = {
+    "default": {
+        "BACKEND": "django_ws_dispatch.brokers.redis.RedisBroker",
+        "LOCATION": os.environ["SOAK_BROKER"],
+        "OPTIONS": {"timeout": 30},
+    }
+}
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ["SOAK_DATABASE"],
+        "OPTIONS": {"timeout": 60, "transaction_mode": "IMMEDIATE"},
+    }
+}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"meant": {"()": "tests.soak.failures.HideMeantFailures"}},
+    "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["meant"]}
+    },
+    "loggers": {"uvicorn.error": {"filters": ["meant"]}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}
