@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import layer, results
 from .report import Table, show
-from .suite import FULL_SIZE, QUICK_SIZE, Suite
+from .suite import FULL_SIZE, QUICK_SIZE, TABLES, Suite
 
 
 def tables(directory: Path, *, quick: bool, only: list[str]) -> Iterator[Table]:
@@ -36,10 +36,13 @@ def tables(directory: Path, *, quick: bool, only: list[str]) -> Iterator[Table]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of each: two minutes")
+    names = ("layer", *TABLES)
     parser.add_argument(
-        "--only", nargs="*", default=[], metavar="NAME", help="only these workloads"
+        "--only", nargs="*", default=[], metavar="NAME", help=f"only these of {', '.join(names)}"
     )
     options = parser.parse_args()
+    if unknown := set(options.only) - set(names):
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         os.environ["BENCHMARK_DIRECTORY"] = folder
         os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
