@@ -86,18 +86,8 @@ class Suite:
 
     def tables(self) -> Iterator[tuple[str, Callable[[], Table]]]:
         """Return each table's name, and what makes it."""
-        for name in [
-            "echo",
-            "latency",
-            "connects",
-            "denials",
-            "pages",
-            "memory",
-            "fan_out",
-            "fan_out_broker",
-            "stalled",
-        ]:
-            yield name.replace("_", "-"), getattr(self, name)
+        for name in TABLES:
+            yield name, getattr(self, name)
 
     def _server(self, target: str, variant: str = "") -> Server:
         """Return the running server of a target; another one for each ``variant``."""
