@@ -14,6 +14,9 @@ from .example import ROOT, Server
 DEADLINE = 10_000  # ms for anything that a test waits for
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS") or ROOT / ".tox" / "browser" / "screenshots")
 
+# Chromium's word for a page that was left, or reloaded, while its socket was connecting.
+LEFT_EARLY = "failed: WebSocket is closed before the connection is established."
+
 # Close codes, which Playwright does not tell.
 RECORD_CLOSE_CODES = """
 window.closeCodes = [];
@@ -62,6 +65,8 @@ class Visitor:
             self.problems.append(f"a request to another host: {url}")
 
     def _on_console(self, message: play.ConsoleMessage) -> None:
+        if message.text.endswith(LEFT_EARLY):
+            return
         if message.type in ("error", "warning", "assert"):
             self.problems.append(f"{message.type} in the console: {message.text}")
 
