@@ -1,7 +1,8 @@
 """PUBLISH: from any thread on sync connections, in an event loop on async ones.
 
 Both keep a few idle connections. One that was idle may turn out to be broken, because the server
-was restarted; then a fresh one gets a try, within the same time-out.
+was restarted; then a fresh one gets a try, within the same time-out. One that is silent takes all
+of that time; the others are given up with it, so that the next message gets a fresh one.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Publisher:
             connection = self.node.connect((deadline - time.monotonic()) / 2)
             self._publish(connection, channel, message, deadline)
         except ERRORS as exc:
+            self.close()
             raise _broker_error(self._broker, self.node, exc) from exc
 
     def _publish(
@@ -125,6 +127,7 @@ class AsyncPublisher:
                         return
                 await self._publish(await self._node.aconnect(), channel, message)
         except ERRORS as exc:
+            await self._close_idle()
             raise _broker_error(self._broker, self._node, exc) from exc
 
     async def _publish(self, connection: AsyncConnection, channel: bytes, message: bytes) -> None:
