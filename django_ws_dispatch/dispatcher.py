@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.core.signals import setting_changed
-from django.urls import set_script_prefix
+from django.urls import ResolverMatch, set_script_prefix
 
 from . import connections, groups, lanes
 from .admission import Admission
@@ -17,7 +17,7 @@ from .handshake.origin import OriginCheck, Refusal
 from .handshake.request import split_path
 from .lifespan import Lifespan, load_lifespan
 from .raw import RawSocket
-from .routes import Match, Routes, current_routes
+from .routes import Routes, current_routes
 from .typing import ASGIApplication, Receive, Scope, Send
 
 __all__ = ["WebSocketDispatcher"]
@@ -88,17 +88,15 @@ class WebSocketDispatcher:
         kind = scope["type"]
         if kind == "http":
             await self.http_application(scope, receive, send)
-        elif kind == "websocket":
-            await self._websocket(scope, receive, send)
-        elif kind == "lifespan":
+            return
+        if kind == "lifespan":
             await self.lifespan(scope, receive, send)
-        else:
+            return
+        if kind != "websocket":
             raise ValueError(
                 f"The dispatcher serves scopes of type http, websocket and lifespan, not {kind!r}."
             )
-
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Names here live as long as the connection, and so does what they hold.
+        # Names from here on live as long as the connection, and so does what they hold.
         if (await receive())["type"] != "websocket.connect":
             return  # the client is gone already
         try:
@@ -107,31 +105,29 @@ class WebSocketDispatcher:
             if not lifespan.started:
                 await lifespan.start()
             match = site.routes.find(scope)
-            origins = match and match.handler.options.allowed_origins
-            refusal = (
-                site.origins.check(scope, origins) if match else site.origins.check_host(scope)
-            )
+            refusal: Refusal | None
+            if match is None:
+                refusal = site.origins.check_host(scope) or Refusal(404, "no route fits")
+            else:
+                handler, resolved, rest = match
+                refusal = site.origins.check(scope, handler.options.allowed_origins)
         except Exception as exc:
             await fail(scope, send, exc)
             return
-        if refusal is None and match is None:
-            refusal = Refusal(404, "no route fits")
-        elif refusal is None and site.is_full():
+        if refusal is None and site.is_full():
             refusal = Refusal(503, f"WEBSOCKET_MAX_CONNECTIONS ({site.max_connections}) are open")
-        if refusal is not None or match is None:
+        if refusal is not None:
             await refuse(scope, send, refusal)
             return
         if lifespan.state and not scope.get("state"):  # uvicorn has an empty one without a lifespan
             scope = {**scope, "state": lifespan.state}
-        handler = match.handler
         socket = handler.socket_class(
-            scope, receive, send, handler.limits, handler.options.subprotocols, match.resolver_match
+            scope, receive, send, handler.limits, handler.options.subprotocols, resolved
         )
         home = connections.local()
         home.add(socket)
         admission = None
         try:
-            socket.begin()
             lanes.enter(socket)
             # The context of a connection has none yet: to ask would cost more than the accept.
             if prefix := site.script_name or scope.get("root_path"):
@@ -140,9 +136,8 @@ class WebSocketDispatcher:
                 admission = Admission(handler, socket, home)
             if admission is None or await admission.admit(site.chain):
                 if isinstance(socket, RawSocket):
-                    await call_raw(handler, socket, match)
+                    await call_raw(handler, socket, resolved, rest)
                 else:
-                    resolved = match.resolver_match
                     await handler.callback(socket, *resolved.args, **resolved.kwargs)
         except BaseException as exc:
             await finish(socket, exc)
@@ -153,17 +148,18 @@ class WebSocketDispatcher:
                 admission.leave()
 
 
-async def call_raw(handler: Handler, socket: RawSocket, match: Match) -> None:
+async def call_raw(
+    handler: Handler, socket: RawSocket, resolved: ResolverMatch, rest: str | None
+) -> None:
     """Call an ASGI application with a scope of its own."""
-    resolved = match.resolver_match
     route = {"args": resolved.args, "kwargs": dict(resolved.kwargs)}
     scope = dict(socket.scope, url_route=route)
     if handler.options.needs_user:
         scope["session"] = socket.session
         scope["user"] = await socket.auser()
-    if match.rest is not None:
+    if rest is not None:
         # What matched belongs to the root_path, and the path stays whole (ASGI spec, "HTTP").
         scope["path"] = "".join(split_path(scope))
-        matched = len(scope["path"]) - len(match.rest)
+        matched = len(scope["path"]) - len(rest)
         scope["root_path"] = scope["path"][:matched].rstrip("/")
     await handler.callback(scope, socket.asgi_receive, socket.asgi_send)

@@ -12,6 +12,7 @@ from django.core.signals import got_request_exception
 from django.http import Http404
 from django.http.response import HttpResponseBase
 
+from . import lanes
 from .codes import CloseCode
 from .exceptions import Deny, WebSocketDisconnect
 from .handshake.denial import deny, log_denial, response_for
@@ -40,9 +41,9 @@ def _path(scope: Scope) -> str:
     return ascii(scope.get("path", ""))[1:-1]
 
 
-async def refuse(scope: Scope, send: Send, refusal: Refusal | None) -> None:
+async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Deny a handshake before there is a socket."""
-    status, reason = refusal or (404, "")
+    status, reason = refusal
     log_denial(_path(scope), status, reason)
     response = Deny(status).response
     if status == 503:
@@ -88,13 +89,16 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
         if socket.ready_state is CONNECTING:
             reason = "the handler returned without accepting"
             await socket.deny(Deny(403).response, reason)
-        await socket.take_down()
+        if (rest := socket.take_down()) is not None:
+            await rest
         if socket.accepted and websocket_closed.receivers:
             await socket.send_signal(
                 websocket_closed, code=socket.close_code, reason=socket.close_reason
             )
     finally:
-        socket.end_sync_work()
+        socket.lane_ended = True
+        if socket.lane is not None:
+            lanes.release(socket)
         if socket.home is not None:
             socket.home.remove(socket)
     if stopped:

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from . import lanes
 from .codes import CloseCode
-from .limits import Limits, TokenBucket, text_size
+from .limits import TokenBucket, text_size
 from .outbound import CLOSING, CONNECTING, OPEN, Outbound, logger
-from .typing import Event, Receive, Scope, Send
+from .typing import Event, Receive
 
 __all__ = ["APART", "AWAY", "IDLE", "READING", "Inbound"]
 
@@ -37,13 +37,8 @@ class Inbound(Outbound):
 
     __slots__ = (
         "_ahead",
-        "_bucket",
         "_cancels",
-        "_discarded",
-        "_full_since",
-        "_heard",
         "_inbox",
-        "_inbox_size",
         "_phase",
         "_server_receive",
         "_size_unchecked",
@@ -55,35 +50,33 @@ class Inbound(Outbound):
         "lane_ended",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
-        super().__init__(scope, send, limits)
-        self._server_receive = receive
-        self._task: asyncio.Task[Any] | None = None
-        # reading
-        self._phase: int = APART
-        self.has_read = False
-        self.attends = False  # it has been told, or will be, of the disconnect
-        self._ahead: asyncio.Task[None] | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._inbox: deque[str | bytes] | None = None
-        self._inbox_size = 0
-        self._full_since: float | None = None
-        self._discarded = 0
-        self._cancels = 0  # how often the sweep has cancelled the handler
-        # sync work
-        self.lane: lanes.Lane | None = None
-        self.lane_ended = False
-        # limits
-        self._bucket: TokenBucket | None = None
-        self._heard: float | None = None
-        if limits.rate is None and limits.idle_timeout is None:
-            # No character takes more than four bytes: so long a message needs no closer look.
-            self._size_unchecked = limits.max_message_size // 4
-        else:
-            self._size_unchecked = -1
-            self._heard = monotonic()
-            if limits.rate is not None:
-                self._bucket = TokenBucket(limits.rate)
+    _server_receive: Receive
+    _task: asyncio.Task[Any] | None
+    # reading
+    _phase: int
+    _size_unchecked: int
+    has_read: bool
+    attends: bool  # it has been told, or will be, of the disconnect
+    _ahead: asyncio.Task[None] | None
+    _waiter: asyncio.Future[None] | None
+    _inbox: deque[str | bytes] | None
+    _inbox_size = 0
+    _full_since: float | None = None
+    _discarded = 0
+    _cancels: int  # how often the sweep has cancelled the handler
+    # sync work
+    lane: lanes.Lane | None
+    lane_ended: bool
+    # limits
+    _bucket: TokenBucket | None = None
+    _heard: float | None = None
+
+    def _watch_limits(self) -> None:
+        """Look at every message: there is a rate or an idle limit."""
+        self._size_unchecked = -1
+        self._heard = monotonic()
+        if self._limits.rate is not None:
+            self._bucket = TokenBucket(self._limits.rate)
 
     def _disconnected(self, code: int | None, reason: str | None) -> None:
         """Latch that the client or the server ended the conversation."""
@@ -95,10 +88,9 @@ class Inbound(Outbound):
             # The first read of most handlers accepts, and is a plain one then.
             if self.ready_state is not CONNECTING or self.lane is not None:
                 return await self._read_slowly(over)
-            await self.accept()
-            if self.has_read or self._ahead is not None or self.ready_state is not OPEN:
+            await self._accept(self._accept_event())
+            if not self._first_is_plain():
                 return await self._read_slowly(over)
-            self.has_read = self.attends = True
         self._phase = READING
         try:
             event = await self._server_receive()
@@ -119,9 +111,19 @@ class Inbound(Outbound):
             raise self._over(over)
         return await self._read_slowly(over)
 
-    async def accept(self) -> None:
+    def _accept_event(self) -> Event:
+        raise NotImplementedError
+
+    async def _accept(self, event: Event) -> None:
         """What ``WebSocket`` does before a first read."""
         raise NotImplementedError
+
+    def _first_is_plain(self) -> bool:
+        """Whether nothing stands between the first read after the accept and the server."""
+        if self.has_read or self.lane or self._ahead or self.ready_state is not OPEN:
+            return False
+        self.has_read = self.attends = True
+        return True
 
     async def _read_slowly(self, over: type[Exception]) -> str | bytes:
         self._claim_read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
@@ -14,8 +15,9 @@ from . import groups
 from .exceptions import WebSocketDisconnect
 from .handshake.denial import check_header, deny, log_denial
 from .handshake.request import HandshakeRequest, build_request
+from .inbound import APART
 from .limits import Limits
-from .outbound import BUSY, CLOSED, CONNECTING, OPEN
+from .outbound import BUSY, CLOSED, CONNECTING, OPEN, SHUT
 from .protocol import Connection
 from .signals import websocket_opened
 from .typing import Event, Receive, Scope, Send
@@ -47,16 +49,25 @@ class Opening(Connection):
 
     __slots__ = (
         "_accept_headers",
-        "_id",
         "_joined",
         "_match",
         "_request",
         "_subprotocols",
-        "denied",
         "home",
         "subprotocol",
         "watched",
     )
+
+    subprotocol: str | None
+    home: Home | None
+    _subprotocols: tuple[str, ...]
+    _match: ResolverMatch | None
+    _request: HandshakeRequest | None
+    _joined: list[groups.Group] | None  # as often as it joined
+    watched: tuple[str | None, str | None, bool] | None
+    _accept_headers: list[tuple[bytes, bytes]] | None
+    denied = False
+    _id: str | None = None
 
     def __init__(
         self,
@@ -67,17 +78,26 @@ class Opening(Connection):
         subprotocols: tuple[str, ...] = (),
         match: ResolverMatch | None = None,
     ) -> None:
-        super().__init__(scope, receive, send, limits)
-        self.subprotocol: str | None = None
-        self.denied = False
-        self.home: Home | None = None
-        self.watched: tuple[str | None, str | None, bool] | None = None
+        self.scope = scope
+        self._server_receive = receive
+        self._server_send = send
+        self._limits = limits
         self._subprotocols = subprotocols
         self._match = match
-        self._accept_headers: list[tuple[bytes, bytes]] | None = None
-        self._id: str | None = None
-        self._request: HandshakeRequest | None = None
-        self._joined: list[groups.Group] | None = None  # as often as it joined
+        self._task = asyncio.current_task()  # that of the handler
+        self.ready_state = CONNECTING
+        self._phase = APART
+        self._wire = SHUT
+        self._cancels = 0
+        self.accepted = self.has_read = self.attends = self.lane_ended = self._code_known = False
+        self.subprotocol = self.close_code = self.close_reason = None
+        self.home = self.watched = self.lane = self._request = self._accept_headers = None
+        self._joined = self._outbox = self._writer = self._ahead = self._waiter = None
+        self._inbox = self._cancel_at = self._abort_at = None
+        # No character takes more than four bytes: so long a message needs no closer look.
+        self._size_unchecked = limits.max_message_size // 4
+        if limits.rate is not None or limits.idle_timeout is not None:
+            self._watch_limits()
 
     # What the handshake brought
 
@@ -150,6 +170,11 @@ class Opening(Connection):
                 carries one, or can not be sent.
             WebSocketDisconnect: the client is gone, or the socket was closed.
         """
+        await self._accept(self._accept_event(subprotocol, headers))
+
+    def _accept_event(
+        self, subprotocol: str | None = None, headers: Headers | None = None
+    ) -> Event:
         if self.ready_state is not CONNECTING:
             if self.ready_state is OPEN:
                 raise RuntimeError(
@@ -171,10 +196,11 @@ class Opening(Connection):
             event["subprotocol"] = subprotocol
         if headers is not None or self._accept_headers is not None:
             event["headers"] = (self._accept_headers or []) + _raw_headers(headers or ())
-        await self._accept(event)
+        return event
 
     async def _accept(self, event: Event) -> None:
-        self.subprotocol = event.get("subprotocol")
+        if "subprotocol" in event:
+            self.subprotocol = event["subprotocol"]
         self.accepted = True
         self.ready_state = OPEN
         # Still APART: the first read goes the slow way, and is remembered.
@@ -190,7 +216,8 @@ class Opening(Connection):
             self.accepted, self.subprotocol, self.ready_state = False, None, CONNECTING
             raise
         finally:
-            self._hand_over()
+            if self._wire == BUSY:
+                self._hand_over()
         if websocket_opened.receivers:
             await self.send_signal(websocket_opened)
 
@@ -204,7 +231,7 @@ class Opening(Connection):
 
     async def _ensure_accepted(self) -> None:
         if self.ready_state is CONNECTING:
-            await self.accept()
+            await self._accept(self._accept_event())
 
     async def deny(self, response: HttpResponseBase, reason: str | None) -> None:
         """Answer the handshake with ``response``. Nothing happens once it was answered.

@@ -73,12 +73,16 @@ class _Resumed:
 
 
 class Outbound:
-    """The writing half of a socket, and the state that both halves share."""
+    """The writing half of a socket, and the state that both halves share.
+
+    What every socket has is in slots, which ``Opening`` fills in one go: it is on the way of every
+    handshake. What few ever need has a default here, and a place in their ``__dict__``.
+    """
 
     __slots__ = (
+        "__dict__",
         "_limits",
         "_outbox",
-        "_outbox_size",
         "_server_send",
         "_wire",
         "_writer",
@@ -89,18 +93,17 @@ class Outbound:
         "scope",
     )
 
-    def __init__(self, scope: Scope, send: Send, limits: Limits) -> None:
-        self.scope = scope
-        self.ready_state = CONNECTING
-        self.accepted = False
-        self.close_code: int | None = None
-        self.close_reason: str | None = None
-        self._limits = limits
-        self._server_send = send
-        self._wire: int = SHUT
-        self._writer: asyncio.Task[None] | None = None
-        self._outbox: deque[tuple[Event, int, asyncio.Future[None] | None]] | None = None
-        self._outbox_size = 0
+    scope: Scope
+    ready_state: WebSocketState
+    accepted: bool
+    close_code: int | None
+    close_reason: str | None
+    _limits: Limits
+    _server_send: Send
+    _wire: int
+    _outbox: deque[tuple[Event, int, asyncio.Future[None] | None]] | None
+    _outbox_size = 0
+    _writer: asyncio.Task[None] | None
 
     @property
     def path(self) -> str:
@@ -217,13 +220,13 @@ class Outbound:
             self._lost()
             raise self._over(WebSocketDisconnect) from exc
         finally:
-            self._hand_over()
+            if self._wire == BUSY:
+                self._hand_over()
 
     def _hand_over(self) -> None:
         """The handler's own send is done: somebody else's may wait behind it."""
-        if self._wire == BUSY:
-            if self._outbox:
-                self._wire = BLOCKED
-                self._start_writer(None)
-            else:
-                self._wire = FREE if self.ready_state is OPEN else SHUT
+        if self._outbox:
+            self._wire = BLOCKED
+            self._start_writer(None)
+        else:
+            self._wire = FREE if self.ready_state is OPEN else SHUT

@@ -11,10 +11,9 @@ import inspect
 from time import monotonic
 from typing import Any
 
-from . import lanes, servers
+from . import servers
 from .codes import CloseCode, cut_reason
 from .inbound import APART, AWAY, IDLE, READING, Inbound
-from .limits import Limits
 from .outbound import (
     BLOCKED,
     CLOSED,
@@ -25,7 +24,7 @@ from .outbound import (
     WebSocketState,
     logger,
 )
-from .typing import Event, Receive, Scope, Send
+from .typing import Event
 
 __all__ = ["Connection"]
 
@@ -47,30 +46,29 @@ class Connection(Inbound):
 
     __slots__ = ("_abort_at", "_cancel_at", "_code_known")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
-        super().__init__(scope, receive, send, limits)
-        self._code_known = False
-        # deadlines, read by the sweep
-        self._cancel_at: float | None = None
-        self._abort_at: float | None = None
+    _code_known: bool
+    # deadlines, read by the sweep
+    _cancel_at: float | None
+    _abort_at: float | None
 
     # The end, whoever brings it
 
     def _disconnected(self, code: int | None, reason: str | None) -> None:
         """Latch that the client or the server ended the conversation."""
-        if self.ready_state is CLOSED and self._code_known:
-            return
         if not self._code_known:
             self.close_code = 1005 if code is None else code
             self.close_reason = reason or ""
             self._code_known = True
+        elif self.ready_state is CLOSED:
+            return
         self._set_over(CLOSED)
         if self._outbox:
             self._drop_outbox()
+        now = monotonic()
         if self._abort_at is None:
-            self._abort_at = monotonic() + CLOSE_GRACE
+            self._abort_at = now + CLOSE_GRACE
         stopping = self.close_code == CloseCode.RESTART
-        self._cancel_after(STOP_GRACE if stopping else BUSY_GRACE if self.attends else 0.0)
+        self._cancel_at = now + (STOP_GRACE if stopping else BUSY_GRACE if self.attends else 0.0)
 
     def _lost(self) -> None:
         """A send failed: the client is gone. The true code may still be at the server."""
@@ -108,8 +106,10 @@ class Connection(Inbound):
     def _set_over(self, state: WebSocketState) -> None:
         self.ready_state = state
         self._phase = APART
-        self._wire = SHUT if self._wire != BLOCKED else BLOCKED
-        self._wake()
+        if self._wire != BLOCKED:
+            self._wire = SHUT
+        if self._waiter is not None:
+            self._wake()
 
     def _cancel_after(self, grace: float | None = None) -> None:
         self._cancel_at = monotonic() + (BUSY_GRACE if grace is None else grace)
@@ -206,10 +206,6 @@ class Connection(Inbound):
 
     # Around the handler
 
-    def begin(self) -> None:
-        """The running task is about to call the handler."""
-        self._task = asyncio.current_task()
-
     def runs_in(self, task: asyncio.Task[Any]) -> bool:
         """Whether it is in this task that the handler runs."""
         return self._task is task
@@ -219,18 +215,13 @@ class Connection(Inbound):
         task, self._task = self._task, None
         if self._ahead is not None:
             self._ahead.cancel()
-        self._learn_code()
+        if not self._code_known:
+            self._learn_code()
         if task is None:
             return False
         for _ in range(self._cancels):
             task.uncancel()
         return task.cancelling() > 0
-
-    def end_sync_work(self) -> None:
-        """Give the lane back for good."""
-        self.lane_ended = True
-        if self.lane is not None:
-            lanes.release(self)
 
     @property
     def was_cancelled(self) -> bool:

@@ -7,6 +7,7 @@ the closes that a WebSocket handler has.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from django.http import HttpResponse
@@ -15,7 +16,7 @@ from .codes import CloseCode, check_close_code
 from .exceptions import WebSocketDisconnect
 from .handshake.denial import check_header
 from .inbound import AWAY, IDLE, READING
-from .outbound import CONNECTING, OPEN, is_turn
+from .outbound import CLOSING, CONNECTING, OPEN, is_turn
 from .typing import Event
 from .websockets import WebSocket
 
@@ -29,13 +30,13 @@ class ConnectionGone(OSError):
 class RawSocket(WebSocket):
     """A WebSocket whose handler speaks ASGI with it."""
 
-    __slots__ = ("_connect_told", "_disconnect_told", "_response")
+    __slots__ = ("_connect_told", "_disconnect_told")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._connect_told = False
-        self._disconnect_told = False
-        self._response: HttpResponse | None = None
+    _response: HttpResponse | None = None
+
+    def __init__(self, *made_of: Any) -> None:
+        super().__init__(*made_of)
+        self._connect_told = self._disconnect_told = False
 
     async def _ensure_accepted(self) -> None:
         """A raw handler accepts by itself."""
@@ -47,7 +48,11 @@ class RawSocket(WebSocket):
             WebSocketDisconnect: it was told of the disconnect already.
         """
         if self._phase > AWAY or self.lane is not None:
-            return await self._asgi_receive_slowly()
+            if not self._connect_told:
+                self._connect_told = True
+                return {"type": "websocket.connect"}
+            if not self._first_is_plain():
+                return await self._asgi_receive_slowly()
         self._phase = READING
         try:
             event = await self._server_receive()
@@ -66,20 +71,16 @@ class RawSocket(WebSocket):
         return await self._asgi_receive_slowly()
 
     async def _asgi_receive_slowly(self) -> Event:
-        if not self._connect_told:
-            self._connect_told = True
-            return {"type": "websocket.connect"}
-        try:
-            message = await self._read_slowly(WebSocketDisconnect)
-        except WebSocketDisconnect as exc:
-            if self._disconnect_told:
-                raise
-            self._disconnect_told = True
-            return {"type": "websocket.disconnect", "code": exc.code, "reason": exc.reason}
-        return {
-            "type": "websocket.receive",
-            "text" if isinstance(message, str) else "bytes": message,
-        }
+        if self.ready_state < CLOSING or self._inbox:
+            with suppress(WebSocketDisconnect):
+                message = await self._read_slowly(WebSocketDisconnect)
+                kind = "text" if isinstance(message, str) else "bytes"
+                return {"type": "websocket.receive", kind: message}
+        code, reason = self.close_code or 1006, self.close_reason or ""
+        if self._disconnect_told:
+            raise WebSocketDisconnect(code, reason)
+        self._disconnect_told = True
+        return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
     async def asgi_send(self, event: Event) -> None:
         """The application's ``send``.

@@ -82,6 +82,8 @@ def unsent(send: Send) -> int:
 def _transport(send: Send) -> Any:
     # uvloop's transports are none of asyncio's classes.
     transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is None:
+        return None
     if hasattr(transport, "abort") and hasattr(transport, "get_write_buffer_size"):
         return transport
     return None

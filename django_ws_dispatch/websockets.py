@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
@@ -35,7 +35,7 @@ class WebSocket(Opening):
         close_reason: the close reason once the socket is over, else ``None``.
     """
 
-    __slots__ = ("__dict__", "__weakref__")
+    __slots__ = ("__weakref__",)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path} {self.ready_state.name}>"
@@ -263,21 +263,22 @@ class WebSocket(Opening):
                     self._joined.remove(group)
                     registry.leave(self, group)
 
-    async def take_down(self) -> None:
-        """The handler has ended: leave every group, and see the close or the denial out."""
+    def take_down(self) -> Coroutine[Any, Any, None] | None:
+        """The handler has ended: leave every group. Return what sees the close or denial out."""
         if self._joined:
             joined, self._joined = self._joined, None
             for group in joined:
                 groups.local().leave(self, group)
         if self.ready_state is CLOSING and not self.accepted:
             status = 401 if self.close_code == CloseCode.LOGGED_OUT else 403
-            await self.deny(Deny(status).response, self.close_reason or "closed from elsewhere")
-        elif (
+            return self.deny(Deny(status).response, self.close_reason or "closed from elsewhere")
+        if (
             self.ready_state is not CLOSED
             or self._writer is not None
             or servers.unsent(self._server_send)
         ):
-            await self.see_out()
+            return self.see_out()
+        return None
 
     # The end
 
