@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from itertools import cycle
 from time import monotonic
 from typing import Any
 
@@ -40,6 +41,8 @@ logger = logging.getLogger("django_ws_dispatch.connection")
 
 # Seconds between two sweeps.
 INTERVAL = 0.25
+# One sweep in so many looks at every transport.
+CLOSE_LOOK = 16
 
 # Stands for the primary key of any user.
 EVERYBODY = "*"
@@ -84,6 +87,7 @@ class Connections:
         self._context = lanes.background()
         self.sockets: dict[WebSocket, None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._turns = cycle(range(CLOSE_LOOK))
         self._lag_watch: servers.LagWatch | None = None
         self._by_session: dict[str, dict[WebSocket, None]] = {}
         self._by_user: dict[str, dict[WebSocket, None]] = {}
@@ -111,9 +115,10 @@ class Connections:
         if self.sockets and next(iter(self.sockets)).server_stops:
             for socket in list(self.sockets):
                 socket.stop()
+        closely = next(self._turns) == 0
         for socket in list(self.sockets):
             try:
-                socket.check(now)
+                socket.check(now, closely=closely)
             except Exception:  # The others must not pay for it.
                 logger.exception("Looking after %s failed", socket.path)
         for socket, (at, every) in list(self._rechecks.items()):

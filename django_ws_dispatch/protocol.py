@@ -37,6 +37,8 @@ WAKE_GRACE = 1.0
 CANCEL_AGAIN = 5.0
 # Seconds that a close frame may wait behind a blocked transport.
 CLOSE_GRACE = 10.0
+# Seconds that a server which has given its client up may wait for it to read the rest.
+GIVEN_UP_GRACE = 5.0
 # Seconds between two looks at what a client has not taken yet, after its handler's end.
 UNSENT_INTERVAL = 0.1
 
@@ -161,8 +163,15 @@ class Connection(Inbound):
             # A handler's own send is under way: it hands over when it comes back.
             self._wire = wire
 
-    def check(self, now: float) -> None:
-        """Look after this socket: called by the sweep, a few times a second."""
+    def check(self, now: float, *, closely: bool = False) -> None:
+        """Look after this socket: called by the sweep, a few times a second.
+
+        Args:
+            now: the monotonic time in seconds.
+            closely: look at its transport as well, which few have a reason for each time.
+        """
+        if (closely or self._wire) and self.ready_state is OPEN:  # FREE is 0
+            self._check_transport(now)
         phase = self._phase
         if phase == IDLE:
             self._phase = AWAY
@@ -179,6 +188,15 @@ class Connection(Inbound):
             and self.ready_state is OPEN
         ):
             self._exceeded(CloseCode.IDLE, "idle_timeout", "nothing heard")
+
+    def _check_transport(self, now: float) -> None:
+        """Abort what the server closes without end. Only the loss tells the handler, or a stop."""
+        if not servers.is_closing(self._server_send):
+            return
+        if self._abort_at is None:
+            self._abort_at = now + GIVEN_UP_GRACE
+        elif now >= self._abort_at:
+            servers.abort(self._server_send)
 
     def _check_apart(self, now: float) -> None:
         if self.ready_state >= CLOSING:

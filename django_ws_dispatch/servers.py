@@ -14,7 +14,15 @@ from typing import Any
 
 from .typing import Scope, Send
 
-__all__ = ["LagWatch", "abort", "closing_code", "is_stopping", "sends_each_header_once", "unsent"]
+__all__ = [
+    "LagWatch",
+    "abort",
+    "closing_code",
+    "is_closing",
+    "is_stopping",
+    "sends_each_header_once",
+    "unsent",
+]
 
 # Seconds that a task may keep the event loop to itself, and between two looks at it.
 LAG = 0.1
@@ -77,6 +85,16 @@ def unsent(send: Send) -> int:
     transport = _transport(send)
     size: int = 0 if transport is None else transport.get_write_buffer_size()
     return size
+
+
+def is_closing(send: Send) -> bool:
+    """Whether the server has closed the connection, perhaps only to wait for its buffer.
+
+    uvicorn closes a client that does not answer a ping, and waits for it to read what was sent:
+    until then nobody hears of a disconnect, also when the server stops.
+    """
+    transport = _transport(send)
+    return transport is not None and bool(transport.is_closing())
 
 
 def _transport(send: Send) -> Any:

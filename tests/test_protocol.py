@@ -470,6 +470,49 @@ async def test_a_slow_client_that_does_not_read_its_close_frame_is_aborted(monke
         assert server.closed is None
 
 
+@both_forms
+async def test_a_client_that_the_server_has_given_up_with_much_to_read_is_aborted(
+    handler, monkeypatch
+):
+    # uvicorn closes such a transport, which waits for its buffer, and says nothing.
+    hurry(monkeypatch, GIVEN_UP_GRACE=0.05)
+    given_up = False
+    aborted = []
+
+    def abort(send):
+        aborted.append(given_up)
+        server.leave()
+        return True
+
+    monkeypatch.setattr("django_ws_dispatch.servers.is_closing", lambda send: given_up)
+    monkeypatch.setattr("django_ws_dispatch.servers.abort", abort)
+    async with serving(handler) as server:
+        await server.accepted()
+        server.block()
+        server.message("x")
+        await until(lambda: server.unread == 0)
+        given_up = True
+        await server.ended()
+        assert aborted == [True]
+
+
+async def test_a_client_that_is_given_up_while_nothing_is_sent_is_aborted(monkeypatch):
+    hurry(monkeypatch, GIVEN_UP_GRACE=0.05)
+    aborted = asyncio.Event()
+
+    def abort(send):
+        aborted.set()
+        server.leave()
+        return True
+
+    monkeypatch.setattr("django_ws_dispatch.servers.is_closing", lambda send: True)
+    monkeypatch.setattr("django_ws_dispatch.servers.abort", abort)
+    async with serving(echo) as server:
+        await server.accepted()
+        await asyncio.wait_for(aborted.wait(), 5)
+        await server.ended()
+
+
 async def test_a_handlers_own_send_that_is_blocked_ends_when_the_socket_is_kicked(monkeypatch):
     hurry(monkeypatch, BUSY_GRACE=0.05, CLOSE_GRACE=0.05)
     aborted = []

@@ -116,14 +116,6 @@ async def test_every_kind_of_handler_ends_when_its_client_falls_silent(
     await holds(pinging, sockets=0, members=0)
 
 
-NOT_GIVEN_UP = pytest.mark.xfail(
-    strict=True,
-    raises=TimeoutError,
-    reason="uvicorn closes such a transport without telling anybody until its buffer is empty",
-)
-
-
-@NOT_GIVEN_UP
 async def test_a_client_that_falls_silent_with_much_to_read_is_given_up(
     environment: dict[str, str],
 ) -> None:
@@ -151,7 +143,6 @@ async def test_a_client_that_falls_silent_with_much_to_read_is_given_up(
             logger.info("Seconds to the last end: %.1f", monotonic() - began)
 
 
-@NOT_GIVEN_UP
 async def test_a_client_that_falls_silent_with_much_to_read_does_not_keep_the_server_from_stopping(
     environment: dict[str, str],
 ) -> None:
