@@ -13,7 +13,9 @@ from .processes import Process
 
 # Only `tox -e servers` installs all of them. Elsewhere these are not tests that somebody skipped.
 if any(importlib.util.find_spec(name) is None for name in SERVERS):
-    collect_ignore = [f"test_{name}.py" for name in ("disconnects", "ends", "life", "limits")]
+    collect_ignore = [
+        f"test_{name}.py" for name in ("bare", "disconnects", "ends", "life", "limits")
+    ]
 
 
 @pytest.fixture(scope="session", params=SERVERS)

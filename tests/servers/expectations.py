@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["SERVERS", "VERSIONS", "Expected"]
+__all__ = ["BARE", "SERVERS", "VERSIONS", "Cells", "Expected"]
 
 VERSIONS = {"uvicorn": "0.54", "hypercorn": "0.18", "daphne": "4.2", "granian": "2.8"}
 
@@ -94,4 +95,48 @@ SERVERS = {
             "granian", cookies=1, accept_headers=False, port="str", stop=Stop(1006, (1005, 1012))
         ),
     ]
+}
+
+
+class Cells(NamedTuple):
+    """A line of the table of what the servers do by themselves."""
+
+    uvicorn: str
+    hypercorn: str
+    daphne: str
+    granian: str
+
+
+BARE = {
+    "close before the accept": Cells(
+        "403 at once", "403 at once", "403 at once", "403 after the application returns"
+    ),
+    "`websocket.http.response`": Cells(
+        "yes", "yes, chunked", "no `extensions` key", "yes, in one body only"
+    ),
+    "a header that comes twice in a denial": Cells(
+        "sent twice", "sent twice", "no", "kills the worker"
+    ),
+    "application raises before the accept": Cells("500", "500", "500", "403"),
+    "application returns before the accept": Cells("500", "500", "dropped after 5 s", "403"),
+    "application raises after it": Cells(
+        "no close frame: 1006", "1011", "1011", "empty close: 1005"
+    ),
+    "application returns after it": Cells(
+        "no close frame: 1006", "1011", "stays open", "empty close: 1005"
+    ),
+    "reason over 123 bytes": Cells("raises", "truncates", "drops every reason", "sends it"),
+    "`send` after the client left": Cells("raises an `OSError`", "silent", "silent", "silent"),
+    "`receive` after the disconnect": Cells("may block for ever", "blocks", "blocks", "repeats it"),
+    "a subprotocol that was not offered": Cells("sent", "raises", "dropped after 5 s", "sent"),
+    "`path` under a `root_path`": Cells("prefixed", "not", "not", "not"),
+    "default largest message": Cells("16 MiB", "16 MiB", "1 MiB", "64 MiB, in frames of 16 MiB"),
+    "messages read ahead": Cells("1", "10", "unbounded", "none"),
+    "`send` to a client that stopped reading": Cells("blocks", "blocks", "never blocks", "blocks"),
+    "SIGTERM with an open socket": Cells(
+        "1012, waits for the handler",
+        "nothing, waits for the handler",
+        "nothing, ends",
+        "nothing, ends",
+    ),
 }

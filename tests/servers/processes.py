@@ -27,7 +27,7 @@ MEANT = re.compile(
 )
 
 
-def command(name: str, port: int, application: str) -> list[str]:
+def command(name: str, port: int, application: str, root_path: str = "") -> list[str]:
     """Return the command line of a server, with its defaults but for what it logs."""
     arguments = {
         "uvicorn": f"{application} --host 127.0.0.1 --port {port} --no-access-log",
@@ -35,6 +35,9 @@ def command(name: str, port: int, application: str) -> list[str]:
         "daphne": f"-b 127.0.0.1 -p {port} --access-log /dev/null {application}",
         "granian": f"{application} --interface asgi --host 127.0.0.1 --port {port}",
     }[name]
+    if root_path:
+        flag = "--url-path-prefix" if name == "granian" else "--root-path"
+        arguments = f"{flag} {root_path} {arguments}"
     return [sys.executable, "-m", name, *arguments.split()]
 
 
@@ -56,15 +59,19 @@ class Process(Server):
     Args:
         name: of the server.
         application: what it serves.
+        root_path: under which it serves it.
         settings: Django's.
     """
 
-    def __init__(self, name: str, *, application: str = APPLICATION, **settings: Any) -> None:
+    def __init__(
+        self, name: str, *, application: str = APPLICATION, root_path: str = "", **settings: Any
+    ) -> None:
         settings.setdefault("WEBSOCKET_HANDLERS", "tests.servers.sockets")
         environment = {key: json.dumps(value) for key, value in settings.items()}
         super().__init__(environment=environment)
         self.name = name
         self._application = application
+        self._root_path = root_path
 
     def __enter__(self) -> Process:
         self.start()
@@ -87,7 +94,7 @@ class Process(Server):
         self._environment["LIVE_NOTES"] = str(self._notes_file())
         self.port = free_port()
         self._process = subprocess.Popen(
-            command(self.name, self.port, self._application),
+            command(self.name, self.port, self._application, self._root_path),
             cwd=ROOT,
             env=self._environment,
             text=True,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from .expectations import SERVERS, VERSIONS, Expected
+from .expectations import BARE, SERVERS, VERSIONS, Expected
 
 __all__ = ["PAGE", "page"]
 
@@ -50,7 +50,7 @@ all "yes".
 
 ## With this package
 
-{measured}, on Python 3.13. `tox -e servers` asserts
+{versions}, on Python 3.13. `tox -e servers` asserts
 every line on every server; `python -m tests.servers.table` writes this page from what it asserts.
 
 """
@@ -72,43 +72,30 @@ four pass the same frames as without it: see [Conformance](conformance.md).
 conformance
 ```
 
-"""
-BARE = """\
 ## What the servers do by themselves
 
-| | uvicorn | hypercorn | daphne | granian |
-|---|---|---|---|---|
-| close before the accept | 403 at once | 403 at once | 403 at once | 403 after the application returns |
-| `websocket.http.response` | yes | yes, chunked | no `extensions` key | one body only; a repeated header name kills the worker |
-| application raises before the accept | 500 | 500 | 500 within 1 s | 403 |
-| application returns before the accept | 500 | 500 | reset after 5 s | 403 |
-| application raises after it | no close frame: 1006 | 1011 | 1011 | empty close: 1005 |
-| application returns after it | no close frame: 1006 | 1011 | stays open | empty close: 1005 |
-| reason over 123 bytes | raises | truncates | drops every reason | sends it |
-| `send` after the client left | raises an `OSError` | silent | silent | silent |
-| `receive` after the disconnect | may block for ever | blocks | blocks | repeats it |
-| a subprotocol that was not offered | sent | raises | reset | sent |
-| `path` under a `root_path` | prefixed | not | not | not |
-| default ping interval / timeout | 20 s / 20 s | none | 20 s / 30 s | none |
-| default largest message | 16 MiB | 16 MiB | 1 MiB | none |
-| messages read ahead | one | 10 | unbounded | none |
-| `send` to a client that stopped reading | blocks at 3.8 MiB | blocks | never blocks | blocks |
-"""  # noqa: E501
+"""
 
 
 def _yes(does: bool) -> str:
     return "yes" if does else "no"
 
 
-def page() -> str:
-    """Return the page."""
-    measured = ", ".join(f"{name} {version}" for name, version in VERSIONS.items())
+def table(rows: Mapping[str, Iterable[str]]) -> str:
+    """Return a table with a column for each server."""
     lines = [
         f"| | {' | '.join(SERVERS)} |",
         "|---" * (len(SERVERS) + 1) + "|",
-        *(f"| {what} | {' | '.join(map(cell, SERVERS.values()))} |" for what, cell in ROWS.items()),
+        *(f"| {what} | {' | '.join(cells)} |" for what, cells in rows.items()),
     ]
-    return HEAD.format(measured=measured) + "\n".join(lines) + "\n" + BETWEEN + BARE
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """Return the page."""
+    versions = ", ".join(f"{name} {version}" for name, version in VERSIONS.items())
+    site = {what: map(cell, SERVERS.values()) for what, cell in ROWS.items()}
+    return HEAD.format(versions=versions) + table(site) + BETWEEN + table(BARE)
 
 
 if __name__ == "__main__":
