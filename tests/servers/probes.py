@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 
 from .bare import CHUNK, PATIENCE, ROOT_PATH
 from .processes import Process
@@ -84,6 +84,14 @@ async def hears(wire: Wire) -> bool:
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
     return True
+
+
+async def hears_close(wire: Wire) -> int | None:
+    """The code of a close frame, if one comes."""
+    with suppress(TimeoutError):
+        code, _ = await asyncio.wait_for(wire.closed(), PATIENCE)
+        return None if code == 1006 else code
+    return None
 
 
 def dropped(began: float) -> str:
@@ -275,9 +283,5 @@ async def sigterm(server: Process) -> str:
     async with another(server) as own, opened(own.port, "/sleeps/") as wire:
         assert await wire.handshake() == 101
         own.terminate()
-        waits = "waits for the handler" if not await exits(own) else "ends"
-        try:
-            told, _ = await asyncio.wait_for(wire.closed(), PATIENCE)
-        except TimeoutError:
-            told = 1006
-        return f"{'nothing' if told == 1006 else told}, {waits}"
+        ends, told = await asyncio.gather(exits(own), hears_close(wire))
+        return f"{told or 'nothing'}, {'ends' if ends else 'waits for the handler'}"
