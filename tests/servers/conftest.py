@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
 from .expectations import SERVERS, Expected
 from .processes import Process
+from .vanished import Watched, watch
 
 # Only `tox -e servers` installs all of them. Elsewhere these are not tests that somebody skipped.
 if any(importlib.util.find_spec(name) is None for name in SERVERS):
     collect_ignore = [
-        f"test_{name}.py" for name in ("bare", "disconnects", "ends", "life", "limits")
+        f"test_{name}.py"
+        for name in ("bare", "disconnects", "ends", "life", "limits", "site", "vanished")
     ]
 
 
@@ -36,6 +39,20 @@ def server(shared: Process) -> Iterator[Process]:
     yield shared
     shared.check()
     assert shared.alive
+
+
+@pytest.fixture(scope="session")
+def watched() -> Iterator[dict[str, Future[Watched]]]:
+    """What takes a minute: all servers at once, while the other tests run."""
+    with ThreadPoolExecutor(len(SERVERS)) as pool:
+        yield {name: pool.submit(watch, name) for name in SERVERS}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begin_early(request: pytest.FixtureRequest) -> None:
+    """Start what takes a minute with the first test."""
+    if any("watched" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("watched")
 
 
 @pytest.fixture

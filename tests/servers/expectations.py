@@ -5,25 +5,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from signal import SIGTERM
 from typing import NamedTuple
 
-__all__ = ["BARE", "SERVERS", "VERSIONS", "Cells", "Expected"]
+__all__ = ["BARE", "SERVERS", "VERSIONS", "WITHIN", "Cells", "Expected", "Stop"]
 
 VERSIONS = {"uvicorn": "0.54", "hypercorn": "0.18", "daphne": "4.2", "granian": "2.8"}
+
+# Seconds in which a handler that does not read is cancelled once its client has left; the others
+# are told at once.
+WITHIN = 2
 
 
 @dataclass(frozen=True)
 class Stop:
-    """What SIGTERM does to open sockets.
+    """What SIGTERM does to open sockets, two seconds after the last handshake.
 
     Attributes:
         code: of the close frame that a client sees; 1006 for none.
-        told: the codes that a handler may be told before its ``finally`` runs; none if it does not.
+        told: the codes that a handler may be told before its ``finally`` runs; ``None`` where it is
+            cancelled without one.
+        within: seconds until the process has ended, whatever its handlers do.
+        status: of the process, as ``subprocess`` has it.
+        at_once: what holds if there was a handshake just before, where that is not the same.
     """
 
     code: int
-    told: tuple[int, ...]
+    told: tuple[int | None, ...]
+    within: int
+    status: int = 0
+    at_once: Stop | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Expected:
 
     Attributes:
         name: of the server.
+        stop: what SIGTERM does.
         denials: whether a denial is the response; else it is a bare 403.
         cookies: how many cookies of a denial with two reach the client.
         accept_headers: whether headers given to ``accept()`` reach the client.
@@ -42,13 +55,16 @@ class Expected:
         no_code: the code that it is told for a close frame without one.
         lost: the code that it is told when the connection breaks.
         empty: whether empty messages are sent.
+        too_big: what a client sees after a message of more than 1 MiB.
         lifespan: whether it tells of its start.
-        stop: what SIGTERM does.
         port: the type of a port in the scope.
         scheme: whether the scope has one.
+        pings: seconds between two pings, and for which an answer may be missing.
+        cut_off: seconds after a close until a client that does not read is cut off.
     """
 
     name: str
+    stop: Stop
     denials: bool = True
     cookies: int = 2
     accept_headers: bool = True
@@ -59,10 +75,12 @@ class Expected:
     no_code: int = 1005
     lost: int = 1005
     empty: bool = True
+    too_big: int = 1009
     lifespan: bool = True
     port: str = "int"
     scheme: str | None = "ws"
-    stop: Stop = field(default=Stop(1006, ()))
+    pings: tuple[int, int] | None = None
+    cut_off: int | None = None
 
     def code(self, code: int) -> int:
         """Return what a client sees where this package closes with ``code``."""
@@ -76,10 +94,17 @@ class Expected:
 SERVERS = {
     expected.name: expected
     for expected in [
-        Expected("uvicorn", reason_told=True, stop=Stop(1012, (1012,))),
-        Expected("hypercorn", code_told=False, no_code=1006, lost=1006, stop=Stop(1012, (1012,))),
+        Expected(
+            "uvicorn",
+            Stop(1012, (1012,), 6, status=-SIGTERM),
+            reason_told=True,
+            pings=(20, 20),
+            cut_off=10,
+        ),
+        Expected("hypercorn", Stop(1012, (1012,), 4), code_told=False, no_code=1006, lost=1006),
         Expected(
             "daphne",
+            Stop(4012, (None,), 1, at_once=Stop(1006, (), 1)),
             denials=False,
             cookies=0,
             accept_headers=False,
@@ -87,12 +112,19 @@ SERVERS = {
             shift=3000,
             lost=1006,
             empty=False,
+            too_big=1006,
             lifespan=False,
             scheme=None,
-            stop=Stop(1006, ()),
+            pings=(20, 30),
+            cut_off=1,
         ),
         Expected(
-            "granian", cookies=1, accept_headers=False, port="str", stop=Stop(1006, (1005, 1012))
+            "granian",
+            Stop(1006, (1005, 1012), 6),
+            cookies=1,
+            accept_headers=False,
+            port="str",
+            cut_off=15,
         ),
     ]
 }

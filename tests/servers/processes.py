@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -12,8 +13,11 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
 
 from tests.live.server import DEADLINE, ROOT, TROUBLE, Server
 
@@ -22,7 +26,7 @@ __all__ = ["DEADLINE", "Process"]
 APPLICATION = "tests.asgi:application"
 # What handlers log that fail on purpose, and uvicorn about a client; and the line after it.
 MEANT = re.compile(
-    r"The handler of /(ends|raw-ends|late|foreign)/\S* failed|The start-up failed|"
+    r"The handler of /(raw-)?(ends|closes|late|foreign)/\S* failed|The start-up failed|"
     r"Invalid UTF-8 sequence received from client"
 )
 
@@ -68,7 +72,7 @@ class Process(Server):
     ) -> None:
         settings.setdefault("WEBSOCKET_HANDLERS", "tests.servers.sockets")
         environment = {key: json.dumps(value) for key, value in settings.items()}
-        super().__init__(environment=environment)
+        super().__init__(settings="tests.servers.settings", environment=environment)
         self.name = name
         self._application = application
         self._root_path = root_path
@@ -125,6 +129,15 @@ class Process(Server):
                 or (line.startswith("Traceback") and MEANT.search(before))
                 or any(part in line for part in self.expected)
             ), "\n".join(lines[first:])
+
+    @asynccontextmanager
+    async def connect(self, path: str, **options: Any) -> AsyncIterator[ClientConnection]:
+        """Connect with a client of the websockets library; a test that waits for it ends."""
+        async with (
+            asyncio.timeout(DEADLINE),
+            connect(self.url + path, max_size=None, **options) as socket,
+        ):
+            yield socket
 
     @property
     def alive(self) -> bool:

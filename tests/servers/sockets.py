@@ -7,6 +7,7 @@ import asyncio
 from django_ws_dispatch.decorators import (
     connection_limit,
     idle_timeout,
+    login_required,
     max_message_size,
     rate_limit,
     subprotocols,
@@ -14,11 +15,12 @@ from django_ws_dispatch.decorators import (
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.routing import path
-from django_ws_dispatch.typing import Receive, Scope, Send
+from django_ws_dispatch.typing import Event, Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket, WebSocketState
 from tests.live.handlers import end, ends, note, raw_ends
 from tests.live.handlers import urlpatterns as live
 
+MIB = 1024 * 1024
 FAREWELL = "so long, é" * 20
 
 
@@ -65,19 +67,25 @@ async def late(websocket: WebSocket, how: str) -> None:
 
 async def reads(websocket: WebSocket) -> None:
     await websocket.accept()
+    code, reason = None, None
     try:
         while True:
             await websocket.receive()
     except WebSocketDisconnect as exc:
-        told("reads", exc.code, exc.reason)
+        code, reason = exc.code, exc.reason
+    finally:
+        told("reads", code, reason)
 
 
 async def raw_reads(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.accept"})
-    while (event := await receive())["type"] == "websocket.receive":
-        pass
-    told("reads", event["code"], event.get("reason"))
+    event: Event = {}
+    try:
+        while event.get("type") != "websocket.disconnect":
+            event = await receive()
+    finally:
+        told("reads", event.get("code"), event.get("reason"))
 
 
 async def busy(websocket: WebSocket) -> None:
@@ -108,6 +116,38 @@ async def raw_never(scope: Scope, receive: Receive, send: Send) -> None:
         note("never")
 
 
+async def talks(websocket: WebSocket) -> None:
+    """Sends, and never reads."""
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send("x")
+            await asyncio.sleep(0.02)
+    finally:
+        told("talks", websocket.close_code, websocket.close_reason)
+
+
+async def raw_talks(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    try:
+        while True:
+            await send({"type": "websocket.send", "text": "x"})
+            await asyncio.sleep(0.02)
+    finally:
+        note("talks")
+
+
+async def floods(websocket: WebSocket) -> None:
+    """Sends more than a bounded buffer holds; may be removed from elsewhere."""
+    async with websocket.join("targets"):
+        # By then a send waits, or none ever will.
+        asyncio.get_running_loop().call_later(1, note, "floods")
+        for _ in range(64):
+            await websocket.send("x" * MIB)
+        await websocket.wait_closed()
+
+
 async def target(websocket: WebSocket) -> None:
     """May be removed from elsewhere."""
     async with websocket.join("targets"):
@@ -120,6 +160,32 @@ async def target(websocket: WebSocket) -> None:
 
 async def remover(websocket: WebSocket) -> None:
     await Group("targets").aclose(4403, "removed")
+
+
+async def speaks(websocket: WebSocket) -> None:
+    """What one says all hear."""
+    async with websocket.join("hall"):
+        await websocket.send("joined")
+        async for message in websocket:
+            await Group("hall").asend(message)
+
+
+@login_required
+async def visitor(websocket: WebSocket) -> None:
+    await websocket.send(websocket.user.get_username())
+
+
+async def size(websocket: WebSocket) -> None:
+    async for message in websocket:
+        await websocket.send(str(len(message)))
+
+
+async def raw_size(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        message = event["text"] if event.get("text") is not None else event["bytes"]
+        await send({"type": "websocket.send", "text": str(len(message))})
 
 
 async def kinds(websocket: WebSocket, kind: str) -> None:
@@ -165,13 +231,13 @@ async def foreign(websocket: WebSocket) -> None:
 
 async def scope(websocket: WebSocket) -> None:
     """What the server has put in the scope."""
-    client = websocket.scope["client"]
+    ports = {type(websocket.scope[end][1]).__name__ for end in ("client", "server")}
     await websocket.send_json(
         {
             "lifespan": "state" in websocket.scope and bool(websocket.scope["state"]),
             "extensions": sorted(websocket.scope.get("extensions") or ()),
             "scheme": websocket.scope.get("scheme"),
-            "port": type(client[1]).__name__,
+            "ports": sorted(ports),
             "address": websocket.request.META["REMOTE_ADDR"],
             "url": websocket.request.build_absolute_uri(),
         }
@@ -192,6 +258,13 @@ urlpatterns = [
     path("busy/", busy),
     path("never/", never),
     path("raw-never/", raw_never),
+    path("talks/", talks),
+    path("raw-talks/", raw_talks),
+    path("floods/", floods),
+    path("speaks/", speaks),
+    path("visitor/", visitor),
+    path("size/", size),
+    path("raw-size/", raw_size),
     path("target/", target),
     path("remover/", remover),
     path("kinds/<kind>/", kinds),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from signal import SIGTERM
 
-from .expectations import BARE, SERVERS, VERSIONS, Expected
+from .expectations import BARE, SERVERS, VERSIONS, WITHIN, Expected
 
 __all__ = ["PAGE", "page"]
 
@@ -15,7 +16,7 @@ ROWS: dict[str, Callable[[Expected], str]] = {
     "messages, groups, users, limits": lambda server: "yes",
     "every end of a handler is a deliberate close frame": lambda server: "yes",
     "status of a denial": lambda server: "yes" if server.denials else "403 always",
-    "headers and body of a denial": lambda server: "yes" if server.denials else "no",
+    "headers and body of a denial": lambda server: _yes(server.denials),
     "cookies of a denial": lambda server: {2: "yes", 1: "the last one", 0: "no"}[server.cookies],
     "headers with the accept": lambda server: _yes(server.accept_headers),
     "close codes": lambda server: (
@@ -23,20 +24,35 @@ ROWS: dict[str, Callable[[Expected], str]] = {
     ),
     "close reasons": lambda server: _yes(server.reason_sent),
     "empty messages": lambda server: "yes" if server.empty else "received, never sent",
+    "a message of more than 1 MiB, the default limit": lambda server: _seen(server.too_big),
     "code of the client's close": lambda server: (
         "yes" if server.code_told else f"always {server.lost}"
     ),
     "reason of the client's close": lambda server: _yes(server.reason_told),
+    "code where the client gives none": lambda server: str(server.no_code),
     "code where the connection breaks": lambda server: str(server.lost),
-    "a handler that never reads is cancelled within": lambda server: "2 s",
+    "a handler that never reads is cancelled within": lambda server: f"{WITHIN} s",
+    "pings by default: interval, time-out": lambda server: (
+        "{} s, {} s".format(*server.pings) if server.pings else "none"
+    ),
+    "a client that vanished is noticed after": lambda server: (
+        f"{sum(server.pings)} s" if server.pings else "not by default"
+    ),
+    "a client that does not read is cut off": lambda server: (
+        f"{server.cut_off} s after the close" if server.cut_off else "never"
+    ),
     "`WEBSOCKET_LIFESPAN`, `websocket.state`": lambda server: (
         "yes" if server.lifespan else "entered before the first connection, never left"
     ),
-    "SIGTERM: the client is told": lambda server: (
-        str(server.stop.code) if server.stop.code != 1006 else "no"
+    "SIGTERM: the client is told": lambda server: _seen(server.stop.code),
+    "SIGTERM: the handler is told": lambda server: " or ".join(
+        "no code" if code is None else str(code) for code in server.stop.told
     ),
-    "SIGTERM: the handler is told": lambda server: " or ".join(map(str, server.stop.told)) or "no",
     "SIGTERM: `finally` runs": lambda server: _yes(bool(server.stop.told)),
+    "SIGTERM: the process ends within": lambda server: f"{server.stop.within} s",
+    "SIGTERM: the exit status": lambda server: (
+        "killed by SIGTERM" if server.stop.status == -SIGTERM else str(server.stop.status)
+    ),
     "`scope` has a scheme": lambda server: _yes(server.scheme is not None),
     "ports in the `scope` are": lambda server: f"`{server.port}`",
 }
@@ -55,13 +71,15 @@ every line on every server; `python -m tests.servers.table` writes this page fro
 
 """
 BETWEEN = """
-A client that does not read is cut off on uvicorn 10 s after the close; on hypercorn and granian by
-the server's timeouts; on daphne never, since it buffers without end. A client that vanished is
-noticed by pings: on uvicorn after 40 s, on daphne after 50 s, on the others not by default.
+When a client does not read, its close frame waits behind everything else. On uvicorn and granian
+this package cuts it off, on daphne the server does, and hypercorn waits as long as the client does.
+A client that vanished is noticed where the server sends pings; elsewhere turn them on, or use
+`@idle_timeout`.
 
 On Python 3.12 and later hypercorn waits for every connection and tells none of them; how the
-package sees that is private to hypercorn 0.18. When daphne stops no `finally` runs, because daphne
-4.2.3 itself fails (`KeyError: 'application_instance'`).
+package sees that is private to hypercorn 0.18. daphne cancels the handlers, and the package closes
+for them. But after a handshake in the last second daphne 4.2.3 itself fails
+(`KeyError: 'application_instance'`): no client is told, and no `finally` runs.
 
 uvicorn is what this package is developed and measured on, and what `manage.py runserver` uses. All
 four pass the same frames as without it: see [Conformance](conformance.md).
@@ -79,6 +97,10 @@ conformance
 
 def _yes(does: bool) -> str:
     return "yes" if does else "no"
+
+
+def _seen(code: int) -> str:
+    return "no close frame: 1006" if code == 1006 else str(code)
 
 
 def table(rows: Mapping[str, Iterable[str]]) -> str:

@@ -6,24 +6,27 @@ import asyncio
 
 import pytest
 
+from .expectations import WITHIN
 from .wire import frame, opened
 
 pytestmark = [pytest.mark.live, pytest.mark.servers, pytest.mark.asyncio]
 
-HANDLERS = ["reads", "raw-reads", "busy", "never", "raw-never"]
-# The handler that never reads is cancelled within this; the others are told at once.
-WITHIN = 2.0
+HANDLERS = ["reads", "raw-reads", "busy", "never", "raw-never", "talks", "raw-talks"]
+# A raw handler that does not read is told nothing: its ``finally`` runs.
+UNTOLD = {"raw-never": "never", "raw-talks": "talks"}
+CLOSE = 8
 
 
 async def leave(wire, how: str) -> None:
     if how == "code":
-        wire.writer.write(frame(8, (4001).to_bytes(2) + b"bye"))
+        wire.writer.write(frame(CLOSE, (4001).to_bytes(2) + b"bye"))
     elif how == "nothing":
-        wire.writer.write(frame(8))
+        wire.writer.write(frame(CLOSE))
     else:
         wire.writer.transport.abort()
         return
-    await wire.frame()
+    while (await wire.frame())[0] != CLOSE:
+        pass
 
 
 @pytest.mark.parametrize("how", ["code", "nothing", "abort"])
@@ -39,11 +42,10 @@ async def test_a_handler_is_told_that_the_client_has_gone(server, expected, hand
             wire.writer.write(frame(1, b"a") + frame(1, b"b"))
             name = "busy a,b"
         await leave(wire, how)
-        code = {"code": 4001, "nothing": expected.no_code, "abort": expected.lost}[how]
-        if not expected.code_told:
-            code = 1006
+        told = 4001 if expected.code_told else expected.lost
+        code = {"code": told, "nothing": expected.no_code, "abort": expected.lost}[how]
         reason = "bye" if how == "code" and expected.reason_told else "-"
-        note = "never" if handler == "raw-never" else f"{name} {code} {reason}"
+        note = UNTOLD.get(handler, f"{name} {code} {reason}")
         async with asyncio.timeout(WITHIN):
             while len(server.notes) == seen:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 
 import pytest
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from .wire import end_of, opened
 
 pytestmark = [pytest.mark.live, pytest.mark.servers, pytest.mark.asyncio]
 
+MIB = 1024 * 1024
+
 
 async def code_after(server, path, *messages):
     """Send messages; return what came back, and the close code."""
     answers = []
-    async with connect(server.url + path, max_size=None) as socket:
+    async with server.connect(path) as socket:
         try:
             for message in messages:
                 await socket.send(message)
@@ -29,6 +30,16 @@ async def code_after(server, path, *messages):
 async def test_a_message_over_the_limit_closes_with_1009(server, expected):
     answers, code = await code_after(server, "/small/", "x" * 1000, "é" * 501)
     assert (answers, code) == (["1000"], expected.code(1009))
+
+
+@pytest.mark.parametrize("form", ["size", "raw-size"])
+@pytest.mark.parametrize("letter", ["x", b"x"])
+async def test_a_message_over_1_mib_closes_by_default(server, expected, form, letter):
+    async with server.connect(f"/{form}/") as socket:
+        await socket.send(letter * MIB)
+        assert await socket.recv() == str(MIB)
+    code = await code_after(server, f"/{form}/", letter * (MIB + 1))
+    assert code == ([], expected.too_big)
 
 
 async def test_too_many_messages_close_with_4429(server, expected):
@@ -49,14 +60,14 @@ async def test_the_wrong_kind_of_message_closes(server, expected, kind, message,
 
 
 async def test_a_connection_over_the_limit_of_a_handler_is_denied_with_429(server, expected):
-    async with connect(f"{server.url}/alone/") as socket:
+    async with server.connect("/alone/") as socket:
         assert await socket.recv() == "alone"
         assert (await end_of(server.port, "/alone/")).status == expected.status(429)
 
 
 async def test_a_connection_over_the_cap_is_denied_with_503(start, expected):
     server = start(WEBSOCKET_MAX_CONNECTIONS=1)
-    async with connect(f"{server.url}/alone/") as socket:
+    async with server.connect("/alone/") as socket:
         assert await socket.recv() == "alone"
         end = await end_of(server.port, "/reads/")
         assert end.status == expected.status(503)
@@ -78,9 +89,9 @@ async def test_a_subprotocol_that_was_not_offered_is_a_failure_of_the_handler(se
 
 
 async def test_the_scope_is_made_a_request_whatever_is_in_it(server, expected):
-    async with connect(f"{server.url}/scope/?a=%20b") as socket:
+    async with server.connect("/scope/?a=%20b") as socket:
         scope = json.loads(await socket.recv())
     assert ("websocket.http.response" in scope["extensions"]) is expected.denials
-    assert (scope["port"], scope["scheme"]) == (expected.port, expected.scheme)
+    assert (scope["ports"], scope["scheme"]) == ([expected.port], expected.scheme)
     assert scope["address"] == "127.0.0.1"
     assert scope["url"] == f"http://127.0.0.1:{server.port}/scope/?a=%20b"

@@ -132,9 +132,11 @@ class Wire:
 
 
 @asynccontextmanager
-async def opened(port: int, path: str, headers: Mapping[str, str] | None = None):
+async def opened(
+    port: int, path: str, headers: Mapping[str, str] | None = None, *, deadline: float = DEADLINE
+):
     """Send the request of a handshake to 127.0.0.1."""
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(deadline):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         lines = {
             "Host": "127.0.0.1",
