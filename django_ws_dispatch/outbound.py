@@ -14,6 +14,7 @@ from enum import IntEnum
 from itertools import cycle
 from typing import Any, Final
 
+from . import servers
 from .codes import CloseCode
 from .exceptions import WebSocketDisconnect
 from .limits import Limits
@@ -151,9 +152,15 @@ class Outbound:
 
     def _failed(self, exc: Exception) -> None:
         """The server's ``send()`` failed where no handler of this socket waits for it."""
-        if not isinstance(exc, (OSError, RuntimeError)):
+        too_big = servers.is_too_big(exc)
+        if too_big or not isinstance(exc, (OSError, RuntimeError)):
             logger.error("The server's send() failed for %s", self.path, exc_info=exc)
-        self._lost()
+        if not too_big:
+            self._lost()
+            return
+        self._wire = FREE
+        self.kick(CloseCode.FAILED)
+        self._drop_outbox()
 
     def _queue(self, event: Event, size: int, sent: asyncio.Future[None] | None) -> None:
         if self._outbox is None:
@@ -217,6 +224,8 @@ class Outbound:
         try:
             await self._server_send(event)
         except (OSError, RuntimeError) as exc:
+            if servers.is_too_big(exc):
+                raise
             self._lost()
             raise self._over(WebSocketDisconnect) from exc
         finally:

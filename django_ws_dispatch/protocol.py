@@ -74,7 +74,8 @@ class Connection(Inbound):
 
     def _lost(self) -> None:
         """A send failed: the client is gone. The true code may still be at the server."""
-        if self._phase != READING and self._ahead is None and self._waiter is None:
+        # The task that reads ahead may not have been woken yet for what its server has.
+        if self._phase != READING and self._waiter is None:
             self._drain()
         if self.ready_state is not CLOSED:
             known, reading = self._code_known, self._phase == READING
@@ -101,6 +102,9 @@ class Connection(Inbound):
                 message = self._take(stop.value)
                 if message is not None and self.has_read:
                     self._store(message)
+            except RuntimeError:
+                # Some servers bear one reader only, and another one waits.
+                return
             else:
                 awaitable.close()
                 return

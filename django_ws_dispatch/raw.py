@@ -12,6 +12,7 @@ from typing import Any
 
 from django.http import HttpResponse
 
+from . import servers
 from .codes import CloseCode, check_close_code
 from .exceptions import WebSocketDisconnect
 from .handshake.denial import check_header
@@ -96,6 +97,8 @@ class RawSocket(WebSocket):
         try:
             await self._server_send(event)
         except (OSError, RuntimeError) as exc:
+            if servers.is_too_big(exc):
+                raise
             self._lost()
             raise ConnectionGone("The client is gone.") from exc
         if is_turn():

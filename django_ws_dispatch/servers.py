@@ -20,6 +20,7 @@ __all__ = [
     "closing_code",
     "is_closing",
     "is_stopping",
+    "is_too_big",
     "sends_each_header_once",
     "unsent",
 ]
@@ -70,8 +71,8 @@ def _server(send: Send) -> str:
 def abort(send: Send) -> bool:
     """Drop the connection without waiting for its buffer; ``False`` where that is impossible.
 
-    On uvicorn ``send`` is a method of the protocol that owns the transport. Elsewhere the server's
-    own time-outs decide.
+    On uvicorn ``send`` is a method of the protocol that owns the transport, on hypercorn of a
+    stream below it. Elsewhere the server's own time-outs decide.
     """
     transport = _transport(send)
     if transport is None:
@@ -99,9 +100,15 @@ def is_closing(send: Send) -> bool:
 
 def _transport(send: Send) -> Any:
     # uvloop's transports are none of asyncio's classes.
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    owner = getattr(send, "__self__", None)
+    transport = getattr(owner, "transport", None)
     if transport is None:
-        return None
+        # hypercorn: a stream sends to its protocol, which over HTTP/1.1 has no other stream, and
+        # sends to the connection.
+        protocol = getattr(getattr(owner, "send", None), "__self__", None)
+        if type(protocol).__name__ == "H11Protocol":
+            connection = getattr(getattr(protocol, "send", None), "__self__", None)
+            transport = getattr(getattr(connection, "writer", None), "transport", None)
     if hasattr(transport, "abort") and hasattr(transport, "get_write_buffer_size"):
         return transport
     return None
@@ -115,6 +122,14 @@ def is_stopping(send: Send) -> bool:
     context = getattr(getattr(send, "__self__", None), "context", None)
     is_set = getattr(getattr(context, "terminated", None), "is_set", None)
     return callable(is_set) and bool(is_set())
+
+
+def is_too_big(exc: Exception) -> bool:
+    """Whether ``send()`` has refused a message, and the client is still there: daphne, over 1 MiB.
+
+    autobahn's exception is a ``RuntimeError``, as are those that say that the client has gone.
+    """
+    return type(exc).__name__ == "PayloadExceededError"
 
 
 def closing_code(send: Send, code: int) -> int:

@@ -167,6 +167,8 @@ class WebSocket(Opening):
         try:
             await self._server_send(event)
         except (OSError, RuntimeError) as exc:
+            if servers.is_too_big(exc):
+                raise
             self._lost()
             raise self._over(WebSocketDisconnect) from exc
         finally:

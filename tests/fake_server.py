@@ -99,6 +99,12 @@ class FakeServer:
         self.task: asyncio.Task[None] | None = None
         self.error: BaseException | None = None
         """what ``send()`` raises, if anything"""
+        self.refused: BaseException | None = None
+        """what ``send()`` raises for the text ``x``"""
+        self.one_reader = False
+        """``receive()`` raises while another one waits"""
+        self.waiting = 0
+        """how many calls of ``receive()`` wait"""
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -110,7 +116,13 @@ class FakeServer:
     async def receive(self) -> Event:
         if self._last is not None and self.habits.repeats:
             return self._last
-        event = await self._events.get()
+        if self.one_reader and self.waiting:
+            raise RuntimeError("another coroutine is already waiting for the next message")
+        self.waiting += 1
+        try:
+            event = await self._events.get()
+        finally:
+            self.waiting -= 1
         if event["type"] == "websocket.disconnect":
             self._last = event
         return event
@@ -119,6 +131,8 @@ class FakeServer:
         await self._writable.wait()
         if self.error is not None:
             raise self.error
+        if self.refused is not None and event.get("text") == "x":
+            raise self.refused
         self.sent.append(event)
         if event["type"] == "websocket.close" and self.habits.tells_of_close:
             self.feed({"type": "websocket.disconnect", "code": event.get("code", 1000)})

@@ -642,3 +642,98 @@ async def test_a_delivery_after_the_client_left_is_quiet():
         socket.deliver({"type": "websocket.send", "text": "x"}, 1)
         server.leave()
         await server.ended()
+
+
+async def test_a_send_that_fails_before_reading_ahead_has_woken_knows_the_clients_code():
+    ends = []
+
+    async def handler(websocket):
+        await websocket.receive()
+        await until(lambda: server.waiting)
+        server.leave(4001, "bye")
+        try:
+            await websocket.send("x")
+        except WebSocketDisconnect as exc:
+            ends.append((exc.code, exc.reason))
+            raise
+
+    async with serving(handler) as server:
+        server.message("begin")
+        await server.ended()
+    assert ends == [(4001, "bye")]
+
+
+async def test_a_send_that_fails_while_the_server_bears_one_reader_only_is_a_disconnect():
+    ends = []
+
+    async def handler(websocket):
+        await websocket.receive()
+        await until(lambda: server.waiting)
+        server.one_reader = True
+        server.error = ClientDisconnected()
+        try:
+            await websocket.send("x")
+        except WebSocketDisconnect as exc:
+            ends.append(exc.code)
+            raise
+
+    async with serving(handler) as server:
+        server.message("begin")
+        await server.ended()
+    assert ends == [1006]
+
+
+class PayloadExceededError(RuntimeError):
+    """What daphne raises in ``send()`` for more than 1 MiB; the client stays."""
+
+
+async def sends_too_much(websocket):
+    await websocket.accept()
+    server = websocket.scope["server_of_the_test"]
+    server.error = PayloadExceededError("too big")
+    try:
+        await websocket.send("x")
+    except PayloadExceededError:
+        server.error = None
+        await websocket.send("too big?")
+
+
+async def raw_sends_too_much(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    server = scope["server_of_the_test"]
+    server.error = PayloadExceededError("too big")
+    try:
+        await send({"type": "websocket.send", "text": "x"})
+    except PayloadExceededError:
+        server.error = None
+        await send({"type": "websocket.send", "text": "too big?"})
+
+
+@pytest.mark.parametrize("handler", [sends_too_much, raw_sends_too_much], ids=["websocket", "raw"])
+async def test_a_message_that_the_server_refuses_is_the_senders_error_and_ends_nothing(handler):
+    async with serving(handler, started=False) as server:
+        server.scope["server_of_the_test"] = server
+        server.start()
+        await server.ended()
+        assert server.data == ["too big?"]
+        assert server.closed == (1000, "")
+
+
+@pytest.mark.parametrize("blocked", [False, True], ids=["at-once", "behind-another"])
+async def test_a_delivery_that_the_server_refuses_closes_that_socket_with_1011(blocked, caplog):
+    async with serving(echo) as server:
+        await server.accepted()
+        socket = only_socket()
+        if blocked:
+            server.block()
+            socket.deliver({"type": "websocket.send", "text": "first"}, 5)
+        server.refused = PayloadExceededError("too big")
+        socket.deliver({"type": "websocket.send", "text": "x"}, 1)
+        server.unblock()
+        await server.ended()
+        assert server.data == (["first"] if blocked else [])
+        assert server.closed == (1011, "")
+    ((level, line),) = lines(caplog)
+    assert level == "ERROR"
+    assert "send()" in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -20,6 +21,13 @@ pytestmark = pytest.mark.live
 
 EXAMPLES = 2000 if PROFILE == "large" else 40
 PATHS = ["echo", "raw-echo", "small", "pusher", "waits", "feed"]
+
+# uvicorn 0.54, also without this package: not UTF-8, and a close frame in the same packet.
+UVICORNS_OWN = re.compile(
+    r"^ERROR asyncio: Fatal error on transport TCPTransport\n(?:(?!ERROR|WARNING|INFO).*\n)*?"
+    r"websockets\.exceptions\.InvalidState: connection is closing$",
+    re.MULTILINE,
+)
 
 frames = st.builds(
     frame,
@@ -92,4 +100,5 @@ def test_no_socket_is_left_and_nothing_was_logged(server, runner):
                 await asyncio.sleep(0.05)
 
     runner.run(none_left())
+    server.lines[:] = UVICORNS_OWN.sub("", "\n".join(server.lines)).split("\n")
     server.check()

@@ -56,6 +56,7 @@ class Expected:
         lost: the code that it is told when the connection breaks.
         empty: whether empty messages are sent.
         too_big: what a client sees after a message of more than 1 MiB.
+        refuses: the exception for sending a message of more than 1 MiB.
         lifespan: whether it tells of its start.
         port: the type of a port in the scope.
         scheme: whether the scope has one.
@@ -76,6 +77,7 @@ class Expected:
     lost: int = 1005
     empty: bool = True
     too_big: int = 1009
+    refuses: str | None = None
     lifespan: bool = True
     port: str = "int"
     scheme: str | None = "ws"
@@ -101,7 +103,14 @@ SERVERS = {
             pings=(20, 20),
             cut_off=10,
         ),
-        Expected("hypercorn", Stop(1012, (1012,), 4), code_told=False, no_code=1006, lost=1006),
+        Expected(
+            "hypercorn",
+            Stop(1012, (1012,), 4),
+            code_told=False,
+            no_code=1006,
+            lost=1006,
+            cut_off=10,
+        ),
         Expected(
             "daphne",
             Stop(4012, (None,), 1, at_once=Stop(1006, (), 1)),
@@ -113,6 +122,7 @@ SERVERS = {
             lost=1006,
             empty=False,
             too_big=1006,
+            refuses="PayloadExceededError",
             lifespan=False,
             scheme=None,
             pings=(20, 30),

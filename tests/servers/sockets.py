@@ -188,6 +188,31 @@ async def raw_size(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.send", "text": str(len(message))})
 
 
+async def says(websocket: WebSocket) -> None:
+    """Sends as many bytes as it is told to; what the server raises is the next message."""
+    async for number in websocket:
+        try:
+            await websocket.send("x" * int(number))
+        except RuntimeError as exc:
+            await websocket.send(type(exc).__name__)
+
+
+async def raw_says(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        try:
+            await send({"type": "websocket.send", "text": "x" * int(event["text"])})
+        except RuntimeError as exc:
+            await send({"type": "websocket.send", "text": type(exc).__name__})
+
+
+async def says_to_all(websocket: WebSocket) -> None:
+    async with websocket.join("crowd"):
+        async for number in websocket:
+            await Group("crowd").asend("x" * int(number))
+
+
 async def kinds(websocket: WebSocket, kind: str) -> None:
     """Reads one message of a kind."""
     await getattr(websocket, f"receive_{kind}")()
@@ -256,6 +281,9 @@ urlpatterns = [
     path("reads/", reads),
     path("raw-reads/", raw_reads),
     path("busy/", busy),
+    path("says/", says),
+    path("raw-says/", raw_says),
+    path("says-to-all/", says_to_all),
     path("never/", never),
     path("raw-never/", raw_never),
     path("talks/", talks),

@@ -25,6 +25,9 @@ ROWS: dict[str, Callable[[Expected], str]] = {
     "close reasons": lambda server: _yes(server.reason_sent),
     "empty messages": lambda server: "yes" if server.empty else "received, never sent",
     "a message of more than 1 MiB, the default limit": lambda server: _seen(server.too_big),
+    "sending more than 1 MiB": lambda server: (
+        f"raises `{server.refuses}`; to a group, 1011" if server.refuses else "yes"
+    ),
     "code of the client's close": lambda server: (
         "yes" if server.code_told else f"always {server.lost}"
     ),
@@ -71,15 +74,14 @@ every line on every server; `python -m tests.servers.table` writes this page fro
 
 """
 BETWEEN = """
-When a client does not read, its close frame waits behind everything else. On uvicorn and granian
-this package cuts it off, on daphne the server does, and hypercorn waits as long as the client does.
-A client that vanished is noticed where the server sends pings; elsewhere turn them on, or use
-`@idle_timeout`.
+When a client does not read, its close frame waits behind everything else. This package
+cuts it off on uvicorn, hypercorn and granian; daphne does so itself. A client that vanished is
+noticed where the server sends pings; elsewhere turn them on, or use `@idle_timeout`.
 
 On Python 3.12 and later hypercorn waits for every connection and tells none of them; how the
-package sees that is private to hypercorn 0.18. daphne cancels the handlers, and the package closes
-for them. But after a handshake in the last second daphne 4.2.3 itself fails
-(`KeyError: 'application_instance'`): no client is told, and no `finally` runs.
+package sees that, and cuts a client off, is private to hypercorn 0.18. daphne cancels the
+handlers, and the package closes for them. But after a handshake in the last second daphne 4.2.3
+itself fails (`KeyError: 'application_instance'`): no client is told, and no `finally` runs.
 
 uvicorn is what this package is developed and measured on, and what `manage.py runserver` uses. All
 four pass the same frames as without it: see [Conformance](conformance.md).

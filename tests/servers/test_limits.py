@@ -42,6 +42,32 @@ async def test_a_message_over_1_mib_closes_by_default(server, expected, form, le
     assert code == ([], expected.too_big)
 
 
+@pytest.mark.parametrize("form", ["says", "raw-says"])
+async def test_a_message_over_1_mib_that_a_server_refuses_to_send_ends_nothing(
+    server, expected, form
+):
+    async with server.connect(f"/{form}/") as socket:
+        await socket.send(str(MIB + 1))
+        assert await socket.recv() == (expected.refuses or "x" * (MIB + 1))
+        await socket.send("3")
+        assert await socket.recv() == "xxx"
+
+
+async def test_a_message_over_1_mib_to_a_group_arrives_or_closes_with_1011(server, expected):
+    message = "x" * (MIB + 1)
+    async with server.connect("/says-to-all/") as socket:
+        await socket.send("3")
+        assert await socket.recv() == "xxx"
+        await socket.send(str(len(message)))
+        if expected.refuses is None:
+            assert await socket.recv() == message
+        else:
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == expected.code(1011)
+
+
 async def test_too_many_messages_close_with_4429(server, expected):
     answers, code = await code_after(server, "/slow/", *"123456")
     assert (answers, code) == (list("12345"), expected.code(4429))
