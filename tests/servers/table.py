@@ -47,7 +47,9 @@ ROWS: dict[str, Callable[[Expected], str]] = {
     "`WEBSOCKET_LIFESPAN`, `websocket.state`": lambda server: (
         "yes" if server.lifespan else "entered before the first connection, never left"
     ),
-    "SIGTERM: the client is told": lambda server: _seen(server.stop.code),
+    "SIGTERM: the client is told": lambda server: (
+        _seen(server.stop.code) + ("" if server.stop.waits else ", or not: 1006")
+    ),
     "SIGTERM: the handler is told": lambda server: " or ".join(
         "no code" if code is None else str(code) for code in server.stop.told
     ),
@@ -80,7 +82,8 @@ noticed where the server sends pings; elsewhere turn them on, or use `@idle_time
 
 On Python 3.12 and later hypercorn waits for every connection and tells none of them; how the
 package sees that, and cuts a client off, is private to hypercorn 0.18. daphne cancels the
-handlers, and the package closes for them. But after a handshake in the last second daphne 4.2.3
+handlers, and the package closes for them; but daphne waits only for the first of them to end, and
+what the others have sent by then may be lost. After a handshake in the last second daphne 4.2.3
 itself fails (`KeyError: 'application_instance'`): no client is told, and no `finally` runs.
 
 uvicorn is what this package is developed and measured on, and what `manage.py runserver` uses. All
