@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Container, Coroutine, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,8 @@ class Size(NamedTuple):
     turns: int
     few_turns: int
     """where a turn is slow"""
+    many_turns: int
+    """where a few percent count"""
     messages: int
     connects: int
     idle: int
@@ -45,18 +47,25 @@ class Size(NamedTuple):
 
 TABLES = (
     "echo",
+    "echo_peers",
     "latency",
     "connects",
+    "connects_peers",
     "denials",
     "pages",
     "memory",
     "fan_out",
+    "fan_out_peers",
     "fan_out_broker",
     "stalled",
 )
+# A few percent are told apart by many turns that follow one another fast: the peers have tables of
+# their own, in which the differences are larger.
+NEAR = {BARE, AGAIN, BARE_DJANGO, RAW, OURS, FROZEN}
+FAR = {BARE, OURS, FULL, STARLETTE, CHANNELS, CHANNELS_USER, DAPHNE}
 
-FULL_SIZE = Size(9, 3, 6_000, 300, 2_000, 1_000, 10)
-QUICK_SIZE = Size(2, 1, 1_500, 60, 300, 250, 5)
+FULL_SIZE = Size(9, 3, 27, 6_000, 300, 2_000, 1_000, 10)
+QUICK_SIZE = Size(2, 1, 3, 1_500, 60, 300, 250, 5)
 
 
 def installed(*modules: str) -> bool:
@@ -140,31 +149,43 @@ class Suite:
     def _run(self, work: Work) -> Sample:
         return self._runner.run(work())
 
-    def _everywhere(self, work: Callable[..., Coroutine[Any, Any, Sample]]) -> dict[str, Work]:
+    def _works(
+        self, work: Callable[..., Coroutine[Any, Any, Sample]], names: Container[str]
+    ) -> dict[str, Work]:
         return {
             name: partial(work, server, path, headers=headers)
             for name, (server, path, headers) in self._places("/ws/echo/").items()
+            if name in names
         }
 
     def echo(self) -> Table:
-        work = partial(workloads.echo, sockets=64, messages=self.size.messages)
-        works = self._everywhere(work)
-        return self._table(
-            "Echo over 64 sockets, server CPU per message", works, ratios={OURS: 1.03}
-        )
+        works = self._works(self._echo(), NEAR)
+        title = "Echo over 64 sockets, server CPU per message"
+        return self._table(title, works, turns=self.size.many_turns, ratios={OURS: 1.03})
+
+    def echo_peers(self) -> Table:
+        works = self._works(self._echo(), FAR)
+        return self._table("Echo over 64 sockets, beside the peers", works)
+
+    def _echo(self) -> Callable[..., Coroutine[Any, Any, Sample]]:
+        return partial(workloads.echo, sockets=64, messages=self.size.messages)
 
     def latency(self) -> Table:
         work = partial(workloads.echo, sockets=1, messages=self.size.messages // 5)
-        return self._table("Echo over one socket, server CPU per message", self._everywhere(work))
+        works = self._works(work, NEAR | FAR)
+        return self._table("Echo over one socket, server CPU per message", works)
 
     def connects(self) -> Table:
-        work = partial(workloads.connects, count=self.size.connects)
-        works = self._everywhere(work)
-        return self._table(
-            "Connect and close, server CPU per connect, with a browser's Origin",
-            works,
-            ratios={OURS: 1.05},
-        )
+        works = self._works(self._connects(), NEAR)
+        title = "Connect and close, server CPU per connect, with a browser's Origin"
+        return self._table(title, works, turns=self.size.many_turns, ratios={OURS: 1.05})
+
+    def connects_peers(self) -> Table:
+        works = self._works(self._connects(), FAR)
+        return self._table("Connect and close, beside the peers", works)
+
+    def _connects(self) -> Callable[..., Coroutine[Any, Any, Sample]]:
+        return partial(workloads.connects, count=self.size.connects)
 
     def denials(self) -> Table:
         count = self.size.connects
@@ -224,14 +245,23 @@ class Suite:
 
     def fan_out(self) -> Table:
         servers = {BARE: ["bare"], AGAIN: ["bare", "again"], OURS: ["ours"]}
-        if installed("starlette", "broadcaster"):
-            servers[BROADCASTER] = ["starlette"]
-        if installed("channels"):
-            servers[CHANNELS] = ["channels"]
         return self._fan_outs(
             f"Fan-out to {self.size.members:,} sockets, one process, server CPU per delivery",
             {name: [self._server(*key)] for name, key in servers.items()},
+            self.size.many_turns,
             ratios={OURS: 1.05},
+        )
+
+    def fan_out_peers(self) -> Table:
+        servers = {BARE: "bare", OURS: "ours"}
+        if installed("starlette", "broadcaster"):
+            servers[BROADCASTER] = "starlette"
+        if installed("channels"):
+            servers[CHANNELS] = "channels"
+        return self._fan_outs(
+            f"Fan-out to {self.size.members:,} sockets, one process, beside the peers",
+            {name: [self._server(target)] for name, target in servers.items()},
+            self.size.turns,
         )
 
     def fan_out_broker(self) -> Table:
@@ -249,11 +279,16 @@ class Suite:
             f"Fan-out to {self.size.members:,} sockets, two processes and Valkey, CPU of both "
             "per delivery",
             pairs,
+            self.size.turns,
             values={OURS: 20.0},
         )
 
     def _fan_outs(
-        self, title: str, servers: Mapping[str, list[Server]], **budgets: Mapping[str, float]
+        self,
+        title: str,
+        servers: Mapping[str, list[Server]],
+        turns: int,
+        **budgets: Mapping[str, float],
     ) -> Table:
         sources = {
             name: workloads.fan_out(several, members=self.size.members, messages=self.size.fan_outs)
@@ -265,7 +300,7 @@ class Suite:
 
         try:
             works = {name: partial(one, name) for name in sources}
-            return self._table(title, works, **budgets)
+            return self._table(title, works, turns=turns, **budgets)
         finally:
             for source in sources.values():
                 self._runner.run(source.aclose())

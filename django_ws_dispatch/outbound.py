@@ -48,10 +48,6 @@ class WebSocketState(IntEnum):
 CONNECTING, OPEN, CLOSING, CLOSED = WebSocketState
 
 
-# What next() gives for an awaitable that is done.
-DONE: Final = object()
-
-
 class _Resumed:
     """Awaits an awaitable that was started by hand and has yielded once."""
 
@@ -131,24 +127,21 @@ class Outbound:
             event: a ``websocket.send`` event; it may be shared.
             size: its payload in bytes.
         """
-        if self._wire == FREE:
-            self._start(event, size)
-        elif self.ready_state is OPEN:
-            self._queue(event, size, None)
-
-    def _start(self, event: Event, size: int) -> None:
-        """Start the server's ``send()`` by hand; only where it suspends a task goes on with it."""
+        if self._wire:  # not FREE
+            if self.ready_state is OPEN:
+                self._queue(event, size, None)
+            return
+        # The server's send() is started by hand: only where it suspends a task goes on with it.
         try:
             steps: Any = self._server_send(event).__await__()
-            # Unlike send(None) it raises no StopIteration, which would cost more than the rest.
-            yielded = next(steps, DONE)
+            # Unlike send(None) this makes no StopIteration, which would cost more than the rest.
+            for yielded in steps:
+                self._outbox_size += size
+                self._wire = BLOCKED
+                self._start_writer(_Resumed(steps, yielded), size)
+                break
         except Exception as exc:
             self._failed(exc)
-            return
-        if yielded is not DONE:
-            self._outbox_size += size
-            self._wire = BLOCKED
-            self._start_writer(_Resumed(steps, yielded), size)
 
     def _failed(self, exc: Exception) -> None:
         """The server's ``send()`` failed where no handler of this socket waits for it."""

@@ -161,7 +161,10 @@ class Connection(Inbound):
         event: Event = {"type": "websocket.close", "code": code, "reason": self.close_reason}
         self._abort_at = monotonic() + CLOSE_GRACE
         if wire == FREE:
-            self._start(event, 0)
+            self._wire = FREE
+            self.deliver(event, 0)
+            if self._wire == FREE:
+                self._wire = SHUT
         else:
             self._queue(event, 0, None)
             # A handler's own send is under way: it hands over when it comes back.
