@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Callable, Container, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Coroutine, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ class Size(NamedTuple):
     few_turns: int
     """where a turn is slow"""
     many_turns: int
-    """where a few percent count"""
+    """where a few percent count; each is ``SHORT``"""
     messages: int
     connects: int
     idle: int
@@ -59,13 +59,16 @@ TABLES = (
     "fan_out_broker",
     "stalled",
 )
-# A few percent are told apart by many turns that follow one another fast: the peers have tables of
-# their own, in which the differences are larger.
+# A few percent are told apart by many short turns: a machine that others use changes its speed
+# several times a second. The peers have tables of their own, in which the differences are larger.
 NEAR = {BARE, AGAIN, BARE_DJANGO, RAW, OURS, FROZEN}
 FAR = {BARE, OURS, FULL, STARLETTE, CHANNELS, CHANNELS_USER, DAPHNE}
 
-FULL_SIZE = Size(9, 3, 27, 6_000, 300, 2_000, 1_000, 10)
-QUICK_SIZE = Size(2, 1, 3, 1_500, 60, 300, 250, 5)
+# What is done in a short turn: one part in so many.
+SHORT = 10
+
+FULL_SIZE = Size(9, 3, 400, 6_000, 300, 2_000, 1_000, 10)
+QUICK_SIZE = Size(2, 1, 30, 1_500, 60, 300, 250, 5)
 
 
 def installed(*modules: str) -> bool:
@@ -149,43 +152,76 @@ class Suite:
     def _run(self, work: Work) -> Sample:
         return self._runner.run(work())
 
-    def _works(
-        self, work: Callable[..., Coroutine[Any, Any, Sample]], names: Container[str]
-    ) -> dict[str, Work]:
-        return {
-            name: partial(work, server, path, headers=headers)
+    def _sampled(
+        self,
+        title: str,
+        sources: Mapping[str, AsyncIterator[Sample]],
+        turns: int,
+        **budgets: Mapping[str, float],
+    ) -> Table:
+        """As ``_table()``, where the sockets stay open from one turn to the next."""
+
+        async def one(name: str) -> Sample:
+            return await anext(sources[name])
+
+        try:
+            works = {name: partial(one, name) for name in sources}
+            return self._table(title, works, turns=turns, **budgets)
+        finally:
+            for source in sources.values():
+                self._runner.run(source.aclose())
+
+    def echo(self) -> Table:
+        size = self.size
+        return self._echo(
+            "Echo over 64 sockets, server CPU per message",
+            NEAR,
+            size.many_turns,
+            messages=size.messages // SHORT,
+            ratios={OURS: 1.03},
+        )
+
+    def echo_peers(self) -> Table:
+        title = "Echo over 64 sockets, beside the peers"
+        return self._echo(title, FAR, self.size.turns, messages=self.size.messages)
+
+    def latency(self) -> Table:
+        title = "Echo over one socket, server CPU per message"
+        size = self.size
+        return self._echo(title, NEAR | FAR, size.turns, sockets=1, messages=size.messages // 5)
+
+    def _echo(
+        self,
+        title: str,
+        names: Container[str],
+        turns: int,
+        *,
+        sockets: int = 64,
+        messages: int,
+        **budgets: Mapping[str, float],
+    ) -> Table:
+        sources = {
+            name: workloads.echo(server, path, sockets=sockets, messages=messages, headers=headers)
             for name, (server, path, headers) in self._places("/ws/echo/").items()
             if name in names
         }
-
-    def echo(self) -> Table:
-        works = self._works(self._echo(), NEAR)
-        title = "Echo over 64 sockets, server CPU per message"
-        return self._table(title, works, turns=self.size.many_turns, ratios={OURS: 1.03})
-
-    def echo_peers(self) -> Table:
-        works = self._works(self._echo(), FAR)
-        return self._table("Echo over 64 sockets, beside the peers", works)
-
-    def _echo(self) -> Callable[..., Coroutine[Any, Any, Sample]]:
-        return partial(workloads.echo, sockets=64, messages=self.size.messages)
-
-    def latency(self) -> Table:
-        work = partial(workloads.echo, sockets=1, messages=self.size.messages // 5)
-        works = self._works(work, NEAR | FAR)
-        return self._table("Echo over one socket, server CPU per message", works)
+        return self._sampled(title, sources, turns, **budgets)
 
     def connects(self) -> Table:
-        works = self._works(self._connects(), NEAR)
+        works = self._connects(NEAR, self.size.connects // SHORT)
         title = "Connect and close, server CPU per connect, with a browser's Origin"
         return self._table(title, works, turns=self.size.many_turns, ratios={OURS: 1.05})
 
     def connects_peers(self) -> Table:
-        works = self._works(self._connects(), FAR)
+        works = self._connects(FAR, self.size.connects)
         return self._table("Connect and close, beside the peers", works)
 
-    def _connects(self) -> Callable[..., Coroutine[Any, Any, Sample]]:
-        return partial(workloads.connects, count=self.size.connects)
+    def _connects(self, names: Container[str], count: int) -> dict[str, Work]:
+        return {
+            name: partial(workloads.connects, server, path, count=count, headers=headers)
+            for name, (server, path, headers) in self._places("/ws/echo/").items()
+            if name in names
+        }
 
     def denials(self) -> Table:
         count = self.size.connects
@@ -249,6 +285,7 @@ class Suite:
             f"Fan-out to {self.size.members:,} sockets, one process, server CPU per delivery",
             {name: [self._server(*key)] for name, key in servers.items()},
             self.size.many_turns,
+            max(1, self.size.fan_outs // SHORT),
             ratios={OURS: 1.05},
         )
 
@@ -262,6 +299,7 @@ class Suite:
             f"Fan-out to {self.size.members:,} sockets, one process, beside the peers",
             {name: [self._server(target)] for name, target in servers.items()},
             self.size.turns,
+            self.size.fan_outs,
         )
 
     def fan_out_broker(self) -> Table:
@@ -280,6 +318,7 @@ class Suite:
             "per delivery",
             pairs,
             self.size.turns,
+            self.size.fan_outs,
             values={OURS: 20.0},
         )
 
@@ -288,22 +327,14 @@ class Suite:
         title: str,
         servers: Mapping[str, list[Server]],
         turns: int,
+        messages: int,
         **budgets: Mapping[str, float],
     ) -> Table:
         sources = {
-            name: workloads.fan_out(several, members=self.size.members, messages=self.size.fan_outs)
+            name: workloads.fan_out(several, members=self.size.members, messages=messages)
             for name, several in servers.items()
         }
-
-        async def one(name: str) -> Sample:
-            return await anext(sources[name])
-
-        try:
-            works = {name: partial(one, name) for name in sources}
-            return self._table(title, works, turns=turns, **budgets)
-        finally:
-            for source in sources.values():
-                self._runner.run(source.aclose())
+        return self._sampled(title, sources, turns, **budgets)
 
     def stalled(self) -> Table:
         places = {

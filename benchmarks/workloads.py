@@ -1,4 +1,4 @@
-"""What is done to the servers. Each returns one sample: the server's CPU time per unit of work, in
+"""What is done to the servers. A sample is the server's CPU time per unit of work, in
 microseconds, and beside it what a client saw."""
 
 from __future__ import annotations
@@ -56,14 +56,23 @@ async def echo(
     sockets: int,
     messages: int,
     headers: Mapping[str, str] | None = None,
-) -> Sample:
-    """Every socket sends, waits for the echo and sends again, so often in all."""
+) -> AsyncIterator[Sample]:
+    """Every socket sends, waits for the echo and sends again. For ever, a sample each time.
+
+    Args:
+        server: to which.
+        path: of the handler.
+        sockets: how many.
+        messages: how many messages of all sockets make a sample.
+        headers: of the handshake.
+    """
     each = messages // sockets
     async with opened(server, path, sockets, headers) as open_sockets:
         await asyncio.gather(*(socket.exchange(5) for socket in open_sockets))
-        with Meter([server]) as meter:
-            times = await asyncio.gather(*(socket.exchange(each) for socket in open_sockets))
-    return meter.sample(each * sockets, [one for several in times for one in several])
+        while True:
+            with Meter([server]) as meter:
+                times = await asyncio.gather(*(socket.exchange(each) for socket in open_sockets))
+            yield meter.sample(each * sockets, [one for several in times for one in several])
 
 
 async def connects(
