@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from enum import IntEnum
 from itertools import cycle
 from typing import Any, Final
@@ -120,30 +120,41 @@ class Outbound:
             return WebSocketDisconnect(self.close_code or 1006, self.close_reason or "")
         return over()
 
-    def deliver(self, event: Event, size: int) -> None:
-        """Send a prepared event without waiting: a member of groups. Never raises or suspends.
+    def begin(self, event: Event, size: int) -> Awaitable[None] | None:
+        """Take a prepared event: a member of groups. Never raises or suspends.
 
         Args:
             event: a ``websocket.send`` event; it may be shared.
             size: its payload in bytes.
-        """
-        if self._wire:  # not FREE
-            if self.ready_state is OPEN:
-                self._queue(event, size, None)
-            return
-        # The server's send() is started by hand: only where it suspends a task goes on with it.
-        try:
-            steps: Any = self._server_send(event).__await__()
-            # Unlike send(None) this makes no StopIteration, which would cost more than the rest.
-            for yielded in steps:
-                self._outbox_size += size
-                self._wire = BLOCKED
-                self._start_writer(_Resumed(steps, yielded), size)
-                break
-        except Exception as exc:
-            self._failed(exc)
 
-    def _failed(self, exc: Exception) -> None:
+        Returns:
+            The server's ``send()``, to be awaited at once; ``None`` if there is nothing to await.
+        """
+        if not self._wire:  # FREE
+            return self._server_send(event)
+        if self.ready_state is OPEN:
+            self._queue(event, size, None)
+        return None
+
+    def go_on(self, steps: Generator[Any, Any, None], yielded: Any, size: int) -> None:
+        """See through in a task what was started by hand, and has suspended."""
+        self._outbox_size += size
+        self._wire = BLOCKED
+        self._start_writer(_Resumed(steps, yielded), size)
+
+    def deliver(self, event: Event, size: int) -> None:
+        """As ``begin()``, started by hand: only where it suspends a task goes on with it."""
+        try:
+            sending = self.begin(event, size)
+            if sending is not None:
+                steps: Any = sending.__await__()
+                for yielded in steps:
+                    self.go_on(steps, yielded, size)
+                    break
+        except Exception as exc:
+            self.failed(exc)
+
+    def failed(self, exc: Exception) -> None:
         """The server's ``send()`` failed where no handler of this socket waits for it."""
         too_big = servers.is_too_big(exc)
         if too_big or not isinstance(exc, (OSError, RuntimeError)):
@@ -197,7 +208,7 @@ class Outbound:
                 if sent is not None and not sent.done():
                     sent.set_result(None)
         except Exception as exc:
-            self._failed(exc)
+            self.failed(exc)
             if sent is not None and not sent.done():
                 sent.set_exception(self._over(WebSocketDisconnect))
         finally:

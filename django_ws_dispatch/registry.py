@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from itertools import islice
+from operator import length_hint
+from typing import Any, Protocol
 
 from .brokers import BaseBroker, get_broker, opened_brokers
 from .messages import CLOSE, CONTROL_CHANNEL, Message, decode
@@ -34,11 +36,26 @@ class Member(Protocol):
     def id(self) -> str:
         """Unguessable and unique across nodes; read only where a message excludes somebody."""
 
-    def deliver(self, event: Event, size: int) -> None:
+    def begin(self, event: Event, size: int) -> Awaitable[None] | None:
         """Take one ``websocket.send`` event of ``size`` bytes, which all members share.
 
-        Never raises, never suspends.
+        Never raises, never suspends. What it returns is a server's ``send()``, to be awaited at
+        once.
         """
+
+    def go_on(self, steps: Generator[Any, Any, None], yielded: Any, size: int) -> None:
+        """See through in a task what ``begin()`` has returned: it has suspended.
+
+        Args:
+            steps: what is left of it.
+            yielded: what it waits for.
+            size: of the event.
+        """
+        return  # A member whose begin() returns nothing needs no more than this.
+
+    def failed(self, exc: Exception) -> None:
+        """Hear that what ``begin()`` has returned raised ``exc``. Never raises."""
+        logger.error("A member of a group failed to take a message.", exc_info=exc)
 
     def kick(self, code: int, reason: str) -> None:
         """Close, after what was delivered before. Never raises, never suspends."""
@@ -63,13 +80,15 @@ class _Channel:
 class _Job:
     """A message on its way to the members that were there when its turn came."""
 
-    __slots__ = ("channel", "done", "message", "position", "snapshot")
+    __slots__ = ("channel", "done", "member", "message", "rest", "walks")
+
+    member: Member  # the one whose send() is under way
 
     def __init__(self, channel: _Channel, message: Message) -> None:
         self.channel = channel
         self.message = message
-        self.snapshot: list[Member] | None = None
-        self.position = 0
+        self.rest: Iterator[Member] | None = None
+        self.walks = 0
         self.done: asyncio.Future[None] | None = None
 
 
@@ -130,7 +149,7 @@ class _Link:
         return True
 
 
-class _Control:
+class _Control(Member):
     """The member that hears what the processes of a site tell each other."""
 
     id = ""
@@ -138,7 +157,7 @@ class _Control:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
 
-    def deliver(self, event: Event, size: int) -> None:
+    def begin(self, event: Event, size: int) -> None:
         if self.registry.control is not None:
             self.registry.control(event["bytes"])
 
@@ -249,33 +268,45 @@ class Registry:
 
     def _walk(self, job: _Job) -> bool:
         """Deliver until all have it or the turn is over; ``True`` if all have it."""
-        clock, ends = self.loop.time, self._turn_ends
-        if clock() >= ends:
-            return False
-        members = job.channel.members
-        if job.snapshot is None:
-            job.snapshot = list(members)
-        snapshot, message = job.snapshot, job.message
-        event, size, plain = message.event, message.size, message.kind != CLOSE
-        exclude = message.exclude
-        while job.position < len(snapshot):
-            chunk = snapshot[job.position : job.position + CHUNK]
-            job.position += CHUNK
-            for member in chunk:
+        if job.rest is None:
+            job.rest = iter(list(job.channel.members))
+        while True:
+            steps: Any = self._deliver(job, job.rest).__await__()
+            for yielded in steps:
+                # The walk waits in the send() of a slow member, and goes on as that member's: a new
+                # one is for the others.
+                job.walks += 1
+                job.member.go_on(steps, yielded, job.message.size)
+                break
+            else:
+                return not length_hint(job.rest)
+
+    async def _deliver(self, job: _Job, rest: Iterator[Member]) -> None:
+        """Started by hand: where no ``send()`` suspends, this does not, and costs no more."""
+        clock, ends, walk = self.loop.time, self._turn_ends, job.walks
+        members, message = job.channel.members, job.message
+        event, size, exclude = message.event, message.size, message.exclude
+        plain = message.kind != CLOSE
+        while clock() < ends and length_hint(rest):
+            for member in islice(rest, CHUNK):
                 # It may have left since the walk began.
                 if member not in members or (exclude is not None and member.id == exclude):
                     continue
                 try:
                     if plain:
-                        member.deliver(event, size)
+                        sending = member.begin(event, size)
+                        if sending is not None:
+                            job.member = member
+                            await sending
+                            if job.walks != walk:
+                                return
                     else:
                         member.kick(message.code, message.reason)
-                except Exception:
-                    # It promised not to; the others must not pay for it.
-                    logger.exception("A member of a group failed to take a message.")
-            if clock() >= ends:
-                break
-        return job.position >= len(snapshot)
+                except Exception as exc:
+                    if job.walks != walk:
+                        raise
+                    # The others must not pay for it.
+                    member.failed(exc)
 
     def close(self) -> None:
         """Forget all members."""
