@@ -213,7 +213,7 @@ def user_group(user: Any) -> Group:
     return _UserGroup(str(user.pk))
 
 
-class _Reader(Member):
+class _Reader:
     """A member that code reads: ``Group.subscribe()``."""
 
     id = ""
@@ -227,7 +227,7 @@ class _Reader(Member):
         self._ended = False
         self._wakeup: asyncio.Future[None] | None = None
 
-    def begin(self, event: Event, size: int) -> None:
+    def deliver(self, event: Event, size: int) -> None:
         size = max(size, 1)  # Empty messages take room as well.
         if self._overrun:
             return

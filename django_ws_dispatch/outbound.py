@@ -120,7 +120,7 @@ class Outbound:
             return WebSocketDisconnect(self.close_code or 1006, self.close_reason or "")
         return over()
 
-    def begin(self, event: Event, size: int) -> Awaitable[None] | None:
+    def deliver(self, event: Event, size: int) -> Awaitable[None] | None:
         """Take a prepared event: a member of groups. Never raises or suspends.
 
         Args:
@@ -142,10 +142,10 @@ class Outbound:
         self._wire = BLOCKED
         self._start_writer(_Resumed(steps, yielded), size)
 
-    def deliver(self, event: Event, size: int) -> None:
-        """As ``begin()``, started by hand: only where it suspends a task goes on with it."""
+    def push(self, event: Event, size: int) -> None:
+        """As ``deliver()``, started by hand: only where it suspends a task goes on with it."""
         try:
-            sending = self.begin(event, size)
+            sending = self.deliver(event, size)
             if sending is not None:
                 steps: Any = sending.__await__()
                 for yielded in steps:

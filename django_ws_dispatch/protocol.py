@@ -162,7 +162,7 @@ class Connection(Inbound):
         self._abort_at = monotonic() + CLOSE_GRACE
         if wire == FREE:
             self._wire = FREE
-            self.deliver(event, 0)
+            self.push(event, 0)
             if self._wire == FREE:
                 self._wire = SHUT
         else:

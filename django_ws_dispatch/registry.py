@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from itertools import islice
 from operator import length_hint
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from .brokers import BaseBroker, get_broker, opened_brokers
 from .messages import CLOSE, CONTROL_CHANNEL, Message, decode
@@ -36,29 +36,31 @@ class Member(Protocol):
     def id(self) -> str:
         """Unguessable and unique across nodes; read only where a message excludes somebody."""
 
-    def begin(self, event: Event, size: int) -> Awaitable[None] | None:
+    def deliver(self, event: Event, size: int) -> Awaitable[None] | None:
         """Take one ``websocket.send`` event of ``size`` bytes, which all members share.
 
-        Never raises, never suspends. What it returns is a server's ``send()``, to be awaited at
-        once.
+        Never raises, never suspends. A ``Sender`` may return a server's ``send()``, which the
+        caller awaits at once.
         """
 
+    def kick(self, code: int, reason: str) -> None:
+        """Close, after what was delivered before. Never raises, never suspends."""
+
+
+class Sender(Member, Protocol):
+    """A member with a server's ``send()``: a WebSocket."""
+
     def go_on(self, steps: Generator[Any, Any, None], yielded: Any, size: int) -> None:
-        """See through in a task what ``begin()`` has returned: it has suspended.
+        """See through in a task what ``deliver()`` has returned: it has suspended.
 
         Args:
             steps: what is left of it.
             yielded: what it waits for.
-            size: of the event.
+            size: of the event in bytes.
         """
-        return  # A member whose begin() returns nothing needs no more than this.
 
     def failed(self, exc: Exception) -> None:
-        """Hear that what ``begin()`` has returned raised ``exc``. Never raises."""
-        logger.error("A member of a group failed to take a message.", exc_info=exc)
-
-    def kick(self, code: int, reason: str) -> None:
-        """Close, after what was delivered before. Never raises, never suspends."""
+        """Hear that what ``deliver()`` has returned raised ``exc``. Never raises."""
 
 
 class Place(Protocol):
@@ -80,15 +82,15 @@ class _Channel:
 class _Job:
     """A message on its way to the members that were there when its turn came."""
 
-    __slots__ = ("channel", "done", "member", "message", "rest", "walks")
-
-    member: Member  # the one whose send() is under way
+    __slots__ = ("channel", "done", "message", "rest", "sender", "walks")
 
     def __init__(self, channel: _Channel, message: Message) -> None:
         self.channel = channel
         self.message = message
         self.rest: Iterator[Member] | None = None
         self.walks = 0
+        # Whose send() was started last.
+        self.sender: Any = None
         self.done: asyncio.Future[None] | None = None
 
 
@@ -149,7 +151,7 @@ class _Link:
         return True
 
 
-class _Control(Member):
+class _Control:
     """The member that hears what the processes of a site tell each other."""
 
     id = ""
@@ -157,7 +159,7 @@ class _Control(Member):
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
 
-    def begin(self, event: Event, size: int) -> None:
+    def deliver(self, event: Event, size: int) -> None:
         if self.registry.control is not None:
             self.registry.control(event["bytes"])
 
@@ -276,7 +278,7 @@ class Registry:
                 # The walk waits in the send() of a slow member, and goes on as that member's: a new
                 # one is for the others.
                 job.walks += 1
-                job.member.go_on(steps, yielded, job.message.size)
+                job.sender.go_on(steps, yielded, job.message.size)
                 break
             else:
                 return not length_hint(job.rest)
@@ -294,9 +296,9 @@ class Registry:
                     continue
                 try:
                     if plain:
-                        sending = member.begin(event, size)
+                        sending = member.deliver(event, size)
                         if sending is not None:
-                            job.member = member
+                            job.sender = member
                             await sending
                             if job.walks != walk:
                                 return
@@ -306,7 +308,10 @@ class Registry:
                     if job.walks != walk:
                         raise
                     # The others must not pay for it.
-                    member.failed(exc)
+                    if member is job.sender:
+                        cast("Sender", member).failed(exc)
+                    else:
+                        logger.exception("A member of a group failed to take a message.")
 
     def close(self) -> None:
         """Forget all members."""

@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from django_ws_dispatch.registry import Member
 
-
-class FakeMember(Member):
+class FakeMember:
     """A member that keeps what it gets.
 
     Args:
@@ -29,7 +27,7 @@ class FakeMember(Member):
         self.id_was_read = True
         return self._name
 
-    def begin(self, event: Any, size: int) -> None:
+    def deliver(self, event: Any, size: int) -> None:
         self.got.append(event["text"] if "text" in event else event["bytes"])
         self.events.append((event, size))
         if self._then is not None:

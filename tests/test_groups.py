@@ -268,7 +268,7 @@ def test_a_message_of_the_own_loop_is_delivered_before_asend_returns() -> None:
         member = FakeMember()
         await joined(member)
         await ROOM.asend("a")
-        member.begin({"text": "b"}, 1)
+        member.deliver({"text": "b"}, 1)
         assert member.got == ["a", "b"]
 
     run(scenario)
