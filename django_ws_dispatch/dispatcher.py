@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+from collections.abc import Awaitable
+
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.urls import ResolverMatch, set_script_prefix
@@ -81,14 +85,29 @@ class WebSocketDispatcher:
             self._lifespan = Lifespan(load_lifespan())
         return self._lifespan
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine of its own: a page pays for no more than this call.
         if not groups.dispatching:
             # Not when it is made: checks import asgi.py in every management command.
             groups.mark_dispatching()
+        if scope["type"] == "http":
+            return self.http_application(scope, receive, send)
+        return self._serve(scope, receive, send)
+
+    # Servers ask whether it is a coroutine function, to tell ASGI 3 from what was before it.
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(__call__)
+    else:
+        _call = __call__
+
+        async def __call__(  # type: ignore[misc]
+            self, scope: Scope, receive: Receive, send: Send
+        ) -> None:
+            await self._call(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """All but pages."""
         kind = scope["type"]
-        if kind == "http":
-            await self.http_application(scope, receive, send)
-            return
         if kind == "lifespan":
             await self.lifespan(scope, receive, send)
             return

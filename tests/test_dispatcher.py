@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from contextlib import asynccontextmanager
 
 import pytest
+from asgiref.compatibility import is_double_callable
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import got_request_exception
 from django.test import override_settings
@@ -56,6 +58,13 @@ async def test_http_passes_with_the_very_same_objects():
     assert calls[0][1] is receive
     assert calls[0][2] is send
     assert scope == {"type": "http", "path": "/"}
+
+
+async def test_servers_take_it_for_an_asgi_3_application():
+    dispatcher = WebSocketDispatcher(nothing)
+    # As hypercorn asks, and as asgiref does for daphne.
+    assert inspect.iscoroutinefunction(dispatcher.__call__)
+    assert not is_double_callable(dispatcher)
 
 
 @pytest.mark.parametrize("kind", ["telnet", "", "webtransport"])
