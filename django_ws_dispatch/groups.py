@@ -217,6 +217,7 @@ class _Reader:
     """A member that code reads: ``Group.subscribe()``."""
 
     id = ""
+    wire = -1
 
     def __init__(self, group: Group, capacity: int) -> None:
         self._group = group

@@ -80,14 +80,14 @@ class Opening(Connection):
     ) -> None:
         self.scope = scope
         self._server_receive = receive
-        self._server_send = send
+        self.server_send = send
         self._limits = limits
         self._subprotocols = subprotocols
         self._match = match
         self._task = asyncio.current_task()  # that of the handler
         self.ready_state = CONNECTING
         self._phase = APART
-        self._wire = SHUT
+        self.wire = SHUT
         self._cancels = 0
         self.accepted = self.has_read = self.attends = self.lane_ended = self._code_known = False
         self.subprotocol = self.close_code = self.close_reason = None
@@ -204,9 +204,9 @@ class Opening(Connection):
         self.accepted = True
         self.ready_state = OPEN
         # Still APART: the first read goes the slow way, and is remembered.
-        self._wire = BUSY
+        self.wire = BUSY
         try:
-            await self._server_send(event)
+            await self.server_send(event)
         except (OSError, RuntimeError) as exc:
             self.accepted = False
             self._lost()
@@ -216,7 +216,7 @@ class Opening(Connection):
             self.accepted, self.subprotocol, self.ready_state = False, None, CONNECTING
             raise
         finally:
-            if self._wire == BUSY:
+            if self.wire == BUSY:
                 self._hand_over()
         if websocket_opened.receivers:
             await self.send_signal(websocket_opened)
@@ -247,7 +247,7 @@ class Opening(Connection):
             log_denial(self.path, response.status_code, reason)
         self._disconnected(1006, "")
         self._cancel_after()
-        await deny(self._server_send, self.scope, response)
+        await deny(self.server_send, self.scope, response)
 
 
 def _raw_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Generator
+from collections.abc import Generator
 from enum import IntEnum
 from itertools import cycle
 from typing import Any, Final
@@ -80,14 +80,14 @@ class Outbound:
         "__dict__",
         "_limits",
         "_outbox",
-        "_server_send",
-        "_wire",
         "_writer",
         "accepted",
         "close_code",
         "close_reason",
         "ready_state",
         "scope",
+        "server_send",
+        "wire",
     )
 
     scope: Scope
@@ -96,8 +96,8 @@ class Outbound:
     close_code: int | None
     close_reason: str | None
     _limits: Limits
-    _server_send: Send
-    _wire: int
+    server_send: Send
+    wire: int
     _outbox: deque[tuple[Event, int, asyncio.Future[None] | None]] | None
     _outbox_size = 0
     _writer: asyncio.Task[None] | None
@@ -120,37 +120,31 @@ class Outbound:
             return WebSocketDisconnect(self.close_code or 1006, self.close_reason or "")
         return over()
 
-    def deliver(self, event: Event, size: int) -> Awaitable[None] | None:
-        """Take a prepared event: a member of groups. Never raises or suspends.
+    def go_on(self, steps: Generator[Any, Any, None], yielded: Any, size: int) -> None:
+        """See through in a task what was started by hand, and has suspended."""
+        self._outbox_size += size
+        self.wire = BLOCKED
+        self._start_writer(_Resumed(steps, yielded), size)
+
+    def deliver(self, event: Event, size: int) -> None:
+        """Send a prepared event without waiting: a member of groups. Never raises or suspends.
+
+        A walk over a group calls this only where ``wire`` is not free.
 
         Args:
             event: a ``websocket.send`` event; it may be shared.
             size: its payload in bytes.
-
-        Returns:
-            The server's ``send()``, to be awaited at once; ``None`` if there is nothing to await.
         """
-        if not self._wire:  # FREE
-            return self._server_send(event)
-        if self.ready_state is OPEN:
-            self._queue(event, size, None)
-        return None
-
-    def go_on(self, steps: Generator[Any, Any, None], yielded: Any, size: int) -> None:
-        """See through in a task what was started by hand, and has suspended."""
-        self._outbox_size += size
-        self._wire = BLOCKED
-        self._start_writer(_Resumed(steps, yielded), size)
-
-    def push(self, event: Event, size: int) -> None:
-        """As ``deliver()``, started by hand: only where it suspends a task goes on with it."""
+        if self.wire:  # not FREE
+            if self.ready_state is OPEN:
+                self._queue(event, size, None)
+            return
+        # Started by hand: only where it suspends a task goes on with it.
         try:
-            sending = self.deliver(event, size)
-            if sending is not None:
-                steps: Any = sending.__await__()
-                for yielded in steps:
-                    self.go_on(steps, yielded, size)
-                    break
+            steps: Any = self.server_send(event).__await__()
+            for yielded in steps:
+                self.go_on(steps, yielded, size)
+                break
         except Exception as exc:
             self.failed(exc)
 
@@ -162,7 +156,7 @@ class Outbound:
         if not too_big:
             self._lost()
             return
-        self._wire = FREE
+        self.wire = FREE
         self.kick(CloseCode.FAILED)
         self._drop_outbox()
 
@@ -204,7 +198,7 @@ class Outbound:
                 self._outbox_size -= size
                 if sent is not None and sent.done():
                     continue  # its sender was cancelled
-                await self._server_send(event)
+                await self.server_send(event)
                 if sent is not None and not sent.done():
                     sent.set_result(None)
         except Exception as exc:
@@ -213,33 +207,33 @@ class Outbound:
                 sent.set_exception(self._over(WebSocketDisconnect))
         finally:
             self._writer = None
-            self._wire = FREE if self.ready_state is OPEN else SHUT
+            self.wire = FREE if self.ready_state is OPEN else SHUT
 
     async def _transmit(self, event: Event) -> None:
         """Send an event of the handler's, behind whatever is under way."""
-        if self._wire != FREE:
+        if self.wire != FREE:
             if self.ready_state is not OPEN:
                 raise self._over(WebSocketDisconnect)
             sent = asyncio.get_running_loop().create_future()
             self._queue(event, 0, sent)
             await sent
             return
-        self._wire = BUSY
+        self.wire = BUSY
         try:
-            await self._server_send(event)
+            await self.server_send(event)
         except (OSError, RuntimeError) as exc:
             if servers.is_too_big(exc):
                 raise
             self._lost()
             raise self._over(WebSocketDisconnect) from exc
         finally:
-            if self._wire == BUSY:
+            if self.wire == BUSY:
                 self._hand_over()
 
     def _hand_over(self) -> None:
         """The handler's own send is done: somebody else's may wait behind it."""
         if self._outbox:
-            self._wire = BLOCKED
+            self.wire = BLOCKED
             self._start_writer(None)
         else:
-            self._wire = FREE if self.ready_state is OPEN else SHUT
+            self.wire = FREE if self.ready_state is OPEN else SHUT

@@ -112,8 +112,8 @@ class Connection(Inbound):
     def _set_over(self, state: WebSocketState) -> None:
         self.ready_state = state
         self._phase = APART
-        if self._wire != BLOCKED:
-            self._wire = SHUT
+        if self.wire != BLOCKED:
+            self.wire = SHUT
         if self._waiter is not None:
             self._wake()
 
@@ -147,28 +147,28 @@ class Connection(Inbound):
     @property
     def server_stops(self) -> bool:
         """Whether the server waits for this socket to end."""
-        return servers.is_stopping(self._server_send)
+        return servers.is_stopping(self.server_send)
 
     def _shut(self, code: int, reason: str) -> None:
         """Start to close: nothing is sent or received any more but the close frame."""
         self.close_code, self.close_reason = code, cut_reason(reason)
         self._code_known = True
-        wire = self._wire
+        wire = self.wire
         self._set_over(CLOSING)
         if not self.accepted:
             return
-        code = servers.closing_code(self._server_send, code)
+        code = servers.closing_code(self.server_send, code)
         event: Event = {"type": "websocket.close", "code": code, "reason": self.close_reason}
         self._abort_at = monotonic() + CLOSE_GRACE
         if wire == FREE:
-            self._wire = FREE
-            self.push(event, 0)
-            if self._wire == FREE:
-                self._wire = SHUT
+            self.wire = FREE
+            self.deliver(event, 0)
+            if self.wire == FREE:
+                self.wire = SHUT
         else:
             self._queue(event, 0, None)
             # A handler's own send is under way: it hands over when it comes back.
-            self._wire = wire
+            self.wire = wire
 
     def check(self, now: float, *, closely: bool = False) -> None:
         """Look after this socket: called by the sweep, a few times a second.
@@ -177,7 +177,7 @@ class Connection(Inbound):
             now: the monotonic time in seconds.
             closely: look at its transport as well, which few have a reason for each time.
         """
-        if (closely or self._wire) and self.ready_state is OPEN:  # FREE is 0
+        if (closely or self.wire) and self.ready_state is OPEN:  # FREE is 0
             self._check_transport(now)
         phase = self._phase
         if phase == IDLE:
@@ -198,12 +198,12 @@ class Connection(Inbound):
 
     def _check_transport(self, now: float) -> None:
         """Abort what the server closes without end. Only the loss tells the handler, or a stop."""
-        if not servers.is_closing(self._server_send):
+        if not servers.is_closing(self.server_send):
             return
         if self._abort_at is None:
             self._abort_at = now + GIVEN_UP_GRACE
         elif now >= self._abort_at:
-            servers.abort(self._server_send)
+            servers.abort(self.server_send)
 
     def _check_apart(self, now: float) -> None:
         if self.ready_state >= CLOSING:
@@ -213,7 +213,7 @@ class Connection(Inbound):
                 self._task.cancel()
             if self._abort_at is not None and now >= self._abort_at and self._writer is not None:
                 self._abort_at = None
-                servers.abort(self._server_send)
+                servers.abort(self.server_send)
         elif self._ahead is None and self._waiter is None and self._task is not None:
             if self._full_since is None:
                 self._start_ahead()
@@ -262,11 +262,11 @@ class Connection(Inbound):
             # The sweep aborts a blocked transport; where it can not, the server has to.
             await asyncio.wait([writer], timeout=CLOSE_GRACE + STOP_GRACE)
             writer.cancel()
-        if self.accepted and servers.unsent(self._server_send):
+        if self.accepted and servers.unsent(self.server_send):
             # uvicorn waits for ever for a client that does not read, also when it stops.
             ends = self._abort_at or monotonic()
-            while servers.unsent(self._server_send):
+            while servers.unsent(self.server_send):
                 if monotonic() >= ends:
-                    servers.abort(self._server_send)
+                    servers.abort(self.server_send)
                     break
                 await asyncio.sleep(UNSENT_INTERVAL)

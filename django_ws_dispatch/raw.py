@@ -91,11 +91,11 @@ class RawSocket(WebSocket):
             RuntimeError: the event does not fit the state (ASGI spec, "WebSocket").
             ValueError: a close code or a header that may not be sent.
         """
-        if self._wire or event["type"] != "websocket.send":  # FREE is 0
+        if self.wire or event["type"] != "websocket.send":  # FREE is 0
             await self._asgi_send_slowly(event)
             return
         try:
-            await self._server_send(event)
+            await self.server_send(event)
         except (OSError, RuntimeError) as exc:
             if servers.is_too_big(exc):
                 raise

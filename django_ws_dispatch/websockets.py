@@ -158,25 +158,25 @@ class WebSocket(Opening):
                 f"send() takes str or bytes, not {type(message).__name__}: "
                 "for anything else there is send_json()."
             )
-        if self._wire:  # not FREE
+        if self.wire:  # not FREE
             await self._ensure_accepted()
             await self._transmit(event)
             return
         # As _transmit() has it, without the call.
-        self._wire = BUSY
+        self.wire = BUSY
         try:
-            await self._server_send(event)
+            await self.server_send(event)
         except (OSError, RuntimeError) as exc:
             if servers.is_too_big(exc):
                 raise
             self._lost()
             raise self._over(WebSocketDisconnect) from exc
         finally:
-            if self._wire == BUSY:  # and so open still
+            if self.wire == BUSY:  # and so open still
                 if self._outbox:
                     self._hand_over()
                 else:
-                    self._wire = FREE
+                    self.wire = FREE
         if is_turn():
             await asyncio.sleep(0)
 
@@ -277,7 +277,7 @@ class WebSocket(Opening):
         if (
             self.ready_state is not CLOSED
             or self._writer is not None
-            or servers.unsent(self._server_send)
+            or servers.unsent(self.server_send)
         ):
             return self.see_out()
         return None

@@ -15,6 +15,8 @@ class FakeMember:
         then: called after each delivery.
     """
 
+    wire = -1
+
     def __init__(self, name: str = "", then: Callable[[], object] | None = None) -> None:
         self._name = name
         self._then = then

@@ -255,7 +255,7 @@ async def test_a_blocked_client_does_not_keep_the_process_when_the_server_stops(
     async with serving(handler) as server:
         await server.accepted()
         server.block()
-        only_socket().push({"type": "websocket.send", "text": "x"}, 1)
+        only_socket().deliver({"type": "websocket.send", "text": "x"}, 1)
         server.feed({"type": "websocket.disconnect", "code": 1012})
         await server.ended(1)
     assert aborted

@@ -24,6 +24,7 @@ ROOMS = [
     "lanes",
     "brokers",
     "messages",
+    "walks",
     "registry",
     "groups",
     "handshake",

@@ -385,14 +385,14 @@ async def test_sends_of_several_tasks_go_out_in_the_order_of_the_calls():
 async def test_group_messages_and_sends_of_the_handler_keep_the_order_of_the_calls():
     async def handler(websocket):
         await websocket.accept()
-        websocket.push({"type": "websocket.send", "text": "0"}, 1)
+        websocket.deliver({"type": "websocket.send", "text": "0"}, 1)
         await websocket.send("1")
         server.block()
-        websocket.push({"type": "websocket.send", "text": "2"}, 1)
-        websocket.push({"type": "websocket.send", "text": "3"}, 1)
+        websocket.deliver({"type": "websocket.send", "text": "2"}, 1)
+        websocket.deliver({"type": "websocket.send", "text": "3"}, 1)
         sending = asyncio.create_task(websocket.send("4"))
         await asyncio.sleep(0)
-        websocket.push({"type": "websocket.send", "text": "5"}, 1)
+        websocket.deliver({"type": "websocket.send", "text": "5"}, 1)
         await asyncio.sleep(0.01)
         server.unblock()
         await sending
@@ -412,7 +412,7 @@ async def test_a_group_message_waits_behind_the_handlers_own_blocked_send(handle
         server.message("1")
         await until(lambda: server.unread == 0)
         await asyncio.sleep(0.01)
-        only_socket().push({"type": "websocket.send", "text": "2"}, 1)
+        only_socket().deliver({"type": "websocket.send", "text": "2"}, 1)
         server.message("3")
         await asyncio.sleep(0.01)
         server.unblock()
@@ -423,7 +423,7 @@ async def test_a_delivery_that_does_not_suspend_makes_no_task():
     async with serving(echo) as server:
         await server.accepted()
         before = asyncio.all_tasks()
-        only_socket().push({"type": "websocket.send", "text": "x"}, 1)
+        only_socket().deliver({"type": "websocket.send", "text": "x"}, 1)
         assert server.data == ["x"]
         assert asyncio.all_tasks() == before
 
@@ -437,13 +437,13 @@ async def test_over_the_outbox_a_slow_client_is_closed_with_1013_and_nothing_mor
         socket = only_socket()
         server.block()
         for _ in range(11):
-            socket.push({"type": "websocket.send", "text": "x" * 100}, 100)
+            socket.deliver({"type": "websocket.send", "text": "x" * 100}, 100)
         assert socket.close_code == 1013
         ((level, line),) = lines(caplog)
         assert level == "WARNING"
         assert "WEBSOCKET_OUTBOX_SIZE" in line
         assert "/ws/" in line
-        socket.push({"type": "websocket.send", "text": "late"}, 4)
+        socket.deliver({"type": "websocket.send", "text": "late"}, 4)
         server.unblock()
         await server.ended()
         assert server.data == ["x" * 100]
@@ -464,7 +464,7 @@ async def test_a_slow_client_that_does_not_read_its_close_frame_is_aborted(monke
         await server.accepted()
         server.block()
         for _ in range(3):
-            only_socket().push({"type": "websocket.send", "text": "x" * 50}, 50)
+            only_socket().deliver({"type": "websocket.send", "text": "x" * 50}, 50)
         await asyncio.wait_for(aborted.wait(), 1)
         await server.ended()
         assert server.closed is None
@@ -540,7 +540,7 @@ async def test_a_send_behind_a_blocked_delivery_ends_when_the_client_goes(handle
         await server.accepted()
         server.block()
         for text in "ab":
-            only_socket().push({"type": "websocket.send", "text": text}, 1)
+            only_socket().deliver({"type": "websocket.send", "text": text}, 1)
         server.message("mine")
         await until(lambda: server.unread == 0)
         await asyncio.sleep(0.01)
@@ -554,7 +554,7 @@ async def test_what_a_server_raises_of_its_own_in_a_delivery_stays_with_that_soc
     async with serving(echo) as server:
         await server.accepted()
         server.error = ValueError("a bug of the server's")
-        only_socket().push({"type": "websocket.send", "text": "x"}, 1)
+        only_socket().deliver({"type": "websocket.send", "text": "x"}, 1)
         await server.ended()
 
 
@@ -579,7 +579,7 @@ async def test_a_writer_whose_server_fails_leaves_no_send_hanging():
     async def handler(websocket):
         await websocket.accept()
         server.block()
-        websocket.push({"type": "websocket.send", "text": "x"}, 1)
+        websocket.deliver({"type": "websocket.send", "text": "x"}, 1)
         sending = asyncio.create_task(websocket.send("mine"))
         await asyncio.sleep(0.01)
         server.error = ValueError("a bug of the server's")
@@ -618,11 +618,11 @@ async def test_a_cancelled_send_that_waits_in_the_outbox_is_not_sent():
     async def handler(websocket):
         await websocket.accept()
         server.block()
-        websocket.push({"type": "websocket.send", "text": "1"}, 1)
+        websocket.deliver({"type": "websocket.send", "text": "1"}, 1)
         sending = asyncio.create_task(websocket.send("2"))
         await asyncio.sleep(0)
         sending.cancel()
-        websocket.push({"type": "websocket.send", "text": "3"}, 1)
+        websocket.deliver({"type": "websocket.send", "text": "3"}, 1)
         await asyncio.sleep(0.01)
         server.unblock()
 
@@ -637,9 +637,9 @@ async def test_a_delivery_after_the_client_left_is_quiet():
         await server.accepted()
         socket = only_socket()
         server.error = ClientDisconnected()
-        socket.push({"type": "websocket.send", "text": "x"}, 1)
+        socket.deliver({"type": "websocket.send", "text": "x"}, 1)
         assert socket.ready_state is WebSocketState.CLOSED
-        socket.push({"type": "websocket.send", "text": "x"}, 1)
+        socket.deliver({"type": "websocket.send", "text": "x"}, 1)
         server.leave()
         await server.ended()
 
@@ -727,9 +727,9 @@ async def test_a_delivery_that_the_server_refuses_closes_that_socket_with_1011(b
         socket = only_socket()
         if blocked:
             server.block()
-            socket.push({"type": "websocket.send", "text": "first"}, 5)
+            socket.deliver({"type": "websocket.send", "text": "first"}, 5)
         server.refused = PayloadExceededError("too big")
-        socket.push({"type": "websocket.send", "text": "x"}, 1)
+        socket.deliver({"type": "websocket.send", "text": "x"}, 1)
         server.unblock()
         await server.ended()
         assert server.data == (["first"] if blocked else [])

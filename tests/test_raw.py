@@ -256,7 +256,7 @@ async def test_a_close_code_that_may_not_be_sent_is_a_value_error():
 async def test_group_messages_reach_a_socket_whose_handler_is_raw():
     async with serving(raw_ping) as server:
         await server.accepted()
-        only_socket().push({"type": "websocket.send", "text": "news"}, 4)
+        only_socket().deliver({"type": "websocket.send", "text": "news"}, 4)
         server.message("ping")
         assert await server.sends(2) == ["news", "pong!"]
 

@@ -513,8 +513,8 @@ async def test_close_goes_out_behind_what_waits():
     async def handler(websocket):
         await websocket.accept()
         server.block()
-        websocket.push({"type": "websocket.send", "text": "1"}, 1)
-        websocket.push({"type": "websocket.send", "text": "2"}, 1)
+        websocket.deliver({"type": "websocket.send", "text": "1"}, 1)
+        websocket.deliver({"type": "websocket.send", "text": "2"}, 1)
         asyncio.get_running_loop().call_later(0.01, server.unblock)
         await websocket.close(4000)
 
