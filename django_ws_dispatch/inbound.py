@@ -101,7 +101,9 @@ class Inbound(Outbound):
         finally:
             if self._phase == READING:
                 self._phase = IDLE
-        message: str | bytes | None = event["text"] if "text" in event else event.get("bytes")
+        message: str | bytes | None = event.get("text")
+        if message is None:
+            message = event.get("bytes")
         if message is not None and len(message) <= self._size_unchecked:
             return message
         message = self._take(event)

@@ -24,7 +24,7 @@ __all__ = ["BLOCKED", "BUSY", "FREE", "SHUT", "Outbound", "WebSocketState"]
 
 # A send to a client that keeps up does not suspend, nor does one to a client that the transport has
 # just lost: one in so many lets the loop have its turn.
-is_turn = cycle((*[False] * 511, True)).__next__
+turns = cycle((*[False] * 511, True))
 
 logger = logging.getLogger("django_ws_dispatch.connection")
 

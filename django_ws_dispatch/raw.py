@@ -17,7 +17,7 @@ from .codes import CloseCode, check_close_code
 from .exceptions import WebSocketDisconnect
 from .handshake.denial import check_header
 from .inbound import AWAY, IDLE, READING
-from .outbound import CLOSING, CONNECTING, OPEN, is_turn
+from .outbound import CLOSING, CONNECTING, OPEN, turns
 from .typing import Event
 from .websockets import WebSocket
 
@@ -101,7 +101,7 @@ class RawSocket(WebSocket):
                 raise
             self._lost()
             raise ConnectionGone("The client is gone.") from exc
-        if is_turn():
+        if next(turns):
             await asyncio.sleep(0)
 
     async def _asgi_send_slowly(self, event: Event) -> None:

@@ -15,7 +15,7 @@ from . import groups, servers
 from .codes import CloseCode, check_close_code
 from .exceptions import Deny, WebSocketDisconnect
 from .opening import Opening
-from .outbound import BUSY, CLOSED, CLOSING, CONNECTING, FREE, OPEN, WebSocketState, is_turn, logger
+from .outbound import BUSY, CLOSED, CLOSING, CONNECTING, FREE, OPEN, WebSocketState, turns, logger
 from .typing import Event
 
 __all__ = ["CloseCode", "WebSocket", "WebSocketState"]
@@ -177,7 +177,7 @@ class WebSocket(Opening):
                     self._hand_over()
                 else:
                     self.wire = FREE
-        if is_turn():
+        if next(turns):
             await asyncio.sleep(0)
 
     async def send_json(self, obj: Any) -> None:
