@@ -15,7 +15,7 @@ from . import groups, servers
 from .codes import CloseCode, check_close_code
 from .exceptions import Deny, WebSocketDisconnect
 from .opening import Opening
-from .outbound import BUSY, CLOSED, CLOSING, CONNECTING, FREE, OPEN, WebSocketState, turns, logger
+from .outbound import BUSY, CLOSED, CLOSING, CONNECTING, FREE, OPEN, WebSocketState, logger, turns
 from .typing import Event
 
 __all__ = ["CloseCode", "WebSocket", "WebSocketState"]
