@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from itertools import cycle
 from typing import Any, Final
@@ -148,24 +149,23 @@ class Outbound:
         except Exception as exc:
             self.failed(exc)
 
-    def failed(self, exc: Exception) -> None:
+    def failed(self, exc: BaseException) -> None:
         """The server's ``send()`` failed where no handler of this socket waits for it."""
         too_big = servers.is_too_big(exc)
         if too_big or not isinstance(exc, (OSError, RuntimeError)):
             logger.error("The server's send() failed for %s", self.path, exc_info=exc)
-        if not too_big:
+        if too_big:
+            self.kick(CloseCode.FAILED)
+        else:
             self._lost()
-            return
-        self.wire = FREE
-        self.kick(CloseCode.FAILED)
-        self._drop_outbox()
 
     def _queue(self, event: Event, size: int, sent: asyncio.Future[None] | None) -> None:
         if self._outbox is None:
             self._outbox = deque()
         self._outbox.append((event, size, sent))
         self._outbox_size += size
-        if self._outbox_size > self._limits.outbox_size:
+        # What the handler sends, and a close frame, are no group message: they may always wait.
+        if size and self._outbox_size > self._limits.outbox_size:
             logger.warning(
                 "Closed %s with %d: more than WEBSOCKET_OUTBOX_SIZE (%d bytes) of group messages "
                 "wait for this slow client.",
@@ -191,14 +191,16 @@ class Outbound:
         sent: asyncio.Future[None] | None = None
         try:
             if first is not None:
-                await first
+                with self._unless_refused(None):
+                    await first
                 self._outbox_size -= size
             while self._outbox:
                 event, size, sent = self._outbox.popleft()
                 self._outbox_size -= size
                 if sent is not None and sent.done():
                     continue  # its sender was cancelled
-                await self.server_send(event)
+                with self._unless_refused(sent):
+                    await self.server_send(event)
                 if sent is not None and not sent.done():
                     sent.set_result(None)
         except Exception as exc:
@@ -208,6 +210,19 @@ class Outbound:
         finally:
             self._writer = None
             self.wire = FREE if self.ready_state is OPEN else SHUT
+
+    @contextmanager
+    def _unless_refused(self, sent: asyncio.Future[None] | None) -> Iterator[None]:
+        """A message that the server refuses ends nothing but that message's sending."""
+        try:
+            yield
+        except Exception as exc:
+            if not servers.is_too_big(exc):
+                raise
+            if sent is None:
+                self.failed(exc)
+            elif not sent.done():
+                sent.set_exception(exc)
 
     async def _transmit(self, event: Event) -> None:
         """Send an event of the handler's, behind whatever is under way."""

@@ -102,7 +102,7 @@ class Connection(Inbound):
                 message = self._take(stop.value)
                 if message is not None and self.has_read:
                     self._store(message)
-            except RuntimeError:
+            except Exception:
                 # Some servers bear one reader only, and another one waits.
                 return
             else:

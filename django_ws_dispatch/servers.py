@@ -124,7 +124,7 @@ def is_stopping(send: Send) -> bool:
     return callable(is_set) and bool(is_set())
 
 
-def is_too_big(exc: Exception) -> bool:
+def is_too_big(exc: BaseException) -> bool:
     """Whether ``send()`` has refused a message, and the client is still there: daphne, over 1 MiB.
 
     autobahn's exception is a ``RuntimeError``, as are those that say that the client has gone.

@@ -65,7 +65,7 @@ class Sender(Member, Protocol):
             size: of the event in bytes.
         """
 
-    def failed(self, exc: Exception) -> None:
+    def failed(self, exc: BaseException) -> None:
         """Hear that ``server_send`` raised ``exc``. Never raises."""
 
 
@@ -120,10 +120,7 @@ class _Job:
 
     def begin(self) -> None:
         """Take down who is there."""
-        members, exclude = list(self.channel.members), self.message.exclude
-        if exclude is not None:
-            members = [member for member in members if member.id != exclude]
-        self.rest = iter(members)
+        self.rest = iter(list(self.channel.members))
         self.channel.jobs.append(self)
 
     def drop(self, member: Member) -> None:
@@ -139,20 +136,24 @@ class _Job:
 
     def chunks(self) -> Iterator[Iterator[Any]]:
         """The members that are left, a few at a time."""
+        # Nothing here may hold a member: a walk that waits for a slow one keeps this as it is.
+        members, exclude = self.channel.members, self.message.exclude
         while True:
             if not length_hint(self.left):
-                chunk: list[Any] = list(islice(self.rest or (), CHUNK))
-                if not chunk:
+                self.take(list(islice(self.rest or (), CHUNK)))
+                if not self.chunk:
                     return
                 if self.stale:
-                    members = self.channel.members
-                    chunk = [member for member in chunk if member in members]
-                self.take(chunk)
+                    self.take([one for one in self.chunk if one in members])
+                if exclude is not None:
+                    self.take([one for one in self.chunk if one.id != exclude])
             yield self.left
 
     def is_over(self) -> bool:
         if length_hint(self.left) or length_hint(self.rest):
             return False
+        self.take([])
+        self.rest = None
         self.channel.jobs.remove(self)
         return True
 
@@ -244,16 +245,22 @@ class Walks:
                         member.deliver(event, size)
                     else:
                         await member.server_send(event)
-                except Exception as exc:
+                except (Exception, asyncio.CancelledError) as exc:
                     if job.left is not left:
                         raise  # in the task of that member
-                    # The others must not pay for it.
-                    if (failed := getattr(member, "failed", None)) is not None:
-                        failed(exc)
-                    else:
-                        logger.exception("A member of a group failed to take a message.")
+                    self._failed(member, exc)
             if job.left is not left:
                 return
+
+    @staticmethod
+    def _failed(member: Any, exc: BaseException) -> None:
+        """The others must not pay for it."""
+        try:
+            if not hasattr(member, "failed"):
+                raise exc
+            member.failed(exc)
+        except (Exception, asyncio.CancelledError):
+            logger.exception("A member of a group failed to take a message.")
 
     def _kick(self, job: _Job) -> None:
         message = job.message

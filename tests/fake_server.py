@@ -101,6 +101,8 @@ class FakeServer:
         """what ``send()`` raises, if anything"""
         self.refused: BaseException | None = None
         """what ``send()`` raises for the text ``x``"""
+        self.receive_error: Exception | None = None
+        """what ``receive()`` raises, if anything"""
         self.one_reader = False
         """``receive()`` raises while another one waits"""
         self.waiting = 0
@@ -116,6 +118,8 @@ class FakeServer:
     async def receive(self) -> Event:
         if self._last is not None and self.habits.repeats:
             return self._last
+        if self.receive_error is not None:
+            raise self.receive_error
         if self.one_reader and self.waiting:
             raise RuntimeError("another coroutine is already waiting for the next message")
         self.waiting += 1

@@ -737,3 +737,65 @@ async def test_a_delivery_that_the_server_refuses_closes_that_socket_with_1011(b
     ((level, line),) = lines(caplog)
     assert level == "ERROR"
     assert "send()" in line
+
+
+async def test_a_message_that_is_refused_behind_others_drops_no_close_frame():
+    async with serving(echo) as server:
+        await server.accepted()
+        socket = only_socket()
+        server.block()
+        server.refused = PayloadExceededError("too big")
+        for text in ("first", "x"):
+            socket.deliver({"type": "websocket.send", "text": text}, 1)
+        socket.kick(4403)
+        server.unblock()
+        await server.ended()
+        assert server.data == ["first"]
+        assert server.closed == (4403, "")
+
+
+async def test_a_refused_message_of_the_handler_that_had_to_wait_is_its_error_as_well():
+    async def handler(websocket):
+        await websocket.accept()
+        server.block()
+        server.refused = PayloadExceededError("too big")
+        websocket.deliver({"type": "websocket.send", "text": "first"}, 5)
+        sending = asyncio.create_task(websocket.send("x"))
+        await asyncio.sleep(0)
+        server.unblock()
+        with pytest.raises(PayloadExceededError):
+            await sending
+        await websocket.send("last")
+
+    async with serving(handler, started=False) as server:
+        server.start()
+        await server.ended()
+        assert server.data == ["first", "last"]
+        assert server.closed == (1000, "")
+
+
+async def test_a_close_frame_waits_behind_a_group_message_larger_than_the_outbox():
+    async with serving(echo, WEBSOCKET_OUTBOX_SIZE=1000) as server:
+        await server.accepted()
+        socket = only_socket()
+        server.block()
+        socket.deliver({"type": "websocket.send", "text": "x" * 2000}, 2000)
+        socket.kick(4401, "logged out")
+        server.unblock()
+        await server.ended()
+        assert server.data == ["x" * 2000]
+        assert server.closed == (4401, "logged out")
+
+
+async def test_a_server_whose_receive_fails_when_a_client_has_left_is_a_disconnect_all_the_same():
+    async def handler(websocket):
+        await websocket.accept()
+        server.error = ClientDisconnected()
+        server.receive_error = ValueError("a bug of a middleware's")
+        with pytest.raises(WebSocketDisconnect):
+            await websocket.send("x")
+        raise WebSocketDisconnect
+
+    async with serving(handler, started=False) as server:
+        server.start()
+        await server.ended()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -28,13 +30,13 @@ class FakeSender(FakeMember):
     wire = 0
 
     def __init__(
-        self, name: str = "", *, slow: bool = False, error: Exception | None = None
+        self, name: str = "", *, slow: bool = False, error: BaseException | None = None
     ) -> None:
         super().__init__(name)
         self.slow = slow
         self.error = error
         self.go = asyncio.Event()
-        self.failures: list[Exception] = []
+        self.failures: list[BaseException] = []
         self.task: asyncio.Task[None] | None = None
 
     async def server_send(self, event: Any) -> None:
@@ -59,7 +61,7 @@ class FakeSender(FakeMember):
         except Exception as exc:
             self.failed(exc)
 
-    def failed(self, exc: Exception) -> None:
+    def failed(self, exc: BaseException) -> None:
         self.failures.append(exc)
 
 
@@ -112,6 +114,44 @@ async def test_what_a_send_raises_is_told_to_its_member_alone():
     await slow.task
     assert [str(exc) for exc in slow.failures] == ["gone later"]
     assert first.failures == last.failures == []
+
+
+async def test_a_member_that_fails_to_hear_of_its_failure_is_logged_and_the_others_get_it(caplog):
+    class Deaf(FakeSender):
+        def failed(self, exc: BaseException) -> None:
+            raise ValueError("a bug")
+
+    members = [FakeSender(), Deaf(error=OSError("gone")), FakeSender()]
+    all_walks, channel = group(*members)
+    assert all_walks.fan_out(channel, news()) is None
+    assert [member.got for member in members] == [["news"], [], ["news"]]
+    assert "failed to take a message" in caplog.text
+    assert channel.jobs == []
+
+
+async def test_a_send_that_raises_a_cancellation_cancels_no_publisher():
+    members = [FakeSender(error=asyncio.CancelledError()), FakeSender()]
+    all_walks, channel = group(*members)
+    assert all_walks.fan_out(channel, news()) is None
+    assert [member.got for member in members] == [[], ["news"]]
+    assert len(members[0].failures) == 1
+
+
+async def test_a_slow_member_keeps_no_other_alive():
+    slow = FakeSender(slow=True)
+    others = [FakeSender() for _ in range(100)]
+    all_walks, channel = group(*others[:50], slow, *others[50:])
+    assert all_walks.fan_out(channel, news()) is None
+    alive = weakref.WeakSet(others)
+    for other in others:
+        channel.remove(other)
+    del other, others
+    gc.collect()
+    assert not len(alive)
+    assert slow.task is not None
+    slow.go.set()
+    await slow.task
+    assert slow.got == ["news"]
 
 
 async def test_a_slow_member_that_is_given_up_costs_the_others_nothing():

@@ -40,32 +40,32 @@ class ClientSocket:
     """
 
     def __init__(self, wire: Wire, *, raises: bool) -> None:
-        self.wire = wire
+        self._wire = wire
         self._raises = raises
         self._raised: BaseException | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.wire.path}>"
+        return f"<{type(self).__name__} {self._wire.path}>"
 
     @property
     def subprotocol(self) -> str | None:
         """The subprotocol that the application chose."""
-        return self.wire.subprotocol
+        return self._wire.subprotocol
 
     @property
     def response_headers(self) -> Mapping[str, str]:
         """The headers of the accept, by name in any case; repeated ones are joined with a comma."""
-        return join_headers(self.wire.headers)
+        return join_headers(self._wire.headers)
 
     @property
     def close_code(self) -> int | None:
         """The close code, once either side has closed; 1006 for an end without a close frame."""
-        return self.wire.close_code
+        return self._wire.close_code
 
     @property
     def close_reason(self) -> str | None:
         """The close reason, once either side has closed."""
-        return self.wire.close_reason
+        return self._wire.close_reason
 
     async def send(self, message: str | bytes) -> None:
         """Send one message: ``str`` as a text frame, ``bytes`` as a binary one.
@@ -81,7 +81,7 @@ class ClientSocket:
             )
         if self.close_code is not None:
             self._raise_over()
-        self.wire.put(message)
+        self._wire.put(message)
 
     async def send_json(self, obj: Any) -> None:
         """Send ``obj`` as JSON in a text frame, encoded by ``DjangoJSONEncoder``.
@@ -104,11 +104,11 @@ class ClientSocket:
         """
         try:
             async with asyncio.timeout(timeout):
-                message = await self.wire.messages.get()
+                message = await self._wire.messages.get()
         except TimeoutError:
             raise TimeoutError(
-                f"No message from {self.wire.path} came within {timeout:g} s."
-                f"{self.wire.whereabouts()}"
+                f"No message from {self._wire.path} came within {timeout:g} s."
+                f"{self._wire.whereabouts()}"
             ) from None
         if message is None:
             self._raise_over()
@@ -129,7 +129,7 @@ class ClientSocket:
         try:
             return json.loads(message)
         except ValueError as exc:
-            raise AssertionError(f"{self.wire.path} sent {message!r}, which is not JSON.") from exc
+            raise AssertionError(f"{self._wire.path} sent {message!r}, which is not JSON.") from exc
 
     async def receive_nothing(self, within: float = 0.1) -> None:
         """Check that no message comes.
@@ -143,12 +143,12 @@ class ClientSocket:
         """
         try:
             async with asyncio.timeout(within):
-                message = await self.wire.messages.get()
+                message = await self._wire.messages.get()
         except TimeoutError:
             return
         if message is None:
             self._raise_over()
-        raise AssertionError(f"{self.wire.path} sent {message!r} where nothing was expected.")
+        raise AssertionError(f"{self._wire.path} sent {message!r} where nothing was expected.")
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the socket, as a client does. Once is enough.
@@ -158,7 +158,7 @@ class ClientSocket:
                 1005 for a close without a code, 1006 for a connection that broke.
             reason: at most 123 bytes of UTF-8.
         """
-        self.wire.end(code, reason)
+        self._wire.end(code, reason)
 
     async def wait_closed(self, timeout: float = 5) -> None:
         """Wait until the socket is closed, by either side, and its handler has ended.
@@ -169,9 +169,9 @@ class ClientSocket:
         Raises:
             TimeoutError: it is not over in time.
         """
-        if not await self.wire.wait_ended(timeout):
+        if not await self._wire.wait_ended(timeout):
             raise TimeoutError(
-                f"{self.wire.path} is not over after {timeout:g} s.{self.wire.whereabouts()}"
+                f"{self._wire.path} is not over after {timeout:g} s.{self._wire.whereabouts()}"
             )
         self.raise_failure()
 
@@ -184,11 +184,11 @@ class ClientSocket:
     @property
     def failure(self) -> BaseException | None:
         """What the handler raised, if the test shall see it and has not."""
-        failure = self.wire.failure
+        failure = self._wire.failure
         return failure if self._raises and failure is not self._raised else None
 
     def _raise_over(self) -> NoReturn:
-        self.wire.messages.put_nowait(None)  # for the next one who asks
+        self._wire.messages.put_nowait(None)  # for the next one who asks
         self.raise_failure()
         raise WebSocketDisconnect(self.close_code or 1006, self.close_reason or "")
 
