@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.cookiejar
 import json
+import os
 import re
 import signal
 import socket
@@ -110,7 +111,8 @@ def served(project: Project, command: list[str], port: int) -> Iterator[str]:
         try:
             process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            process.kill()
+            # Its child too: the autoreloader has one.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         reader.join()
         if process.stdout is not None:
