@@ -103,7 +103,7 @@ class Connection(Inbound):
                 if message is not None and self.has_read:
                     self._store(message)
             except Exception:
-                # Some servers bear one reader only, and another one waits.
+                # It has no more to tell: some bear one reader only, and another one waits.
                 return
             else:
                 awaitable.close()

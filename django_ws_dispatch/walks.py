@@ -256,11 +256,12 @@ class Walks:
     def _failed(member: Any, exc: BaseException) -> None:
         """The others must not pay for it."""
         try:
-            if not hasattr(member, "failed"):
-                raise exc
-            member.failed(exc)
-        except (Exception, asyncio.CancelledError):
-            logger.exception("A member of a group failed to take a message.")
+            if hasattr(member, "failed"):
+                member.failed(exc)
+                return
+        except Exception as another:
+            exc = another
+        logger.error("A member of a group failed to take a message.", exc_info=exc)
 
     def _kick(self, job: _Job) -> None:
         message = job.message
