@@ -45,10 +45,6 @@ class Site:
         for alias in conf.brokers:
             get_broker(alias)
 
-    def is_full(self) -> bool:
-        """Whether as many sockets are open in this process as may be."""
-        return self.max_connections is not None and connections.count() >= self.max_connections
-
 
 class WebSocketDispatcher:
     """The ASGI 3 application of a site with sockets.
@@ -133,8 +129,8 @@ class WebSocketDispatcher:
         except Exception as exc:
             await fail(scope, send, exc)
             return
-        if refusal is None and site.is_full():
-            refusal = Refusal(503, f"WEBSOCKET_MAX_CONNECTIONS ({site.max_connections}) are open")
+        if refusal is None and (most := site.max_connections) and connections.count() >= most:
+            refusal = Refusal(503, f"WEBSOCKET_MAX_CONNECTIONS ({most}) are open")
         if refusal is not None:
             await refuse(scope, send, refusal)
             return

@@ -101,6 +101,8 @@ def is_closing(send: Send) -> bool:
 def _transport(send: Send) -> Any:
     # uvloop's transports are none of asyncio's classes.
     owner = getattr(send, "__self__", None)
+    if owner is None:
+        return None
     transport = getattr(owner, "transport", None)
     if transport is None:
         # hypercorn: a stream sends to its protocol, which over HTTP/1.1 has no other stream, and

@@ -45,7 +45,7 @@ async def test_a_handler_that_has_never_read_is_cancelled_when_its_client_leaves
         await until(lambda: connections.local().sockets)
         server.message("talk", "talk")
         server.leave()
-        await server.ended(1)
+        await server.ended()
     assert not caplog.records
 
 
@@ -98,7 +98,7 @@ async def test_one_that_reads_but_does_not_come_back_is_cancelled(monkeypatch, c
         server.message("work")
         await until(lambda: not server.unread)
         server.leave()
-        await server.ended(1)
+        await server.ended()
     assert not caplog.records
 
 
@@ -119,7 +119,7 @@ async def test_a_handler_that_swallows_the_cancellation_gets_another(monkeypatch
     async with serving(handler) as server:
         await server.accepted()
         server.leave()
-        await server.ended(1)
+        await server.ended()
     assert len(swallowed) == 3
     assert not caplog.records
 
@@ -154,7 +154,7 @@ async def test_a_server_that_stops_gives_the_handler_a_while_and_cancels_it(
         await until(lambda: only_socket().close_code == 1012)
         assert server.task is not None
         assert not server.task.done()
-        await server.ended(1)
+        await server.ended()
     assert not caplog.records
 
 
@@ -176,7 +176,7 @@ async def test_a_reader_that_is_kicked_sees_the_disconnect_on_every_server(
         await server.accepted()
         await asyncio.sleep(0.01)
         only_socket().kick(4403, "out")
-        await server.ended(1)
+        await server.ended()
         assert server.closed == (4403, "out")
     assert seen == [4403, "still here"]
     assert not caplog.records
@@ -257,7 +257,7 @@ async def test_a_blocked_client_does_not_keep_the_process_when_the_server_stops(
         server.block()
         only_socket().deliver({"type": "websocket.send", "text": "x"}, 1)
         server.feed({"type": "websocket.disconnect", "code": 1012})
-        await server.ended(1)
+        await server.ended()
     assert aborted
 
 
@@ -274,7 +274,7 @@ async def test_one_socket_whose_check_fails_does_not_stop_the_sweep(monkeypatch,
         async with serving(handler) as other:
             await other.accepted()
             other.leave()
-            await other.ended(1)
+            await other.ended()
         monkeypatch.undo()
         hurry(monkeypatch)
     assert caplog.records

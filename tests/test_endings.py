@@ -352,7 +352,7 @@ async def test_a_disconnect_in_the_middle_of_a_send_is_no_failure(caplog, failur
         server.block()
         await asyncio.sleep(0.01)
         server.leave()
-        await server.ended(1)
+        await server.ended()
     assert not package_lines(caplog)
     assert not failures
 
@@ -600,7 +600,7 @@ async def test_a_handler_that_never_ends_after_its_own_close_is_cancelled(monkey
         await asyncio.Event().wait()
 
     async with serving(handler) as server:
-        await server.ended(1)
+        await server.ended()
         assert server.closed == (4000, "")
         assert only_socket is not None
     assert not package_lines(caplog)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from django_ws_dispatch import connections, inbound, protocol
 from django_ws_dispatch.decorators import idle_timeout, max_message_size, rate_limit
 from django_ws_dispatch.handlers import Handler
 from django_ws_dispatch.limits import (
@@ -239,26 +240,29 @@ def test_a_client_that_says_nothing_is_closed_with_4408(
 
 def test_a_message_that_is_discarded_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_server.hurry(monkeypatch)
-    over = asyncio.Event()
+    now = 0.0
+    for module in (connections, inbound, protocol):
+        monkeypatch.setattr(module, "monotonic", lambda: now)
 
     async def push_only(websocket: Any) -> None:
         await websocket.accept()
-        await over.wait()
+        await asyncio.Event().wait()
 
     async def scenario() -> None:
-        async with serving(push_only, WEBSOCKET_IDLE_TIMEOUT=0.2) as server:
+        nonlocal now
+        async with serving(push_only, WEBSOCKET_IDLE_TIMEOUT=1) as server:
             await server.accepted()
-            for number in range(20):
-                server.message(str(number))
-                heard = fake_server.only_socket()._heard
-                await fake_server.until(
-                    lambda heard=heard: fake_server.only_socket()._heard != heard
-                )
-                await asyncio.sleep(0.02)
+            socket = fake_server.only_socket()
+            for _ in range(5):
+                now += 0.9
+                server.message("hello")
+                await fake_server.until(lambda sent=now: socket._heard == sent)
             assert server.closed is None
-            over.set()
+            now += 1.1
+            await fake_server.until(lambda: server.closed)
+            assert server.closed == (4408, "idle timeout")
+            now += 60
             await server.ended()
-            assert server.closed == (1000, "")
 
     asyncio.run(scenario())
 

@@ -29,7 +29,7 @@ async def test_the_handler_that_a_site_has_written_by_hand_mounts_unchanged(serv
         server.message("ping", "other", b"ping", "ping")
         assert await server.sends(2) == ["pong!", "pong!"]
         server.leave()
-        await server.ended(1)
+        await server.ended()
         assert server.types == ["accept", "send", "send"]
     assert not caplog.records
 
@@ -49,7 +49,7 @@ async def test_events_come_in_order_connect_messages_disconnect(server_name):
         server.message("a", b"b")
         await until(lambda: len(events) == 3)
         server.leave(4001, "bye")
-        await server.ended(1)
+        await server.ended()
     assert events == [
         {"type": "websocket.connect"},
         {"type": "websocket.receive", "text": "a"},

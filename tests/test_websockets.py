@@ -461,7 +461,7 @@ async def test_a_read_in_another_task_ends_when_the_socket_is_closed(server_name
 
     seen = []
     async with serving(handler, server=server_name) as server:
-        await server.ended(1)
+        await server.ended()
         assert server.closed == (4000, "")
 
 
@@ -539,7 +539,7 @@ async def test_wait_closed_ends_when_the_client_leaves_whatever_it_says(server_n
         server.message(*["x"] * 1000)
         await until(lambda: not server.unread)
         server.leave(1001)
-        await server.ended(1)
+        await server.ended()
     assert ended == [1001]
     assert not caplog.records
 
@@ -559,7 +559,7 @@ async def test_wait_closed_ends_when_the_socket_is_kicked(server_name, monkeypat
         from .fake_server import only_socket
 
         only_socket().kick(4403)
-        await server.ended(1)
+        await server.ended()
     assert ended == [4403]
 
 
@@ -586,7 +586,7 @@ async def test_send_each_ends_when_the_client_leaves_and_closes_the_generator(se
         await server.sends(3)
         server.message("talk", "talk")
         server.leave(1001)
-        await server.ended(1)
+        await server.ended()
         assert server.data == [str(number) for number in range(len(server.data))]
     assert seen == ["closed", 1001]
     assert not caplog.records
@@ -610,7 +610,7 @@ async def test_send_each_ends_while_the_iterable_waits(server_name):
         await server.accepted()
         await asyncio.sleep(0.01)
         server.leave(1001)
-        await server.ended(1)
+        await server.ended()
     assert seen == ["closed", 1001]
 
 
