@@ -480,12 +480,12 @@ def test_a_frozen_broker_is_told_to_publishers_in_time_and_blocks_nobody(
             return_exceptions=True,
         )
         assert all(isinstance(result, BrokerError) for result in results)
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 4  # each for itself 2 s, and not one after the other
         await until(lambda: bool(caplog.records))
         own_site.thaw()
         await delivering(member)
         ticking.cancel()
-        assert max(stalls) < 0.5
+        assert max(stalls) < 1.5  # not the 2 s that a call would block
 
     run(scenario)
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]

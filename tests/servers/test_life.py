@@ -19,7 +19,7 @@ LIFESPAN = "tests.live.handlers.lifespan"
 # Seconds after which no server is busy with a handshake any more.
 SETTLED = 2.0
 # Seconds in which every client has its close frame, where there is one.
-TOLD_WITHIN = 2.0
+TOLD_WITHIN = 4.0
 
 
 async def test_the_start_up_runs_before_the_first_connection_and_its_state_is_there(
