@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .conf import check_origins
-from .handlers import change_options, options_of
+from .handlers import change_options
 from .limits import parse_rate
 
 if TYPE_CHECKING:
@@ -79,13 +79,7 @@ def permission_required(perm: str | Iterable[str]) -> Callable[[H], H]:
     if callable(perm):
         raise TypeError('Write @permission_required("app_label.codename").')
     perms = (perm,) if isinstance(perm, str) else tuple(perm)
-
-    def decorate(handler: H) -> H:
-        permissions = (*perms, *options_of(handler).permissions)
-        change_options(handler, "permission_required", permissions=permissions)
-        return handler
-
-    return decorate
+    return _setting("permission_required", permissions=perms)
 
 
 def user_passes_test(
@@ -98,13 +92,7 @@ def user_passes_test(
     """
     if not callable(test):
         raise TypeError(f"user_passes_test() takes a function of the user, not {test!r}.")
-
-    def decorate(handler: H) -> H:
-        tests = (test, *options_of(handler).tests)
-        change_options(handler, "user_passes_test", tests=tests)
-        return handler
-
-    return decorate
+    return _setting("user_passes_test", tests=(test,))
 
 
 def subprotocols(*names: str) -> Callable[[H], H]:
@@ -181,13 +169,7 @@ def connection_limit(n: int, per: Literal["user", "handler"] = "user") -> Callab
     _check_positive("connection_limit", n, int)
     if per not in ("user", "handler"):
         raise ValueError(f'connection_limit() counts per "user" or per "handler", not {per!r}.')
-
-    def decorate(handler: H) -> H:
-        limits = ((n, str(per)), *options_of(handler).connection_limits)
-        change_options(handler, "connection_limit", connection_limits=limits)
-        return handler
-
-    return decorate
+    return _setting("connection_limit", connection_limits=((n, str(per)),))
 
 
 def recheck_user(every: float = 60) -> Callable[[H], H]:

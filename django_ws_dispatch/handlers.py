@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 OPTIONS = "websocket_options"
+# What adds up where a decorator is used twice. Of the others the outermost wins.
+ADDED_UP = frozenset(("permissions", "tests", "connection_limits"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,29 @@ class Options:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Applied:
+    """One decorator on one handler: ``functools.wraps()`` copies it, and it counts once."""
+
+    name: str
+    changes: Mapping[str, Any]
+
+
 def options_of(handler: object) -> Options:
-    """Return the options that decorators have set on a handler, or none."""
-    options = getattr(handler, OPTIONS, None)
-    return options if isinstance(options, Options) else Options()
+    """Return what decorators have set on a handler, and on whatever it calls in its turn."""
+    applied: dict[Applied, None] = {}
+    for level in levels(handler):
+        applied |= dict.fromkeys(_applied(level))
+    changes: dict[str, Any] = {}
+    for one in reversed(applied):
+        for name, value in one.changes.items():
+            changes[name] = (*value, *changes.get(name, ())) if name in ADDED_UP else value
+    return Options(names=tuple(one.name for one in applied), **changes)
+
+
+def _applied(level: object) -> tuple[Applied, ...]:
+    applied = getattr(level, OPTIONS, None)
+    return applied if isinstance(applied, tuple) else ()
 
 
 def change_options(handler: Any, name: str, **changes: Any) -> None:
@@ -74,9 +96,8 @@ def change_options(handler: Any, name: str, **changes: Any) -> None:
     """
     if not callable(handler):
         raise TypeError(f"@{name} decorates a handler, not {handler!r}.")
-    options = options_of(handler)
     try:
-        setattr(handler, OPTIONS, replace(options, names=(name, *options.names), **changes))
+        setattr(handler, OPTIONS, (Applied(name, changes), *_applied(handler)))
     except AttributeError as exc:
         raise TypeError(
             f"@{name} sets an option on the handler, and {handler!r} takes no attributes: "
@@ -198,12 +219,19 @@ class Handler:
 
 
 def levels(callback: Any) -> Iterator[Any]:
-    """A callable, then what it wraps, and so on."""
+    """A callable, then what it calls: what it wraps or binds, or its ``__call__``, and so on."""
     seen = 0
     while callback is not None and seen < 100:
         yield callback
-        callback = getattr(callback, "__wrapped__", None)
         seen += 1
+        if isinstance(callback, partial):
+            callback = callback.func
+        elif (wrapped := getattr(callback, "__wrapped__", None)) is not None:
+            callback = wrapped
+        elif callable(callback) and not (inspect.isroutine(callback) or inspect.isclass(callback)):
+            callback = callback.__call__
+        else:
+            return
 
 
 def is_raw(callback: Any) -> bool:
@@ -226,7 +254,7 @@ def is_raw(callback: Any) -> bool:
 
 def is_coroutine_function(callback: Any) -> bool:
     """Whether calling it makes a coroutine: also a partial, and an object with ``__call__``."""
-    while hasattr(callback, "func") and hasattr(callback, "keywords"):  # functools.partial
+    while isinstance(callback, partial):
         callback = callback.func
     return iscoroutinefunction(callback) or iscoroutinefunction(
         getattr(callback, "__call__", None)  # noqa: B004
@@ -235,7 +263,7 @@ def is_coroutine_function(callback: Any) -> bool:
 
 def name_of(callback: Any) -> str:
     """Return the dotted name of a handler, for people."""
-    while hasattr(callback, "func") and hasattr(callback, "keywords"):
+    while isinstance(callback, partial):
         callback = callback.func
     named = callback if hasattr(callback, "__qualname__") else type(callback)
     return f"{named.__module__}.{named.__qualname__}"

@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import markcoroutinefunction
 from django.contrib.auth import decorators as django_decorators
 
-from django_ws_dispatch.decorators import asgi_handler, login_required
+from django_ws_dispatch.decorators import asgi_handler, login_required, permission_required
 from django_ws_dispatch.handlers import Handler, HandlerError, import_handler, options_of
 from django_ws_dispatch.raw import RawSocket
 from django_ws_dispatch.websockets import WebSocket
@@ -142,10 +142,52 @@ def test_options_are_seen_through_a_wrapper() -> None:
     assert Handler(wrapped(inner)).options.login
 
 
+class Guarded:
+    @login_required
+    async def __call__(self, websocket: Any) -> None: ...
+
+
+@login_required
+class GuardedChannels(AsChannels):
+    pass
+
+
+async def guarded(where: str, websocket: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        functools.partial(login_required(guarded), "here"),
+        Guarded(),
+        functools.partial(Guarded()),
+        wrapped(Guarded()),
+        GuardedChannels.as_asgi(),
+    ],
+    ids=["partial", "__call__", "partial of __call__", "wrapper of __call__", "as_asgi"],
+)
+def test_options_are_seen_wherever_the_decorator_stands(handler: Any) -> None:
+    assert Handler(handler).options.login
+
+
+def test_an_option_that_a_wrapper_has_copied_counts_once() -> None:
+    @permission_required("a.inner")
+    async def inner(websocket: Any) -> None: ...
+
+    handler = permission_required("a.outer")(functools.partial(wrapped(inner)))
+    assert options_of(handler).permissions == ("a.outer", "a.inner")
+    assert options_of(handler).names == ("permission_required", "permission_required")
+
+
 def django_wrapped(decorate: Callable[[Any], Any]) -> Any:
     async def inner(websocket: Any) -> None: ...
 
     return decorate(inner)
+
+
+class DjangoGuarded:
+    @django_decorators.login_required
+    async def __call__(self, websocket: Any) -> None: ...
 
 
 REFUSED: dict[str, tuple[Any, str, str]] = {
@@ -179,6 +221,16 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     ),
     "login_required below another": (
         wrapped(django_wrapped(django_decorators.login_required)),
+        "is wrapped by a decorator of django.contrib.auth.decorators",
+        "Use the decorator of the same name from django_ws_dispatch.decorators",
+    ),
+    "partial of login_required": (
+        functools.partial(django_wrapped(django_decorators.login_required)),
+        "is wrapped by a decorator of django.contrib.auth.decorators",
+        "Use the decorator of the same name from django_ws_dispatch.decorators",
+    ),
+    "__call__ with login_required": (
+        DjangoGuarded(),
         "is wrapped by a decorator of django.contrib.auth.decorators",
         "Use the decorator of the same name from django_ws_dispatch.decorators",
     ),
