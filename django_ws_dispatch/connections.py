@@ -17,6 +17,7 @@ from itertools import cycle
 from time import monotonic
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 
@@ -32,6 +33,7 @@ from .handshake.user import (
     session_token,
 )
 from .limits import ConnectionCount
+from .opening import Watched
 from .protocol import CANCEL_AGAIN, STOP_GRACE
 from .websockets import WebSocket
 
@@ -46,6 +48,8 @@ CLOSE_LOOK = 16
 
 # Stands for the primary key of any user.
 EVERYBODY = "*"
+
+NOBODY = Watched(None, None, None)
 
 _START = secrets.token_hex(8)
 _loops: dict[asyncio.AbstractEventLoop, Connections] = {}
@@ -92,7 +96,7 @@ class Connections:
         self._by_session: dict[str, dict[WebSocket, None]] = {}
         self._by_user: dict[str, dict[WebSocket, None]] = {}
         self._rechecks: dict[WebSocket, tuple[float, float]] = {}
-        self._resolving: dict[WebSocket, set[str]] = {}
+        self._resolving: dict[int, set[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._wired: asyncio.Task[None] | None = None
 
@@ -109,6 +113,7 @@ class Connections:
         self.sockets.pop(socket, None)
         if socket.watched is not None:
             self._unwatch(socket)
+            self._rechecks.pop(socket, None)
 
     def _sweep(self) -> None:
         now = monotonic()
@@ -168,22 +173,37 @@ class Connections:
         """Load the user of a socket, such that no logout and no change falls between."""
         await asyncio.shield(self.hear())
         from_session = socket.request.user_from_session
-        if from_session:
-            # What was read before this socket is known here may be out of date.
-            if hasattr(socket.session, "_session_cache"):
-                load = partial(aload_user, reopen_session(socket.session))
-            if self._watch_session(socket) in logged_out:
-                load = aload_nobody
-        changed = self._resolving[socket] = set()
+        changed: set[str] = set()
+        self._resolving[id(changed)] = changed
         try:
+            if from_session:
+                # What was read before this socket is known here may be out of date.
+                if hasattr(socket.session, "_session_cache"):
+                    load = partial(aload_user, reopen_session(socket.session))
+                if self._watch_session(socket) in logged_out:
+                    load = aload_nobody
             while True:
                 changed.clear()
-                user = await load()
-                self._watch_user(socket, user, from_session)
-                if not changed & {EVERYBODY, str(user.pk)}:
+                user = in_session = await load()
+                if not from_session:
+                    in_session = await self._user_in_session(socket)
+                    if (socket.watched or NOBODY).session in logged_out:
+                        user = in_session = await aload_nobody()
+                pks = self._watch_users(socket, user, in_session)
+                if not changed & {EVERYBODY, *pks}:
                     return user
         finally:
-            del self._resolving[socket]
+            del self._resolving[id(changed)]
+
+    async def _user_in_session(self, socket: WebSocket) -> Any:
+        """Whom the session says it is, where a middleware has said who the user is.
+
+        It may have asked the session, or not: who logs out there is no longer who was let in.
+        """
+        if not (socket.request.has_session and apps.is_installed("django.contrib.auth")):
+            return None
+        self._watch_session(socket)
+        return await aload_user(reopen_session(socket.session))
 
     def hear(self) -> asyncio.Task[None]:
         """Hear of logouts and changes elsewhere. Return the task that is done once it does."""
@@ -204,26 +224,39 @@ class Connections:
     def _watch_session(self, socket: WebSocket) -> str:
         key = socket.session.session_key
         token = session_token(key) if key else None
-        socket.watched = (token, None, True)
-        if token is not None:
-            self._by_session.setdefault(token, {})[socket] = None
+        _, *pks = socket.watched or NOBODY
+        self._watch(socket, Watched(token, *pks))
         return token or ""
 
-    def _watch_user(self, socket: WebSocket, user: Any, from_session: bool) -> None:
-        token = socket.watched[0] if socket.watched else None
-        pk = None if user.pk is None else str(user.pk)
-        socket.watched = (token, pk, from_session)
-        if pk is not None and socket in self.sockets:
-            self._by_user.setdefault(pk, {})[socket] = None
+    def _watch_users(self, socket: WebSocket, user: Any, in_session: Any) -> set[str]:
+        token, *_ = socket.watched or NOBODY
+        pks = [
+            None if (pk := getattr(one, "pk", None)) is None else str(pk)
+            for one in (user, in_session)
+        ]
+        self._watch(socket, Watched(token, *pks))
+        return {pk for pk in pks if pk is not None}
+
+    def _watch(self, socket: WebSocket, watched: Watched) -> None:
+        self._unwatch(socket)
+        if socket not in self.sockets:
+            return  # a task has outlived its handler
+        socket.watched = watched
+        for index, key in self._entries(watched):
+            index.setdefault(key, {})[socket] = None
 
     def _unwatch(self, socket: WebSocket) -> None:
-        token, pk, _ = socket.watched or (None, None, False)
-        for index, key in ((self._by_session, token), (self._by_user, pk)):
-            if key is not None and key in index:
+        for index, key in self._entries(socket.watched or NOBODY):
+            if key in index:
                 index[key].pop(socket, None)
                 if not index[key]:
                     del index[key]
-        self._rechecks.pop(socket, None)
+        socket.watched = None
+
+    def _entries(self, watched: Watched) -> list[tuple[dict[str, dict[WebSocket, None]], str]]:
+        entries = [(self._by_session, watched.session)]
+        entries += [(self._by_user, pk) for pk in {watched.user, watched.in_session}]
+        return [(index, key) for index, key in entries if key is not None]
 
     def recheck(self, socket: WebSocket, every: float) -> None:
         """Verify the user of a socket every so many seconds."""
@@ -264,22 +297,27 @@ class Connections:
             task.add_done_callback(self._tasks.discard)
 
     async def _verify_one(self, socket: WebSocket) -> None:
-        _, pk, from_session = socket.watched or (None, None, False)
-        if pk is None:
-            return
-        user: Any
+        _, pk, in_session = socket.watched or NOBODY
         try:
             with lanes.errand():
-                if from_session:
-                    user = await aload_user(reopen_session(socket.session))
-                else:
-                    manager = get_user_model()._default_manager
-                    user = await manager.filter(pk=pk).afirst()
+                verified = await _is_verified(socket, pk, in_session)
         except Exception:
             logger.exception("The user of %s can not be verified", socket.path)
             return
-        if user is None or str(user.pk) != pk or not (from_session or user.is_active):
+        if not verified:
             socket.kick(CloseCode.LOGGED_OUT, "no longer logged in")
+
+
+async def _is_verified(socket: WebSocket, pk: str | None, in_session: str | None) -> bool:
+    """Whether the session still names its user, and whoever else a middleware named is active."""
+    if in_session is not None:
+        user: Any = await aload_user(reopen_session(socket.session))
+        if str(user.pk) != in_session:
+            return False
+    if pk is None or pk == in_session:
+        return True
+    user = await get_user_model()._default_manager.filter(pk=pk).afirst()
+    return user is not None and user.is_active
 
 
 def close_session(session_key: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -28,6 +30,9 @@ __all__ = ["fail", "finish", "refuse"]
 
 handshake_logger = logging.getLogger("django_ws_dispatch.handshake")
 connection_logger = logging.getLogger("django_ws_dispatch.connection")
+
+# Seconds that the receivers of a signal may take.
+SIGNAL_GRACE = 5.0
 
 CODES: dict[type[Exception], CloseCode] = {
     Http404: CloseCode.GONE,
@@ -78,6 +83,10 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
             like.
     """
     cancelled = socket.end_handler()
+    # Nothing from here on waits for a call that the handler has left on its lane.
+    socket.lane_ended = True
+    if socket.lane is not None:
+        lanes.release(socket)
     # A handler that swallowed it has ended; a task group of Python 3.11 leaves a request behind.
     stopped = cancelled and isinstance(exc, asyncio.CancelledError)
     try:
@@ -92,13 +101,11 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
         if (rest := socket.take_down()) is not None:
             await rest
         if socket.accepted and websocket_closed.receivers:
-            await socket.send_signal(
-                websocket_closed, code=socket.close_code, reason=socket.close_reason
-            )
+            async with _bounded("websocket_closed", socket.path):
+                await socket.send_signal(
+                    websocket_closed, code=socket.close_code, reason=socket.close_reason
+                )
     finally:
-        socket.lane_ended = True
-        if socket.lane is not None:
-            lanes.release(socket)
         if socket.home is not None:
             socket.home.remove(socket)
     if stopped:
@@ -135,7 +142,7 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
     meaning = _meaning(exc)
     connecting = socket.ready_state is CONNECTING
     if meaning is None:
-        await _report(socket, exc, connecting)
+        request = _log_failure(socket, exc, connecting)
         response, code, reason = response_for(exc), int(CloseCode.FAILED), None
     else:
         response, code = meaning
@@ -149,13 +156,18 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
                 extra={"path": socket.path, "status_code": code},
             )
     if connecting:
-        await socket.deny(response, reason)
+        with lanes.errand():  # it may have to be rendered
+            await socket.deny(response, reason)
     else:
         socket.kick(code, "")
+    if meaning is None:
+        await _announce(exc, type(socket), request, socket.path)
 
 
-async def _report(socket: WebSocket, exc: BaseException, connecting: bool) -> None:
-    """One traceback, and Django's signal, for a handler that failed."""
+def _log_failure(
+    socket: WebSocket, exc: BaseException, connecting: bool
+) -> HandshakeRequest | None:
+    """One traceback for a handler that failed. Return the handshake, for Django's signal."""
     extra: dict[str, Any] = {"path": socket.path, "status_code": 500 if connecting else 1011}
     try:
         request = extra["request"] = socket.request
@@ -164,7 +176,27 @@ async def _report(socket: WebSocket, exc: BaseException, connecting: bool) -> No
     handler_failed = "The handler of %s failed"
     logger = handshake_logger if connecting else connection_logger
     logger.error(handler_failed, socket.path, exc_info=exc, extra=extra)
-    await _announce(exc, type(socket), request, socket.path)
+    return request
+
+
+@asynccontextmanager
+async def _bounded(signal: str, path: str) -> AsyncIterator[None]:
+    """Send a signal on a lane of its own, and wait for its receivers no longer than they may take.
+
+    Somebody else's call may block that lane, and a server that stops waits for this.
+    """
+    try:
+        with lanes.errand():
+            async with asyncio.timeout(SIGNAL_GRACE):
+                yield
+    except TimeoutError:
+        connection_logger.error(
+            "The receivers of %s took over %d s for %s: they are not waited for any more.",
+            signal,
+            SIGNAL_GRACE,
+            path,
+            extra={"path": path},
+        )
 
 
 async def _announce(
@@ -178,6 +210,7 @@ async def _announce(
     except BaseException:
         # Receivers look at sys.exc_info(), which asend_robust() hides before Django 6.0.
         send = sync_to_async(got_request_exception.send_robust)
-        for receiver, result in await send(sender, request=request):
-            if isinstance(result, Exception):
-                connection_logger.error("%r failed for %s", receiver, path, exc_info=result)
+        async with _bounded("got_request_exception", path):
+            for receiver, result in await send(sender, request=request):
+                if isinstance(result, Exception):
+                    connection_logger.error("%r failed for %s", receiver, path, exc_info=result)

@@ -229,7 +229,6 @@ class _Reader:
         self._wakeup: asyncio.Future[None] | None = None
 
     def deliver(self, event: Event, size: int) -> None:
-        size = max(size, 1)  # Empty messages take room as well.
         if self._overrun:
             return
         if self._bytes + size > self._capacity:

@@ -71,6 +71,11 @@ class Inbound(Outbound):
     _bucket: TokenBucket | None = None
     _heard: float | None = None
 
+    @property
+    def is_between_reads(self) -> bool:
+        """Whether the handler has read, and does not right now."""
+        return self.has_read and self._phase != READING and self._waiter is None
+
     def _watch_limits(self) -> None:
         """Look at every message: there is a rate or an idle limit."""
         self._size_unchecked = -1
@@ -80,6 +85,10 @@ class Inbound(Outbound):
 
     def _disconnected(self, code: int | None, reason: str | None) -> None:
         """Latch that the client or the server ended the conversation."""
+        raise NotImplementedError
+
+    def _came_back(self) -> None:
+        """The handler has read a message of a socket that is over."""
         raise NotImplementedError
 
     async def _read(self, over: type[Exception] = StopAsyncIteration) -> str | bytes:
@@ -139,6 +148,8 @@ class Inbound(Outbound):
                 message = self._inbox.popleft()
                 self._inbox_size -= _size(message)
                 self._full_since = None
+                if self.ready_state >= CLOSING:
+                    self._came_back()
                 return message
             if self.ready_state >= CLOSING:
                 raise self._over(over)

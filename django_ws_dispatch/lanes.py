@@ -53,15 +53,15 @@ class Holder(Protocol):
     Attributes:
         lane: the lane held now; set here and, but for its first value ``None``, nowhere else.
         lane_ended: the handler is over; set it before the last ``release()``.
-        has_read: the handler has read at least once, so that it holds its lane until it reads
-            again, no matter how long. One that never read loses it after ``HOLD_IDLE_SECONDS``.
+        is_between_reads: the handler has read, and will again, so that it holds its lane until
+            then, no matter how long. Another one loses it after ``HOLD_IDLE_SECONDS``.
     """
 
     lane: Lane | None
     lane_ended: bool
 
     @property
-    def has_read(self) -> bool: ...
+    def is_between_reads(self) -> bool: ...
 
 
 def enter(holder: Holder) -> None:
@@ -116,7 +116,7 @@ class _Errand:
 
     lane: Lane | None = None
     lane_ended = False
-    has_read = False
+    is_between_reads = False
 
 
 @contextlib.contextmanager
@@ -263,7 +263,7 @@ class Lane:
         with _lock:
             now = monotonic()
             for hold in list(self.holds.values()):
-                idle = not hold.pending and not hold.holder.has_read
+                idle = not hold.pending and not hold.holder.is_between_reads
                 if idle and now - hold.idle_since >= HOLD_IDLE_SECONDS:
                     self.end(hold)
             if self.holds:

@@ -40,7 +40,7 @@ class Message(NamedTuple):
 
     kind: int
     event: Event
-    size: int
+    size: int  # in bytes; 1 for an empty one, which takes room as well where it has to wait
     exclude: str | None
     code: int = 0
     reason: str = ""
@@ -98,11 +98,12 @@ def decode(message: bytes) -> Message:
     start = 2 + length
     exclude = message[2:start].decode("ascii") if length else None
     payload = message[start:]
+    size = max(len(payload), 1)
     if kind == TEXT:
         event: Event = {"type": "websocket.send", "text": payload.decode()}
-        return Message(TEXT, event, len(payload), exclude)
+        return Message(TEXT, event, size, exclude)
     if kind == BYTES:
-        return Message(BYTES, {"type": "websocket.send", "bytes": payload}, len(payload), exclude)
+        return Message(BYTES, {"type": "websocket.send", "bytes": payload}, size, exclude)
     if kind == CLOSE and len(payload) >= 2:
         code = int.from_bytes(payload[:2])
         return Message(CLOSE, {}, 0, exclude, code, payload[2:].decode())

@@ -6,7 +6,8 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from django.dispatch import Signal
 from django.http.response import HttpResponseBase
@@ -28,7 +29,21 @@ if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
     from django.urls import ResolverMatch
 
-__all__ = ["Headers", "Home", "Opening"]
+__all__ = ["Headers", "Home", "Opening", "Watched"]
+
+
+class Watched(NamedTuple):
+    """By what a logout, or a change of a user, finds a socket.
+
+    Attributes:
+        session: the token of its session.
+        user: the primary key of its user.
+        in_session: that of the user whom the session names, which a middleware may overrule.
+    """
+
+    session: str | None
+    user: str | None
+    in_session: str | None
 
 
 class Home(Protocol):
@@ -64,7 +79,7 @@ class Opening(Connection):
     _match: ResolverMatch | None
     _request: HandshakeRequest | None
     _joined: list[groups.Group] | None  # as often as it joined
-    watched: tuple[str | None, str | None, bool] | None
+    watched: Watched | None
     _accept_headers: list[tuple[bytes, bytes]] | None
     denied = False
     _id: str | None = None
@@ -185,7 +200,7 @@ class Opening(Connection):
         offered = self.scope.get("subprotocols") or ()
         if subprotocol is None:
             if self._subprotocols:
-                subprotocol = next((one for one in offered if one in self._subprotocols), None)
+                subprotocol = self._choose()
         elif subprotocol not in offered:
             raise ValueError(
                 f"The client did not offer the subprotocol {subprotocol!r} but "
@@ -197,6 +212,11 @@ class Opening(Connection):
         if headers is not None or self._accept_headers is not None:
             event["headers"] = (self._accept_headers or []) + _raw_headers(headers or ())
         return event
+
+    def _choose(self) -> str | None:
+        """Return the first offered subprotocol among the handler's declared ones."""
+        offered = self.scope.get("subprotocols") or ()
+        return next((one for one in offered if one in self._subprotocols), None)
 
     async def _accept(self, event: Event) -> None:
         if "subprotocol" in event:
@@ -218,6 +238,8 @@ class Opening(Connection):
         finally:
             if self.wire == BUSY:
                 self._hand_over()
+        if self._heard is not None:
+            self._heard = monotonic()  # it could say nothing before
         if websocket_opened.receivers:
             await self.send_signal(websocket_opened)
 

@@ -117,6 +117,11 @@ class Connection(Inbound):
         if self._waiter is not None:
             self._wake()
 
+    def _came_back(self) -> None:
+        """The handler has read on, though the socket is over: it may finish with that as well."""
+        if self.close_code != CloseCode.RESTART:
+            self._cancel_after()
+
     def _cancel_after(self, grace: float | None = None) -> None:
         self._cancel_at = monotonic() + (BUSY_GRACE if grace is None else grace)
 
@@ -193,6 +198,7 @@ class Connection(Inbound):
             and self._heard is not None
             and now - self._heard > idle
             and self.ready_state is OPEN
+            and self._full_since is None  # it has said more than is being read
         ):
             self._exceeded(CloseCode.IDLE, "idle_timeout", "nothing heard")
 

@@ -138,6 +138,8 @@ class RawSocket(WebSocket):
             if self._accept_headers:
                 headers = [*self._accept_headers, *headers]
                 event = {**event, "headers": headers}
+            if self._subprotocols and event.get("subprotocol") is None and (one := self._choose()):
+                event = {**event, "subprotocol": one}
             await self._accept(event)
         elif kind == "websocket.close":
             await self.close()

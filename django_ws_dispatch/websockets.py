@@ -11,7 +11,7 @@ from typing import Any, Self
 from django.core.serializers.json import DjangoJSONEncoder
 from django.dispatch import Signal
 
-from . import groups, servers
+from . import groups, lanes, servers
 from .codes import CloseCode, check_close_code
 from .exceptions import Deny, WebSocketDisconnect
 from .opening import Opening
@@ -128,6 +128,8 @@ class WebSocket(Opening):
         await self._ensure_accepted()
         self._claim_read()
         self.attends = True
+        if self.lane is not None:
+            lanes.release(self)
         while self.ready_state < CLOSING:
             event = await self._next_event()
             if event is not None:

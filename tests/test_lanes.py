@@ -29,11 +29,11 @@ class Socket:
 
     opened = weakref.WeakSet()
 
-    def __init__(self, *, has_read=True):
+    def __init__(self, *, is_between_reads=True):
         self.opened.add(self)
         self.lane = None
         self.lane_ended = False
-        self.has_read = has_read
+        self.is_between_reads = is_between_reads
 
     def start(self, handler):
         context = contextvars.copy_context()
@@ -332,7 +332,7 @@ def test_a_socket_that_never_reads_loses_its_lane_after_a_while_without_work(mon
     monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 0.01)
 
     async def main():
-        pushing, reading = Socket(has_read=False), Socket()
+        pushing, reading = Socket(is_between_reads=False), Socket()
         await pushing.hold(thread_name)
         await reading.hold(thread_name)
         await until(lambda: pushing.lane is None)
@@ -346,7 +346,7 @@ def test_a_socket_that_never_reads_loses_its_lane_while_others_keep_it_busy(monk
     monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 0.01)
 
     async def main():
-        pushing, busy = Socket(has_read=False), Socket()
+        pushing, busy = Socket(is_between_reads=False), Socket()
         await pushing.hold(thread_name)
         async with asyncio.timeout(5):
             while pushing.lane is not None:
@@ -361,7 +361,7 @@ def test_a_running_call_keeps_the_lane_of_a_socket_that_never_reads(monkeypatch)
     monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 0.0)
 
     async def main():
-        socket, call = Socket(has_read=False), Blocked()
+        socket, call = Socket(is_between_reads=False), Blocked()
         first = asyncio.create_task(socket.hold(call))
         second = asyncio.create_task(socket.hold(call))
         await until(call.running.is_set)
@@ -613,7 +613,7 @@ settings.configure()
 from django_ws_dispatch import lanes
 
 class Socket:
-    lane, lane_ended, has_read = None, False, True
+    lane, lane_ended, is_between_reads = None, False, True
 
 async def main():
     loop, running = asyncio.get_running_loop(), asyncio.Event()

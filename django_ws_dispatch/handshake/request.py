@@ -113,8 +113,16 @@ class HandshakeRequest(ASGIRequest):
             return async_to_sync(self._auser)()
         return load_user(self.session)
 
+    @property
+    def has_session(self) -> bool:
+        """Whether somebody has asked for ``session``, or has set it."""
+        return "session" in self.__dict__
+
     async def _aload_user(self) -> Any:
         user = self._user
+        if self._auser is not None:
+            # Of a middleware's own, which was put around this one: it is what is looked after.
+            return await (aload_user(self.session) if user is empty else sync_to_async(_bare)(user))
         # isinstance() would evaluate a lazy object of another class.
         if user is empty or (type(user) is _SessionUser and not _is_known(user)):
             user = await self._around(partial(aload_user, self.session))

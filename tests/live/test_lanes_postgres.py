@@ -151,7 +151,7 @@ def test_killed_backends_are_replaced_while_sockets_hold_every_lane(observer, da
     database["CONN_MAX_AGE"] = max_age
 
     async def main():
-        holding = [Socket(has_read=False) for _ in range(8)]
+        holding = [Socket(is_between_reads=False) for _ in range(8)]
         for socket in holding:
             await socket.hold(backend)
         killed = observer.kill()
@@ -165,7 +165,7 @@ def test_killed_backends_are_replaced_while_sockets_hold_every_lane(observer, da
 
 def test_a_socket_that_only_pushes_survives_killed_backends(observer):
     async def main():
-        socket = Socket(has_read=False)
+        socket = Socket(is_between_reads=False)
         for _ in range(5):
             await socket.hold(backend)
             observer.kill()
