@@ -147,7 +147,7 @@ class Inbound(Outbound):
             if self._inbox:
                 message = self._inbox.popleft()
                 self._inbox_size -= _size(message)
-                self._full_since = None
+                self._go_on_reading()
                 if self.ready_state >= CLOSING:
                     self._came_back()
                 return message
@@ -286,6 +286,13 @@ class Inbound(Outbound):
         return self._inbox is not None and (
             len(self._inbox) >= INBOX_MESSAGES or self._inbox_size >= self._limits.max_message_size
         )
+
+    def _go_on_reading(self) -> None:
+        """The inbox is not full: a client that could not be heard is not idle."""
+        if self._full_since is not None:
+            self._full_since = None
+            if self._heard is not None:
+                self._heard = monotonic()
 
     def _start_ahead(self) -> None:
         self._ahead = asyncio.get_running_loop().create_task(self._read_ahead())

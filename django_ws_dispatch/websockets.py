@@ -137,7 +137,7 @@ class WebSocket(Opening):
             if self._inbox:
                 self._inbox.clear()
                 self._inbox_size = 0
-                self._full_since = None
+                self._go_on_reading()
 
     # Sending
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Permission, User
+from django.core.exceptions import PermissionDenied
 from django.db import connections as databases
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -277,6 +279,26 @@ async def test_a_backend_decides_on_permissions(ann: User) -> None:
     assert await site.status(ann) == 101
 
 
+@asynchronous
+async def test_a_backend_may_refuse_whatever_the_next_one_says(root: User) -> None:
+    site = Site(
+        permission_required("auth.add_user")(coroutine()),
+        AUTHENTICATION_BACKENDS=[f"{__name__}.Strict", MODEL_BACKEND],
+    )
+    member = await User.objects.acreate_user("member")
+    permission = await Permission.objects.aget(codename="add_user")
+    await member.user_permissions.aadd(permission)
+    assert await site.status(member, backend=MODEL_BACKEND) == 403
+
+
+@asynchronous
+async def test_a_backend_decides_who_a_session_s_user_is(ann: User, bob: User) -> None:
+    for backend in (f"{__name__}.NobodyCalledAnn", f"{__name__}.Plain"):
+        site = Site(login_required(coroutine()), AUTHENTICATION_BACKENDS=[backend])
+        assert await site.status(ann, backend=backend) == 401
+        assert await site.status(bob, backend=backend) == 101
+
+
 class Generous:
     """A backend that knows only the sync way."""
 
@@ -286,8 +308,26 @@ class Generous:
     def has_perm(self, user: Any, perm: str, obj: Any = None) -> bool:
         return True
 
-    async def ahas_perm(self, user: Any, perm: str, obj: Any = None) -> bool:
-        return True
+
+class Strict(ModelBackend):
+    def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:
+        raise PermissionDenied
+
+
+class NobodyCalledAnn(ModelBackend):
+    def get_user(self, user_id: Any) -> Any:
+        user = super().get_user(user_id)
+        return None if user is not None and user.username == "ann" else user
+
+
+class Plain:
+    """A backend that owes nothing to Django's."""
+
+    def authenticate(self, request: Any, **credentials: Any) -> None:
+        return None
+
+    def get_user(self, user_id: Any) -> Any:
+        return NobodyCalledAnn().get_user(user_id)
 
 
 # Tests of the user
@@ -525,6 +565,23 @@ async def test_a_user_that_a_middleware_supplies_is_the_one_that_is_asked(ann: U
     site = Site(login_required(coroutine()), WEBSOCKET_MIDDLEWARE=[f"{__name__}.everybody_is_ann"])
     assert await site.status() == 101
     assert entered == [ann]
+
+
+@asynchronous
+async def test_a_middleware_may_say_that_there_is_no_user() -> None:
+    settings = {"WEBSOCKET_MIDDLEWARE": [f"{__name__}.nobody_is_there"]}
+    assert await Site(coroutine(), **settings).status() == 101
+    assert await Site(login_required(coroutine()), **settings).status() == 401
+    limited = connection_limit(1, per="user")(coroutine())
+    assert await Site(limited, **settings).status() == 101
+
+
+def nobody_is_there(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        request.user = None
+        return get_response(request)
+
+    return middleware
 
 
 def everybody_is_ann(get_response: Any) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from django_ws_dispatch import connections
+from django_ws_dispatch import connections, protocol
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 
 from .fake_server import HABITS, hurry, only_socket, serving, until
@@ -100,6 +100,45 @@ async def test_one_that_reads_but_does_not_come_back_is_cancelled(monkeypatch, c
         server.leave()
         await server.ended()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("form", ["websocket", "raw"])
+async def test_one_that_comes_back_to_its_read_may_finish_with_each_message(form, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(protocol, "monotonic", lambda: now)
+    monkeypatch.setattr(connections, "monotonic", lambda: now)
+
+    async def work(message):
+        nonlocal now
+        if message == "first":
+            busy.set()
+            await go.wait()
+        got.append(message)
+        now += 0.9 * protocol.BUSY_GRACE
+        only_socket().check(now)
+        await asyncio.sleep(0)
+
+    async def handler(websocket):
+        async for message in websocket:
+            await work(message)
+
+    async def raw(scope, receive, send):
+        while (event := await receive())["type"] != "websocket.disconnect":
+            if event["type"] == "websocket.connect":
+                await send({"type": "websocket.accept"})
+            else:
+                await work(event["text"])
+
+    busy, go, got = asyncio.Event(), asyncio.Event(), []
+    async with serving(raw if form == "raw" else handler) as server:
+        server.message("first")
+        await busy.wait()
+        server.message("a", "b", "c")
+        server.leave(1001)
+        await until(lambda: only_socket().close_code == 1001)
+        go.set()
+        await server.ended()
+    assert got == ["first", "a", "b", "c"]
 
 
 async def test_a_handler_that_swallows_the_cancellation_gets_another(monkeypatch, caplog):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.signals import got_request_exception
 from django.http import Http404, HttpResponse
 
+from django_ws_dispatch import endings
 from django_ws_dispatch.exceptions import Deny, WebSocketDisconnect, WebSocketError
 from django_ws_dispatch.signals import websocket_closed, websocket_opened
 from django_ws_dispatch.websockets import WebSocket
@@ -522,6 +525,61 @@ async def test_a_client_that_leaves_during_the_accept_is_neither_opened_nor_clos
         websocket_opened.disconnect(note)
         websocket_closed.disconnect(note)
     assert not seen
+
+
+async def test_the_client_has_its_answer_before_anybody_else_is_told(failures):
+    def note(sender, **kwargs):
+        seen.append((server.closed, server.denied and server.denied[0]))
+
+    seen = []
+    got_request_exception.connect(note)
+    try:
+        async with serving(ends_with(ValueError(), form="websocket", accept=True)) as server:
+            await server.ended()
+        async with serving(ends_with(ValueError(), form="websocket", accept=False)) as server:
+            await server.ended()
+    finally:
+        got_request_exception.disconnect(note)
+    assert seen == [((1011, ""), None), (None, 500)]
+
+
+@pytest.mark.parametrize("signal", [websocket_closed, got_request_exception], ids=["closed", "exc"])
+async def test_receivers_do_not_wait_for_a_call_that_the_handler_has_left(signal):
+    def note(**kwargs):
+        seen.append(over.is_set())
+
+    async def handler(websocket):
+        await websocket.accept()
+        calling = asyncio.create_task(sync_to_async(over.wait)(30))
+        await sync_to_async(lambda: None, thread_sensitive=False)()
+        await asyncio.sleep(0)
+        calling.cancel()
+        raise ValueError
+
+    over, seen = threading.Event(), []
+    signal.connect(note)
+    try:
+        async with serving(handler) as server:
+            await server.ended()
+    finally:
+        over.set()
+        signal.disconnect(note)
+    assert seen == [False]
+
+
+async def test_receivers_that_hang_are_not_waited_for(monkeypatch, caplog):
+    async def hang(**kwargs):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(endings, "SIGNAL_GRACE", 0.01)
+    websocket_closed.connect(hang)
+    try:
+        async with serving(ends_with(None, form="websocket", accept=True)) as server:
+            await server.ended()
+    finally:
+        websocket_closed.disconnect(hang)
+    (record,) = package_lines(caplog)
+    assert "The receivers of websocket_closed took over" in record.getMessage()
 
 
 # What is left behind

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from django_ws_dispatch import connections, inbound, protocol
+from django_ws_dispatch import connections, inbound, opening, protocol
 from django_ws_dispatch.decorators import idle_timeout, max_message_size, rate_limit
 from django_ws_dispatch.handlers import Handler
 from django_ws_dispatch.limits import (
@@ -238,31 +238,88 @@ def test_a_client_that_says_nothing_is_closed_with_4408(
     assert "WEBSOCKET_IDLE_TIMEOUT or @idle_timeout (0.05)" in one_line(caplog)
 
 
+class Hours:
+    """The monotonic clock of everything that looks after a socket."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        for module in (connections, inbound, opening, protocol):
+            monkeypatch.setattr(module, "monotonic", lambda: self.now)
+
+
 def test_a_message_that_is_discarded_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_server.hurry(monkeypatch)
-    now = 0.0
-    for module in (connections, inbound, protocol):
-        monkeypatch.setattr(module, "monotonic", lambda: now)
+    hours = Hours(monkeypatch)
 
     async def push_only(websocket: Any) -> None:
         await websocket.accept()
         await asyncio.Event().wait()
 
     async def scenario() -> None:
-        nonlocal now
         async with serving(push_only, WEBSOCKET_IDLE_TIMEOUT=1) as server:
             await server.accepted()
             socket = fake_server.only_socket()
             for _ in range(5):
-                now += 0.9
+                hours.now += 0.9
                 server.message("hello")
-                await fake_server.until(lambda sent=now: socket._heard == sent)
+                await fake_server.until(lambda: socket._heard == hours.now)
             assert server.closed is None
-            now += 1.1
+            hours.now += 1.1
             await fake_server.until(lambda: server.closed)
             assert server.closed == (4408, "idle timeout")
-            now += 60
+            hours.now += 60
             await server.ended()
+
+    asyncio.run(scenario())
+
+
+def test_the_idle_time_begins_with_the_accept(monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = Hours(monkeypatch)
+    go = asyncio.Event()
+
+    async def late(websocket: Any) -> None:
+        await go.wait()
+        await echo(websocket)
+
+    async def scenario() -> None:
+        async with serving(late, WEBSOCKET_IDLE_TIMEOUT=5) as server:
+            await fake_server.until(lambda: connections.local().sockets)
+            socket = fake_server.only_socket()
+            hours.now += 100
+            go.set()
+            await server.accepted()
+            socket.check(hours.now)
+            assert server.closed is None
+            hours.now += 6
+            socket.check(hours.now)
+            assert server.closed == (4408, "idle timeout")
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_waits_for_a_full_inbox_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_server.hurry(monkeypatch, BUSY_GRACE=1000)
+    hours = Hours(monkeypatch)
+    go = asyncio.Event()
+
+    async def busy(websocket: Any) -> None:
+        await websocket.receive()
+        await go.wait()
+        await echo(websocket)
+
+    async def scenario() -> None:
+        async with serving(busy, WEBSOCKET_IDLE_TIMEOUT=5) as server:
+            await server.accepted()
+            server.message(*map(str, range(100)))
+            socket = fake_server.only_socket()
+            await fake_server.until(lambda: socket._full_since is not None)
+            for _ in range(3):
+                hours.now += 4
+                socket.check(hours.now)
+            go.set()
+            await server.sends(99)
+            socket.check(hours.now)
+            assert server.closed is None
 
     asyncio.run(scenario())
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from django.urls import re_path
 
-from django_ws_dispatch.decorators import asgi_handler
+from django_ws_dispatch.decorators import asgi_handler, subprotocols
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 
 from .fake_server import HABITS, hurry, only_socket, serving, until
@@ -157,6 +157,20 @@ async def test_an_accept_goes_out_as_it_is():
     async with serving(handler, scope={"subprotocols": ["v1"]}) as server:
         await server.ended()
         assert server.sent[0] == accept
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"), [(["v3", "v2", "v1"], "v2"), (["v3"], None), ([], None)]
+)
+async def test_an_accept_that_names_no_subprotocol_gets_the_first_declared_one(offered, chosen):
+    @subprotocols("v1", "v2")
+    async def handler(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept", "headers": []})
+
+    async with serving(handler, scope={"subprotocols": offered}) as server:
+        await server.ended()
+        assert server.sent[0].get("subprotocol") == chosen
 
 
 @pytest.mark.parametrize("header", [(b"x", b"a\r\nset-cookie: b=1"), (b"x\0", b"a"), (b"", b"a")])

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 
 from django_ws_dispatch.decorators import subprotocols
@@ -13,7 +14,7 @@ from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.websockets import CloseCode, WebSocketState
 
-from .fake_server import HABITS, hurry, serving, until
+from .fake_server import HABITS, hurry, only_socket, serving, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -465,6 +466,25 @@ async def test_a_read_in_another_task_ends_when_the_socket_is_closed(server_name
         assert server.closed == (4000, "")
 
 
+async def test_waiting_for_the_end_gives_the_lane_back():
+    async def handler(websocket):
+        await websocket.receive()
+        await sync_to_async(lambda: None)()
+        assert websocket.is_between_reads
+        assert websocket.lane is not None
+        called.set()
+        await websocket.wait_closed()
+
+    called = asyncio.Event()
+    async with serving(handler) as server:
+        server.message("go")
+        await called.wait()
+        await until(lambda: only_socket().lane is None)
+        assert not only_socket().is_between_reads
+        server.leave()
+        await server.ended()
+
+
 # Closing
 
 
@@ -556,8 +576,6 @@ async def test_wait_closed_ends_when_the_socket_is_kicked(server_name, monkeypat
     async with serving(handler, server=server_name) as server:
         await server.accepted()
         await Group("x").asend("nobody")
-        from .fake_server import only_socket
-
         only_socket().kick(4403)
         await server.ended()
     assert ended == [4403]

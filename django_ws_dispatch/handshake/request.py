@@ -62,7 +62,7 @@ class HandshakeRequest(ASGIRequest):
     def user(self) -> Any:
         """The user; before ``await auser()`` it may be touched in sync code only."""
         if self._user is empty:
-            self._user = _SessionUser(self._load_user)
+            self._user = _SessionUser(partial(self._load_user, self._auser))
         return self._user
 
     @user.setter
@@ -85,6 +85,8 @@ class HandshakeRequest(ASGIRequest):
             self._user, self._auser = empty, None
         else:
             self._auser = partial(self._aload_user_with, auser)
+            if type(self._user) is _SessionUser and not _is_known(self._user):
+                self._user = empty  # who has it already has the user from before
 
     @property
     def user_is_known(self) -> bool:
@@ -99,18 +101,18 @@ class HandshakeRequest(ASGIRequest):
         """
         return self._keep(self.user)
 
-    def _load_user(self) -> Any:
+    def _load_user(self, auser: Callable[[], Awaitable[Any]] | None) -> Any:
         if _is_known(self._user):
             return _bare(self._user)
-        return self._load_user_now()
+        return self._load_user_now(auser)
 
     @async_unsafe(
         "The user is not resolved yet, and finding out may block: use 'await websocket.auser()', "
         "or decorate the handler with with_user or login_required."
     )
-    def _load_user_now(self) -> Any:
-        if self._auser is not None:
-            return async_to_sync(self._auser)()
+    def _load_user_now(self, auser: Callable[[], Awaitable[Any]] | None) -> Any:
+        if auser is not None:
+            return async_to_sync(auser)()
         return load_user(self.session)
 
     @property
@@ -120,15 +122,17 @@ class HandshakeRequest(ASGIRequest):
 
     async def _aload_user(self) -> Any:
         user = self._user
-        if self._auser is not None:
-            # Of a middleware's own, which was put around this one: it is what is looked after.
-            return await (aload_user(self.session) if user is empty else sync_to_async(_bare)(user))
+        load: Callable[[], Awaitable[Any]]
         # isinstance() would evaluate a lazy object of another class.
         if user is empty or (type(user) is _SessionUser and not _is_known(user)):
-            user = await self._around(partial(aload_user, self.session))
+            load = partial(aload_user, self.session)
         elif not _is_known(user):
-            user = await self._around(partial(sync_to_async(_bare), user))
-        return self._keep(user)
+            load = partial(sync_to_async(_bare), user)
+        else:
+            return self._keep(user)
+        if self._auser is not None:
+            return await load()  # for a middleware's own, which is around this one: that is kept
+        return self._keep(await self._around(load))
 
     async def _aload_user_with(self, supplied: Callable[[], Awaitable[Any]]) -> Any:
         return self._keep(self._user if _is_known(self._user) else await self._around(supplied))
