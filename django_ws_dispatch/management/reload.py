@@ -39,17 +39,29 @@ def run_with_reloader(main: Callable[..., None], stop: Callable[[], None], **opt
     """
     if os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) != "true":
         sys.exit(supervise())
-    code = 0
+    ending = False
+
+    def leave(*args: object) -> None:
+        if not ending:
+            sys.exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a script, behind an "&"
+        signal.signal(signal.SIGINT, leave)
+    code: object = 0
     try:
-        autoreload.run_with_reloader(main, **options)
+        reloader = autoreload.get_reloader()
+        autoreload.logger.info("Watching for file changes with %s", type(reloader).__name__)
+        # Django's run_with_reloader(), but for its handler of SIGTERM.
+        autoreload.start_django(reloader, main, **options)
     except SystemExit as exc:
-        code = exc.code if isinstance(exc.code, int) else 1
+        code = exc.code
         raise
     finally:
-        # A second signal, the supervisor's, is one too many.
-        for one in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(one, signal.SIG_IGN)
-        exit_within(END, code)
+        # The supervisor's signal may be here as well: Ctrl-C does not wake this thread where the
+        # system gives it to another one. Python looks for signals at calls: none before this line.
+        ending = True
+        exit_within(END, code if isinstance(code, int) else 1)
         stop()
 
 

@@ -63,7 +63,7 @@ FILES = {
         application = get_asgi_application()
     """,
     "site_urls.py": """
-        import asyncio, time
+        import asyncio, os, time
         from django.http import HttpResponse, StreamingHttpResponse
         from django.urls import path
 
@@ -77,6 +77,7 @@ FILES = {
 
         urlpatterns = [
             path("page/", lambda request: HttpResponse("page")),
+            path("pid/", lambda request: HttpResponse(str(os.getpid()))),
             path("events/", lambda request: StreamingHttpResponse(events())),
             path("busy/", busy),
         ]
@@ -350,6 +351,19 @@ def test_a_signal_to_the_reloader_alone_ends_both_processes(runserver, number):
     server = runserver().ready()
     client = server.connect("/ws/sleep/")
     server.process.send_signal(number)
+    assert server.closed(client) == 1012
+    assert server.end() == 0
+    assert "sleep cleaned up" in server.output
+    assert "Traceback" not in server.output
+
+
+def test_a_second_signal_does_not_interrupt_the_clean_up(runserver):
+    server = runserver().ready()
+    client = server.connect("/ws/sleep/")
+    pid = int(server.get("/pid/")[1])
+    # It finds both at once: on a busy machine the reloader's may come before Ctrl-C was looked at.
+    for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+        os.kill(pid, number)
     assert server.closed(client) == 1012
     assert server.end() == 0
     assert "sleep cleaned up" in server.output

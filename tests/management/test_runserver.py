@@ -125,6 +125,32 @@ def wrong(path: str) -> None:
     Routes({"ws/": path})
 
 
+class Serving:
+    """A process that does not end."""
+
+    def __init__(self, *waits: BaseException) -> None:
+        self.waits = iter(waits)
+        self.got: list[str] = []
+
+    def wait(self, timeout: float) -> None:
+        raise next(self.waits)
+
+    def terminate(self) -> None:
+        self.got.append("SIGTERM")
+
+    def kill(self) -> None:
+        self.got.append("SIGKILL")
+
+
+@pytest.mark.parametrize(
+    "end", [KeyboardInterrupt(), subprocess.TimeoutExpired("runserver", 1)], ids=["ctrl-c", "time"]
+)
+def test_a_process_that_does_not_end_is_killed_at_the_next_ctrl_c_or_in_time(end):
+    process: Any = Serving(end)
+    reload.finish(process)
+    assert process.got == ["SIGTERM", "SIGKILL"]
+
+
 # The log
 
 
