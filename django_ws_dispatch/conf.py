@@ -7,7 +7,9 @@ when it is built, ``manage.py check`` reports it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -20,6 +22,7 @@ __all__ = ["SETTINGS", "Conf", "conf"]
 MEMORY_BROKER = "django_ws_dispatch.brokers.memory.MemoryBroker"
 MEBIBYTE = 1024 * 1024
 MAX_SECONDS = 1e9
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def _get(name: str, default: Any = None) -> Any:
@@ -167,19 +170,21 @@ def check_origins(name: str, value: object) -> list[str]:
     """Return ``value`` as a list of origins.
 
     Raises:
-        ImproperlyConfigured: it is not a list of ``scheme://host[:port]`` or ``"*"``.
+        ImproperlyConfigured: it is not a list of ``"*"`` or ``scheme://host[:port]``, as browsers
+            write it.
     """
     origins = _strings(name, value, 'origins such as "https://example.com"')
     for origin in origins:
         scheme, separator, host = origin.partition("://")
-        if origin != "*" and not (separator and scheme and host and not set(host) & set("/?#@ ")):
+        whole = separator and scheme and host.partition(":")[0]
+        if origin != "*" and not (whole and not set(host) & set("/?#@ ")):
             raise ImproperlyConfigured(
                 f"{name}: {origin!r} is not an origin. Write scheme, host and, where it is not "
                 'the default, the port: "https://example.com", "https://*.example.com", '
                 '"http://localhost:3000".'
             )
         # What no browser sends, and what no origin fits.
-        if scheme in ("ws", "wss"):
+        if scheme.lower() in ("ws", "wss"):
             raise ImproperlyConfigured(
                 f"{name}: {origin!r} is no page's origin. Write the scheme of the page that opens "
                 'the socket, as in "https://example.com".'
@@ -189,7 +194,37 @@ def check_origins(name: str, value: object) -> list[str]:
                 f"{name}: {origin!r} fits no origin. A * stands for the subdomains of a host, at "
                 'its beginning, as in "https://*.example.com".'
             )
+        if "*" not in origin and origin != (sent := _as_sent(name, origin)):
+            raise ImproperlyConfigured(f'{name}: no browser sends {origin!r}. Write "{sent}".')
     return origins
+
+
+def _as_sent(name: str, origin: str) -> str:
+    """Return the origin of a page as browsers write it (RFC 6454 section 6.2, WHATWG URL)."""
+    scheme, _, rest = origin.lower().partition("://")
+    if scheme not in DEFAULT_PORTS:
+        return origin  # what a native client sends is its own affair
+    address, bracket, rest = rest.rpartition("]")  # colons in it lead to no port
+    host, _, port = rest.partition(":")
+    host = address + bracket + host
+    if not host.isascii():
+        # IDNA 2003, which has another name for these (UTS 46 calls them deviations).
+        if not set(host) & set("ßς\u200c\u200d"):
+            with suppress(UnicodeError):
+                host = host.encode("idna").decode()
+        if not re.fullmatch(r"[a-z0-9._-]+", host):
+            raise ImproperlyConfigured(
+                f"{name}: no browser sends {origin!r}. Write its host in punycode, as in "
+                '"https://xn--bcher-kva.example".'
+            )
+    if port and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536):
+        raise ImproperlyConfigured(
+            f"{name}: {origin!r} has no port from 1 to 65535. Write one, as in "
+            f'"{scheme}://{host}:8000", or none: "{scheme}://{host}".'
+        )
+    if not port or int(port) == DEFAULT_PORTS[scheme]:
+        return f"{scheme}://{host}"
+    return f"{scheme}://{host}:{int(port)}"
 
 
 conf = Conf()

@@ -41,7 +41,10 @@ RIGHT: list[tuple[str, Any, Any]] = [
     ("WEBSOCKET_ALLOWED_ORIGINS", ("https://a.example",), ["https://a.example"]),
     ("WEBSOCKET_ALLOWED_ORIGINS", ["https://*.a.example"], ["https://*.a.example"]),
     ("WEBSOCKET_ALLOWED_ORIGINS", ["http://[::1]:8000"], ["http://[::1]:8000"]),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://a:80"], ["https://a:80"]),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://*.A.example"], ["https://*.A.example"]),
     ("WEBSOCKET_ALLOWED_ORIGINS", ["chrome-extension://abc"], ["chrome-extension://abc"]),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["app://MyApp"], ["app://MyApp"]),
     ("WEBSOCKET_MIDDLEWARE", ("a.B",), ["a.B"]),
     ("WEBSOCKET_MAX_MESSAGE_SIZE", 1, 1),
     ("WEBSOCKET_RATE_LIMIT", "20/s", Rate(20, 1)),
@@ -67,7 +70,25 @@ WRONG: list[tuple[str, Any, str]] = [
     ("WEBSOCKET_ALLOWED_ORIGINS", ["https://u@a.example"], "is not an origin"),
     ("WEBSOCKET_ALLOWED_ORIGINS", ["https://"], "is not an origin"),
     ("WEBSOCKET_ALLOWED_ORIGINS", ["https://a.example", ""], "'' is not an origin"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://:8000"], "is not an origin. Write scheme, host and"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://::1"], "is not an origin. Write scheme, host and"),
     ("WEBSOCKET_ALLOWED_ORIGINS", ["wss://a.example"], "Write the scheme of the page that opens"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["WSS://a.example"], "Write the scheme of the page that opens"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://a.example:443"], 'Write "https://a.example".'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["http://[::F]:80"], 'Write "http://[::f]".'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://a.example:"], 'Write "https://a.example".'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["http://a.example:08000"], 'Write "http://a.example:8000".'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://Shop.example:8000"], '"https://shop.example:8000".'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["HTTPS://a.example"], 'Write "https://a.example".'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://bücher.de:443"], 'Write "https://xn--bcher-kva.de".'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://straße.de"], "Write its host in punycode"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://bücher..de"], "Write its host in punycode"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://\u2100.de"], "Write its host in punycode"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://A.example:port"], 'or none: "https://a.example".'),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://a.example:65536"], "has no port from 1 to 65535."),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://a:b:80"], "has no port from 1 to 65535. Write"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://a.example:0"], "has no port from 1 to 65535. Write"),
+    ("WEBSOCKET_ALLOWED_ORIGINS", ["https://a.example:٣"], "has no port from 1 to 65535. Write"),
     ("WEBSOCKET_ALLOWED_ORIGINS", ["https://*"], "A * stands for the subdomains of a host"),
     ("WEBSOCKET_ALLOWED_ORIGINS", ["http://a.example:*"], "A * stands for the subdomains of a"),
     ("WEBSOCKET_MIDDLEWARE", "a.B", "a list of dotted paths of Django middleware, not 'a.B'"),
@@ -212,6 +233,8 @@ def test_what_can_not_be_built_stops_the_building_of_the_application(
 def test_origins_of_a_decorator_are_named_by_it() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"^allowed_origins\(\): 'a' is not an origin"):
         check_origins("allowed_origins()", ["a"])
+    with pytest.raises(ImproperlyConfigured, match=r'^allowed_origins\(\): .* Write "https://a"'):
+        check_origins("allowed_origins()", ["https://a:443"])
 
 
 def connect(application: WebSocketDispatcher, path: str = "/ws/", **scope: Any) -> FakeServer:
