@@ -22,6 +22,7 @@ __all__ = ["SETTINGS", "Conf", "conf"]
 MEMORY_BROKER = "django_ws_dispatch.brokers.memory.MemoryBroker"
 MEBIBYTE = 1024 * 1024
 MAX_SECONDS = 1e9
+MAX_THREADS = 10_000
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -127,7 +128,10 @@ class Conf:
     @property
     def sync_threads(self) -> int:
         """``WEBSOCKET_SYNC_THREADS``: threads that all sockets of a process share."""
-        threads: int = _positive_int("WEBSOCKET_SYNC_THREADS", 4, optional=False, unit="threads")
+        name, unit = "WEBSOCKET_SYNC_THREADS", f"threads, {MAX_THREADS} at most"
+        threads: int = _positive_int(name, 4, optional=False, unit=unit)
+        if threads > MAX_THREADS:  # each takes memory at the first sync call
+            raise _wrong(name, threads, f"a positive whole number of {unit}")
         return threads
 
     @property

@@ -142,7 +142,7 @@ def rate_limit(rate: str) -> Callable[[H], H]:
         rate: like ``"20/s"`` or ``"600/m"``: a token bucket as deep as its number.
 
     Raises:
-        ValueError: it is not written like that.
+        ValueError: it is not written like that, or is more than a billion messages.
     """
     if callable(rate):
         raise TypeError('Write @rate_limit("20/s").')

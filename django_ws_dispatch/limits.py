@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import time
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 __all__ = ["ConnectionCount", "Limits", "Rate", "TokenBucket", "parse_rate", "text_size"]
 
-_RATE = re.compile(r"([0-9]+)\s*/\s*(s|m|h)")
+_RATE = re.compile(r"0*([0-9]+)\s*/\s*(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+_MOST = 1_000_000_000
 
 
 class Rate(NamedTuple):
@@ -36,11 +38,14 @@ def parse_rate(value: object) -> Rate:
     """Return the rate that ``"20/s"``, ``"600/m"`` or ``"5000/h"`` stands for.
 
     Raises:
-        ValueError: it is not written like that, or allows nothing.
+        ValueError: it is not written like that, or allows nothing, or more than a billion messages.
     """
     match = _RATE.fullmatch(value) if isinstance(value, str) else None
-    if match is None or int(match[1]) == 0:
+    if match is None or match[1] == "0":
         raise ValueError(f'a rate is written like "20/s", "600/m" or "5000/h", not {value!r}')
+    # int() refuses thousands of digits in words of its own.
+    if len(match[1]) > len(str(_MOST)) or int(match[1]) > _MOST:
+        raise ValueError(f"a rate has at most {_MOST} messages, not {reprlib.repr(value)}")
     return Rate(int(match[1]), _SECONDS[match[2]])
 
 

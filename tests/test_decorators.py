@@ -306,6 +306,7 @@ def test_a_decorator_that_took_the_handler_for_its_test_is_refused_with_the_rout
         (lambda: max_message_size(1.5), TypeError, "takes a number, not 1.5"),  # type: ignore[arg-type]
         (lambda: max_message_size(True), TypeError, "takes a number, not True"),
         (lambda: rate_limit("20"), ValueError, 'written like "20/s"'),
+        (lambda: rate_limit("9" * 400 + "/s"), ValueError, "at most 1000000000 messages"),
         (lambda: rate_limit(20), ValueError, 'written like "20/s"'),  # type: ignore[arg-type]
         (lambda: idle_timeout(0), ValueError, "takes a number above 0, not 0"),
         (lambda: idle_timeout(float("nan")), ValueError, "takes a number above 0, not nan"),

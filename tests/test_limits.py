@@ -44,6 +44,8 @@ def clock() -> Clock:
         ("600/m", Rate(600, 60)),
         ("5000/h", Rate(5000, 3600)),
         ("1 / s", Rate(1, 1)),
+        ("0020/s", Rate(20, 1)),
+        ("1000000000/h", Rate(10**9, 3600)),
     ],
 )
 def test_a_rate_is_a_number_and_a_time(text: str, rate: Rate) -> None:
@@ -52,11 +54,17 @@ def test_a_rate_is_a_number_and_a_time(text: str, rate: Rate) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "20", "20/", "/s", "0/s", "-1/s", "1.5/s", "20/d", "20/sec", "s/20", "٢/s", 20, None, []],
+    ["", "20", "20/", "/s", "00/s", "-1/s", "1.5/s", "20/d", "20/sec", "s/20", "٢/s", 20, None, []],
 )
 def test_what_is_no_rate_is_refused_with_how_to_write_one(value: Any) -> None:
     with pytest.raises(ValueError, match='written like "20/s", "600/m" or "5000/h", not '):
         parse_rate(value)
+
+
+@pytest.mark.parametrize("digits", ["1000000001", "9" * 400, "9" * 5000])
+def test_a_rate_that_no_bucket_holds_is_refused(digits: str) -> None:
+    with pytest.raises(ValueError, match=r"at most 1000000000 messages, not '.{10,30}$"):
+        parse_rate(f"{digits}/s")
 
 
 def take_all(bucket: TokenBucket) -> int:

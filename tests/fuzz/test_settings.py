@@ -28,6 +28,7 @@ leaves = st.one_of(
         [
             "20/s",
             "0/s",
+            "9" * 400 + "/s",
             "٣/s",
             "*",
             "https://*.example.com",
