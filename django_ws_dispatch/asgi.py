@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, cast
 
 import django
 from django.conf import settings
@@ -30,19 +33,25 @@ def get_asgi_application() -> WebSocketDispatcher:
     return WebSocketDispatcher(cast(ASGIApplication, ASGIHandler()))
 
 
+class NoApplication(ImproperlyConfigured):
+    """There is none where ``ASGI_APPLICATION``, or the place of the root urls.py, says."""
+
+
 def application_path() -> str:
     """Return the dotted path of the site's application.
 
     Raises:
-        ImproperlyConfigured: nothing says where it is.
+        NoApplication: nothing says where it is.
     """
-    path: str | None = getattr(settings, "ASGI_APPLICATION", None)
-    if path is not None:
+    path = getattr(settings, "ASGI_APPLICATION", None)
+    if isinstance(path, str) and not path.startswith("."):
         return path
+    if path is not None:
+        raise NoApplication(f"ASGI_APPLICATION must be a dotted path, not {path!r}.")
     package = str(getattr(settings, "ROOT_URLCONF", None) or "").rpartition(".")[0]
     if package:
         return f"{package}.asgi.application"
-    raise ImproperlyConfigured(
+    raise NoApplication(
         "Nothing says where the ASGI application is. Write "
         'ASGI_APPLICATION = "mysite.asgi.application" in the settings.'
     )
@@ -54,21 +63,52 @@ def load_application() -> ASGIApplication:
 
     Raises:
         ImproperlyConfigured: there is none; the message has the line to write.
+        Exception: whatever the import of its module raises.
     """
     path = application_path()
+    module = path.rpartition(".")[0]
     try:
         return cast(ASGIApplication, import_string(path))
     except ImportError as exc:
-        module = path.rpartition(".")[0]
-        if (
-            isinstance(exc, ModuleNotFoundError)
-            and exc.name
-            and not (module + ".").startswith(exc.name + ".")
-        ):
+        missing = isinstance(exc, ModuleNotFoundError) and f"{module}.".startswith(f"{exc.name}.")
+        if module and module not in sys.modules and not missing:
             raise  # asgi.py is there; what it imports is not.
-        raise ImproperlyConfigured(
+        raise NoApplication(
             f"The ASGI application {path} can not be imported ({exc}). Put "
             '"from django_ws_dispatch.asgi import get_asgi_application; '
             f'application = get_asgi_application()" into {module}, or name another one: '
             'ASGI_APPLICATION = "mysite.asgi.application".'
         ) from exc
+
+
+def leads_to_dispatcher(application: object) -> bool:
+    """Whether an ASGI application is a dispatcher, or something around one.
+
+    Looks at what it wraps (``__wrapped__``), holds (its attributes, also in dicts and lists) and
+    closes over, a few levels deep.
+    """
+    level: list[Any] = [application]
+    seen: set[int] = set()
+    for _ in range(8):
+        if any(isinstance(one, WebSocketDispatcher) for one in level):
+            return True
+        seen.update(map(id, level))
+        level = [inner for one in level for inner in _inside(one) if id(inner) not in seen][:1000]
+    return False
+
+
+def _inside(holder: Any) -> Iterator[Any]:
+    if isinstance(holder, Mapping):
+        yield from holder.values()
+    elif isinstance(holder, (list, tuple)):
+        yield from holder
+    elif callable(holder) and not isinstance(holder, type):
+        for name in ("__wrapped__", "__self__", "__func__", "func"):
+            yield getattr(holder, name, None)
+        for cell in getattr(holder, "__closure__", None) or ():
+            with suppress(ValueError):  # still empty
+                yield cell.cell_contents
+        yield from getattr(holder, "__dict__", {}).values()
+        for cls in type(holder).__mro__:
+            for name in cls.__dict__.get("__slots__", ()):
+                yield getattr(holder, name, None)

@@ -15,7 +15,8 @@ ws_dispatch.E009     ``WEBSOCKET_OUTBOX_SIZE`` is wrong.
 ws_dispatch.E010     ``WEBSOCKET_SYNC_THREADS`` is wrong.
 ws_dispatch.E011     ``WEBSOCKET_BROKERS`` is wrong, or a broker does not take its configuration.
 ws_dispatch.E012     ``WEBSOCKET_LIFESPAN`` is wrong, or names what is no context manager.
-ws_dispatch.W001     There is no ASGI application to import.
+ws_dispatch.E013     ``SECURE_PROXY_SSL_HEADER``, which the Origin check reads, is wrong.
+ws_dispatch.W001     There is no ASGI application, or its import fails.
 ws_dispatch.W002     The ASGI application leads to no ``WebSocketDispatcher``.
 ws_dispatch.W003     The ``runserver`` of ``django.contrib.staticfiles`` hides this package's.
 ws_dispatch.W004     A route begins with a slash.
@@ -33,7 +34,7 @@ connects to a broker.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -44,11 +45,11 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
 
-from .asgi import application_path, load_application
+from .asgi import NoApplication, application_path, leads_to_dispatcher, load_application
 from .brokers import build_broker
 from .conf import SETTINGS, conf
-from .dispatcher import WebSocketDispatcher
 from .handshake.middleware import Chain
+from .handshake.origin import OriginCheck
 from .lifespan import load_lifespan
 from .routes import Routes
 
@@ -89,7 +90,7 @@ def check_websockets(app_configs: object = None, **kwargs: object) -> list[Check
     Args:
         app_configs, kwargs: Django's, and not used.
     """
-    messages: list[CheckMessage] = [*_check_settings(), *_check_order()]
+    messages: list[CheckMessage] = [*_check_settings(), *_check_proxy(), *_check_order()]
     messages += _check_routes({message.msg for message in messages})
     if not any(isinstance(message, Error) for message in messages):
         # A wrong setting stops the import of asgi.py: that has been said.
@@ -243,14 +244,36 @@ def _check_patterns(patterns: Iterable[tuple[str, Any]]) -> Iterator[CheckMessag
         yield from (message for message in checked.check() if message.id not in _OWN_WORDS)
 
 
+def _check_proxy() -> Iterator[Error]:
+    try:
+        OriginCheck([])
+    except ImproperlyConfigured as exc:
+        yield Error(
+            str(exc),
+            hint='Write SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https"), or None.',
+            id="ws_dispatch.E013",
+        )
+
+
 def _check_application() -> Iterator[Warning]:
+    hint = (
+        'Write ASGI_APPLICATION = "mysite.asgi.application" in the settings: runserver, the live '
+        "server and the test client use it."
+    )
     try:
         path = application_path()
         application = load_application()
-    except ImproperlyConfigured as exc:
-        problem = str(exc)
+    except NoApplication as exc:
+        yield Warning(str(exc), hint=hint, id="ws_dispatch.W001")
     except Exception as exc:
-        problem = f"The ASGI application {path} can not be imported: {type(exc).__name__}: {exc}."
+        module = path.rpartition(".")[0]
+        yield Warning(
+            f"The import of {module}, the module of the ASGI application, fails: "
+            f"{type(exc).__name__}: {exc}",
+            hint=f'Correct it there, or in what it imports: python -c "import {module}" shows the '
+            "line.",
+            id="ws_dispatch.W001",
+        )
     else:
         if not leads_to_dispatcher(application):
             yield Warning(
@@ -261,46 +284,6 @@ def _check_application() -> Iterator[Warning]:
                 "this check.",
                 id="ws_dispatch.W002",
             )
-        return
-    yield Warning(
-        problem,
-        hint='Write ASGI_APPLICATION = "mysite.asgi.application" in the settings: runserver, the '
-        "live server and the test client use it.",
-        id="ws_dispatch.W001",
-    )
-
-
-def leads_to_dispatcher(application: object) -> bool:
-    """Whether an ASGI application is a dispatcher, or something around one.
-
-    Looks at what it wraps (``__wrapped__``), holds (its attributes, also in dicts and lists) and
-    closes over, a few levels deep.
-    """
-    level: list[Any] = [application]
-    seen: set[int] = set()
-    for _ in range(8):
-        if any(isinstance(one, WebSocketDispatcher) for one in level):
-            return True
-        seen.update(map(id, level))
-        level = [inner for one in level for inner in _inside(one) if id(inner) not in seen][:1000]
-    return False
-
-
-def _inside(holder: Any) -> Iterator[Any]:
-    if isinstance(holder, Mapping):
-        yield from holder.values()
-    elif isinstance(holder, (list, tuple)):
-        yield from holder
-    elif callable(holder) and not isinstance(holder, type):
-        for name in ("__wrapped__", "__self__", "__func__", "func"):
-            yield getattr(holder, name, None)
-        for cell in getattr(holder, "__closure__", None) or ():
-            with suppress(ValueError):  # still empty
-                yield cell.cell_contents
-        yield from getattr(holder, "__dict__", {}).values()
-        for cls in type(holder).__mro__:
-            for name in cls.__dict__.get("__slots__", ()):
-                yield getattr(holder, name, None)
 
 
 def _check_open_origins() -> Iterator[Warning]:

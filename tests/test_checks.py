@@ -300,15 +300,42 @@ def test_an_application_path_that_nothing_says_is_a_warning():
 
 
 @pytest.mark.parametrize("value", ["no.such.asgi.application", "tests.asgi.other", 5])
-def test_an_application_that_can_not_be_imported_is_a_warning(value):
+def test_an_application_that_is_not_there_is_a_warning_with_the_line_to_write(value):
     (message,) = found(ASGI_APPLICATION=value)
     assert message.id == "ws_dispatch.W001"
+    assert "ASGI_APPLICATION = " in message.hint
 
 
-def test_an_asgi_py_that_raises_is_a_warning_that_says_what():
-    (message,) = found(ASGI_APPLICATION="tests.broken_sockets.application")
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("from os import nothing", "ImportError: cannot import name 'nothing' from 'os'"),
+        (
+            "from django.core.exceptions import *; raise ImproperlyConfigured('SOME_SETTING: no.')",
+            "ImproperlyConfigured: SOME_SETTING: no.",
+        ),
+    ],
+)
+def test_an_asgi_py_whose_import_fails_is_a_warning_that_says_what(
+    code, said, tmp_path, monkeypatch
+):
+    (tmp_path / "failing_asgi.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    (message,) = found(ASGI_APPLICATION="failing_asgi.application")
     assert message.id == "ws_dispatch.W001"
-    assert "ZeroDivisionError" in message.msg
+    assert said in message.msg
+    assert "ASGI_APPLICATION" not in message.msg + message.hint
+    assert 'python -c "import failing_asgi"' in message.hint
+
+
+@pytest.mark.parametrize("value", ["HTTP_X_FORWARDED_PROTO", ("HTTP_X_PROTO",), 5, (5, "https")])
+def test_a_wrong_proxy_header_is_an_error_and_not_blamed_on_asgi_py(value):
+    (error,) = found(SECURE_PROXY_SSL_HEADER=value)
+    assert (error.id, type(error)) == ("ws_dispatch.E013", Error)
+    assert "SECURE_PROXY_SSL_HEADER must be a tuple" in error.msg
+    assert error.hint.startswith("Write SECURE_PROXY_SSL_HEADER = ")
 
 
 def test_an_asgi_py_left_unchanged_is_a_warning_with_the_remedy():
@@ -320,55 +347,6 @@ def test_an_asgi_py_left_unchanged_is_a_warning_with_the_remedy():
 def test_a_wrong_setting_is_not_blamed_on_asgi_py():
     messages = found(WEBSOCKET_SYNC_THREADS=0, ASGI_APPLICATION="tests.test_checks.django_app")
     assert ids(messages) == ["E010"]
-
-
-class Around:
-    def __init__(self, app: Any) -> None:
-        self.inner = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
-
-
-class Slotted:
-    __slots__ = ("app", "empty")
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
-
-    async def method(self, scope: Any, receive: Any, send: Any) -> None: ...
-
-
-def closure(app: Any) -> Any:
-    async def around(scope: Any, receive: Any, send: Any) -> None:
-        await app(scope, receive, send)
-
-    return around
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        Around,
-        Slotted,
-        closure,
-        lambda app: Slotted(app).method,
-        lambda app: functools.wraps(app)(lambda scope, receive, send: None),
-        lambda app: functools.partial(app),
-        lambda app: Around({"http": None, "websocket": app}),
-        lambda app: Around(closure(Slotted([app]))),
-    ],
-)
-def test_a_dispatcher_is_found_behind_what_is_wrapped_around_it(wrap):
-    assert checks.leads_to_dispatcher(wrap(get_asgi_application()))
-    assert not checks.leads_to_dispatcher(wrap(django_app))
-
-
-def test_an_application_that_holds_itself_ends_the_search():
-    around = Around(None)
-    around.inner = around
-    assert not checks.leads_to_dispatcher(around)
 
 
 def test_a_check_does_not_make_the_process_one_that_serves(monkeypatch):

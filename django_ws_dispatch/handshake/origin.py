@@ -204,18 +204,18 @@ class OriginCheck:
 def _forwarded_headers() -> tuple[bytes, ...]:
     """Return the headers, as they are in a scope, that decide on scheme and host with a proxy."""
     names = ["HTTP_X_FORWARDED_HOST"] if settings.USE_X_FORWARDED_HOST else []
-    if settings.SECURE_PROXY_SSL_HEADER:
-        try:
+    try:
+        if settings.SECURE_PROXY_SSL_HEADER:
             name, _ = settings.SECURE_PROXY_SSL_HEADER
-        except ValueError as exc:
-            raise ImproperlyConfigured(
-                "SECURE_PROXY_SSL_HEADER must be a tuple of a header and its value, such as "
-                '("HTTP_X_FORWARDED_PROTO", "https").'
-            ) from exc
-        names.append(name)
-    return tuple(
-        name.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1") for name in names
-    )
+            names.append(name)
+        return tuple(
+            name.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1") for name in names
+        )
+    except (AttributeError, TypeError, ValueError) as exc:
+        raise ImproperlyConfigured(
+            "SECURE_PROXY_SSL_HEADER must be a tuple of a header and its value, such as "
+            '("HTTP_X_FORWARDED_PROTO", "https").'
+        ) from exc
 
 
 def _shown(text: str) -> str:

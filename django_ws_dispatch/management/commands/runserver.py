@@ -17,8 +17,7 @@ from django.core.management.base import CommandError
 from django.utils import autoreload
 from django.utils.version import get_docs_version
 
-from ...asgi import application_path, load_application
-from ...checks import leads_to_dispatcher
+from ...asgi import NoApplication, application_path, leads_to_dispatcher, load_application
 from ...routes import current_routes
 from ..access_log import AccessLog
 from ..reload import blaming_modules, run_with_reloader
@@ -81,9 +80,7 @@ class Command(Base):
         """Return the site's ASGI application, behind the static files."""
         try:
             application: Any = load_application()
-        except ImproperlyConfigured as exc:
-            if exc.__cause__ is None or not isinstance(exc.__cause__, ImportError):
-                raise
+        except NoApplication as exc:
             raise CommandError(str(exc)) from exc
         self.dispatching = leads_to_dispatcher(application)
         use_static = options.get("use_static_handler", False)
