@@ -27,8 +27,8 @@ class WebSocketClient(AsyncClient):
     handlers runs where the test's own runs, so that both see one transaction.
 
     ``WEBSOCKET_LIFESPAN`` is entered before the first socket of an event loop and left after its
-    last. What groups hold in the loop is released then, too: a ``Group.subscribe()`` of the test
-    belongs into the block of a socket.
+    last, whichever application that is of. What groups hold in the loop is released then, too: a
+    ``Group.subscribe()`` of the test belongs into the block of a socket.
 
     Args:
         application: an ASGI application; without it the one that ``ASGI_APPLICATION`` names.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from .. import connections, groups, lanes
@@ -24,37 +24,40 @@ class _Life:
 
     def __init__(self, application: ASGIApplication) -> None:
         self.application = application
-        self.users = 0
-        self.lock = asyncio.Lock()
         self.state: dict[str, Any] = {}
+        self._begun = False
         self._task: asyncio.Task[None] | None = None
         self._to_application: asyncio.Queue[Event] = asyncio.Queue()
         self._to_server: asyncio.Queue[Event | None] = asyncio.Queue()
 
-    @property
-    def begun(self) -> bool:
-        return self._task is not None
-
     async def begin(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
-        event = await self._tell("lifespan.startup")
+        """Begin, once. After a caller that was cancelled the next one waits for the same answer."""
+        if self._begun:
+            return
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._to_application.put_nowait({"type": "lifespan.startup"})
+        event = await self._answer("lifespan.startup")
         if event is not None and event["type"] == "lifespan.startup.failed":
             await self._end_task()
             raise RuntimeError(
                 f"The application's start-up failed: {event.get('message') or 'see the log'}"
             )
+        self._begun = True
 
     async def end(self) -> None:
-        event = await self._tell("lifespan.shutdown") if self._task is not None else None
-        await self._end_task()
+        self._to_application.put_nowait({"type": "lifespan.shutdown"})
+        try:
+            event = await self._answer("lifespan.shutdown")
+        finally:
+            await self._end_task()
         if event is not None and event["type"] == "lifespan.shutdown.failed":
             raise RuntimeError(
                 f"The application's shutdown failed: {event.get('message') or 'see the log'}"
             )
 
-    async def _tell(self, kind: str) -> Event | None:
-        """Return the application's answer; ``None`` if it has no lifespan."""
-        self._to_application.put_nowait({"type": kind})
+    async def _answer(self, kind: str) -> Event | None:
+        """Return what the application answers; ``None`` if it has no lifespan."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 event = await self._to_server.get()
@@ -89,35 +92,60 @@ class _Life:
             self._to_server.put_nowait(None)
 
 
-_lives: dict[tuple[asyncio.AbstractEventLoop, int], _Life] = {}
+class _Server:
+    """What a server is to the applications of one event loop.
+
+    All of them live until nobody is left in the loop: what an application ends at its shutdown,
+    sockets and the subscriptions of groups, it ends for the whole loop.
+    """
+
+    def __init__(self) -> None:
+        self.users = 0
+        # Held while something begins or ends: who comes then waits, and finds it whole.
+        self.lock = asyncio.Lock()
+        self._lives: dict[int, _Life] = {}
+
+    async def life(self, application: ASGIApplication) -> _Life:
+        life = self._lives.setdefault(id(application), _Life(application))
+        try:
+            await life.begin()
+        except Exception:
+            del self._lives[id(application)]
+            raise
+        return life
+
+    async def stop(self) -> None:
+        lives, self._lives = self._lives, {}
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(groups.aclose)
+            stack.push_async_callback(connections.aclose)
+            for life in lives.values():
+                stack.push_async_callback(life.end)
+
+
+_servers: dict[asyncio.AbstractEventLoop, _Server] = {}
 
 
 @asynccontextmanager
 async def serving(application: ASGIApplication) -> AsyncIterator[dict[str, Any]]:
-    """Begin the life of an application before its first socket in this loop, end it after its last.
+    """Begin the life of an application before its first socket in this loop.
+
+    It ends after the loop's last socket, whichever application that is of.
 
     Yields:
         A copy of the state that the application made at its start-up.
     """
-    for key in [key for key in _lives if key[0].is_closed()]:
-        del _lives[key]
-    key = (asyncio.get_running_loop(), id(application))
-    life = _lives.get(key)
-    if life is None:
-        life = _lives[key] = _Life(application)
-    life.users += 1
+    for loop in [loop for loop in _servers if loop.is_closed()]:
+        del _servers[loop]
+    server = _servers.setdefault(asyncio.get_running_loop(), _Server())
+    server.users += 1
     try:
-        async with life.lock:
-            if not life.begun:
-                await life.begin()
+        async with server.lock:
+            life = await server.life(application)
         yield dict(life.state)
     finally:
-        life.users -= 1
-        async with life.lock:
-            if not life.users:
-                _lives.pop(key, None)
-                try:
-                    await life.end()
-                finally:
-                    await connections.aclose()
-                    await groups.aclose()
+        server.users -= 1
+        if not server.users:
+            async with server.lock:
+                if not server.users:  # nobody has come meanwhile
+                    await server.stop()

@@ -11,11 +11,12 @@ from django.contrib.auth.signals import user_logged_out
 from django.db import connection
 from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_settings
 
-from django_ws_dispatch import connections, lanes, registry
+from django_ws_dispatch import connections, lanes
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
 
+from .loops import run, until
 from .sockets import HANDLERS, events
 
 
@@ -24,30 +25,6 @@ def _site():
     events.clear()
     with override_settings(WEBSOCKET_HANDLERS=HANDLERS):
         yield
-
-
-def run(test):
-    """Run a coroutine function as a test of its own loop, and see that nothing is left in it."""
-
-    async def checked():
-        before = asyncio.all_tasks()
-        await test()
-        loop = asyncio.get_running_loop()
-        assert asyncio.all_tasks() == before
-        assert loop not in connections._loops
-        assert loop not in registry._registries
-        assert not [handle for handle in loop._scheduled if not handle.cancelled()]
-
-    def test_without_a_loop():
-        asyncio.run(checked())
-
-    test_without_a_loop.__name__ = test.__name__
-    return test_without_a_loop
-
-
-async def until(condition):
-    while not condition():  # noqa: ASYNC110 - nothing tells
-        await asyncio.sleep(0)
 
 
 # Messages
@@ -451,45 +428,6 @@ async def test_an_application_that_is_no_dispatcher_raises_in_the_test_too():
         await socket.send("x")
         with pytest.raises(LookupError, match="raw"):
             await socket.receive()
-
-
-# Lifespan
-
-
-@run
-async def test_the_lifespan_is_entered_before_the_first_socket_and_left_after_the_last():
-    with override_settings(WEBSOCKET_LIFESPAN="tests.testing.sockets.lifespan"):
-        client = WebSocketClient()
-        async with client.connect("/ws/state/") as one:
-            assert await one.receive_json() == {"number": 42}
-            async with client.connect("/ws/state/") as two:
-                assert await two.receive_json() == {"number": 42}
-            assert events == ["started"]
-        assert events == ["started", "stopped"]
-        async with client.connect("/ws/state/"):
-            assert events == ["started", "stopped", "started"]
-    assert events[3:] == ["stopped"]
-
-
-@run
-async def test_two_first_sockets_at_once_enter_the_lifespan_once():
-    async def one():
-        async with WebSocketClient().connect("/ws/state/") as socket:
-            assert await socket.receive_json() == {"number": 42}
-
-    with override_settings(WEBSOCKET_LIFESPAN="tests.testing.sockets.lifespan"):
-        await asyncio.gather(one(), one())
-    assert events == ["started", "stopped"]
-
-
-@run
-async def test_a_lifespan_that_fails_is_raised_by_connect():
-    with (
-        override_settings(WEBSOCKET_LIFESPAN="tests.testing.sockets.broken_lifespan"),
-        pytest.raises(RuntimeError, match=r"start-up failed: OSError\('no database'\)"),
-    ):
-        async with WebSocketClient().connect("/ws/state/"):
-            pass
 
 
 # Where sync work runs

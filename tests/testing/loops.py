@@ -1,0 +1,29 @@
+"""Event loops for the tests of the test client."""
+
+import asyncio
+
+from django_ws_dispatch import connections, registry
+
+
+def run(test):
+    """Run a coroutine function as a test of its own loop, and see that nothing is left in it."""
+
+    async def checked():
+        before = asyncio.all_tasks()
+        await test()
+        loop = asyncio.get_running_loop()
+        assert asyncio.all_tasks() == before
+        assert loop not in connections._loops
+        assert loop not in registry._registries
+        assert not [handle for handle in loop._scheduled if not handle.cancelled()]
+
+    def test_without_a_loop():
+        asyncio.run(checked())
+
+    test_without_a_loop.__name__ = test.__name__
+    return test_without_a_loop
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0)
