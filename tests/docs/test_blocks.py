@@ -3,18 +3,28 @@
 A block whose first line is a comment with a file name is that file of a new project; ", at the end"
 adds it to the file. The others are executed one after the other, in one namespace, with ``await``
 where they like. Then the project is checked, and its tests run. The tutorial has a test of its own.
+
+Scripts, templates and commands are only read, each by the program that it is for.
 """
 
 from __future__ import annotations
 
+import configparser
 import importlib.util
 import json
+import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands, load_command_class
+from django.template import engines
+from packaging.requirements import Requirement
 
 from .pages import DOCS, TIMEOUT, blocks, new_project, pages
 
@@ -103,3 +113,74 @@ def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
                 "django_ws_dispatch.testing.pytest_plugin",
             ]  # not installed: a checkout
         project.python("-m", "pytest", *options, *for_pytest)
+
+
+PAGES = pytest.mark.parametrize("page", pages(), ids=name_of)
+TEMPLATES = {"django", "html"}
+
+
+def scripts(page: Path) -> dict[int, str]:
+    """The JavaScript of a page, by its line: blocks, and what templates have in <script>."""
+    found = {}
+    for block in blocks(page):
+        if block.language == "js":
+            found[block.line] = block.text
+        elif block.language in TEMPLATES:
+            for script in re.finditer("(?s)<script[^>]*>(.*?)</script>", block.text):
+                found[block.line + block.text[: script.start()].count("\n")] = script[1]
+    return found
+
+
+# Live, where CI says that there is Node.
+@pytest.mark.live
+@pytest.mark.skipif(not (shutil.which("node") or os.environ.get("CI")), reason="node is missing")
+@PAGES
+def test_the_scripts_of_a_page_are_javascript(page: Path, tmp_path: Path) -> None:
+    for line, text in scripts(page).items():
+        # Modules: these may import, and await where they like.
+        file = tmp_path / f"line-{line}.mjs"
+        file.write_text(text)
+        done = subprocess.run(["node", "--check", file], stderr=subprocess.PIPE, text=True)
+        assert not done.returncode, f"{page}:{line}\n{done.stderr}"
+
+
+@PAGES
+def test_the_templates_of_a_page_compile(page: Path) -> None:
+    for block in blocks(page):
+        if block.language in TEMPLATES:
+            engines["django"].from_string(block.text)
+
+
+def read(command: list[str]) -> bool:
+    """Let the program that a command is for read it; ``False`` if that is not known here.
+
+    Raises:
+        Exception: the program would refuse it.
+    """
+    match command:
+        case ["pip", "install", *wanted]:
+            setup = configparser.ConfigParser()
+            setup.read(DOCS.parent / "setup.cfg")
+            for requirement in map(Requirement, wanted):
+                assert requirement.name == setup["metadata"]["name"]
+                assert requirement.extras <= set(setup["options.extras_require"])
+        case ["uvicorn", *arguments]:
+            pytest.importorskip("uvicorn").main.make_context("uvicorn", arguments)
+        case ["python", "manage.py", name, *arguments]:
+            parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
+            parser.parse_args(arguments)
+        case _:
+            return False
+    return True
+
+
+@PAGES
+def test_the_commands_of_a_page_are_those_of_their_programs(page: Path) -> None:
+    for block in blocks(page):
+        text = block.text.replace("\\\n", "")
+        lines = text.splitlines() if block.language == "sh" else []
+        if block.language == "ini":
+            lines = re.findall(r"^ExecStart=(?:/\S*/)?(.*)$", text, re.MULTILINE)
+        for line in lines:
+            # The tutorial is done as a whole, the commands of the shell's own too.
+            assert read(shlex.split(line)) or page.stem == "tutorial", line
