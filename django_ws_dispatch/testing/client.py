@@ -68,8 +68,16 @@ class WebSocketClient(AsyncClient):
             HandshakeDenied: the application denied the handshake.
             TimeoutError: it did not answer in time, or the handler did not end.
             ValueError: the path does not begin with a slash.
+            TypeError: a header is not ``str``, or ``subprotocols`` is one ``str``.
             Exception: what the handler raised.
         """
+        if isinstance(subprotocols, str):
+            raise TypeError(
+                f"connect() takes a list of subprotocols, not a str: [{subprotocols!r}]."
+            )
+        for name, value in (headers or {}).items():
+            if not (isinstance(name, str) and isinstance(value, str)):
+                raise TypeError(f"connect() takes headers of str, not {name!r}: {value!r}.")
         application = self._application or load_application()
         scope = self._websocket_scope(str(path), headers or {}, list(subprotocols), secure)
         async with serving(application) as state:

@@ -78,8 +78,9 @@ def assert_sent(group: str | Group, count: int = 1) -> Iterator[list[str | bytes
 
     Raises:
         AssertionError: it was another number. The message lists what was sent.
+        TypeError: ``group`` is neither.
     """
-    wanted = Group(group) if isinstance(group, str) else group
+    wanted = group if isinstance(group, Group) else Group(group)
     record: list[tuple[Group, str | bytes]] = []
     messages: list[str | bytes] = []
     with _lock:

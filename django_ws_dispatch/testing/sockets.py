@@ -10,10 +10,14 @@ from typing import Any, NoReturn
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils.datastructures import CaseInsensitiveMapping
 
+from ..codes import check_close_code, cut_reason
 from ..exceptions import WebSocketDisconnect
 from .wire import Wire
 
 __all__ = ["ClientSocket", "HandshakeDenied"]
+
+# What a server says of a close frame without a code, and of a connection without a close frame.
+NOT_SENT = (1005, 1006)
 
 
 class HandshakeDenied(Exception):
@@ -157,8 +161,15 @@ class ClientSocket:
             code: what the handler shall see (RFC 6455 section 7.4): 1001 for a page that was left,
                 1005 for a close without a code, 1006 for a connection that broke.
             reason: at most 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: no client can close with that code, or the reason is longer.
         """
-        self._wire.end(code, reason)
+        if code not in NOT_SENT:
+            check_close_code(code)
+        if cut_reason(reason) != reason:
+            raise ValueError(f"A close reason has at most 123 bytes of UTF-8: {reason!r}.")
+        self._wire.end(int(code), reason)
 
     async def wait_closed(self, timeout: float = 5) -> None:
         """Wait until the socket is closed, by either side, and its handler has ended.

@@ -111,3 +111,8 @@ def test_members_get_the_messages_all_the_same():
 
     with override_settings(WEBSOCKET_HANDLERS=HANDLERS):
         asyncio.run(talk())
+
+
+def test_what_is_neither_a_group_nor_a_name_is_refused():
+    with pytest.raises(TypeError, match="not int"), assert_sent(3):
+        pass

@@ -172,6 +172,21 @@ async def test_headers_of_the_client_and_of_the_call_are_sent():
     assert (headers["x-one"], headers["x-two"], headers["x-four"]) == ("1", "3", "4")
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("headers", [{"X-N": 3}, {"X-N": b"3"}, {b"X-N": "3"}, {"X-N": None}])
+async def test_a_header_that_is_not_str_is_refused(headers):
+    with pytest.raises(TypeError, match=r"connect\(\) takes headers of str, not b?'X-N': "):
+        async with WebSocketClient().connect("/ws/scope/", headers=headers):
+            pass
+
+
+@pytest.mark.asyncio
+async def test_subprotocols_that_are_one_str_are_refused():
+    with pytest.raises(TypeError, match=r"not a str: \['chat\.v1'\]"):
+        async with WebSocketClient().connect("/ws/chosen/", subprotocols="chat.v1"):
+            pass
+
+
 @run
 async def test_an_origin_of_another_site_is_denied():
     with pytest.raises(HandshakeDenied) as denied:
@@ -245,6 +260,27 @@ async def test_close_tells_the_handler_code_and_reason():
         assert events == [("left", 4001, "tired")]
         with pytest.raises(WebSocketDisconnect):
             await socket.send("more")
+
+
+@run
+async def test_the_codes_of_a_page_that_is_left_of_no_code_and_of_no_frame_can_be_played():
+    for code in (1001, 1005, 1006):
+        async with WebSocketClient().connect("/ws/echo/") as socket:
+            await socket.close(code)
+    assert [event[1] for event in events] == [1001, 1005, 1006]
+
+
+@run
+async def test_a_close_that_no_client_can_send_is_refused_and_the_socket_stays_open():
+    async with WebSocketClient().connect("/ws/echo/") as socket:
+        for code in (5, 999, 1004, 1015, 2999, 999999, "x", None):
+            with pytest.raises(ValueError, match="is not a close code that may be sent"):
+                await socket.close(code)
+        with pytest.raises(ValueError, match="at most 123 bytes"):
+            await socket.close(reason="\u20ac" * 42)
+        assert socket.close_code is None
+        await socket.close(reason="\u20ac" * 41)
+        assert socket.close_reason == "\u20ac" * 41
 
 
 @run
