@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,14 @@ from asgiref.sync import ThreadSensitiveContext
 from django.apps import apps
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.exceptions import SuspiciousFileOperation
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.http import HttpRequest, HttpResponse
 from django.test import TransactionTestCase, modify_settings
+from django.utils._os import safe_join
 from django.utils.functional import classproperty
+from django.views.static import serve
 
 from .. import lanes
 from ..asgi import load_application
@@ -39,27 +44,31 @@ TIMEOUT = 20
 
 
 class ASGILiveServer:
-    """The site on uvicorn, in a thread, on a free port of 127.0.0.1.
+    """The site on uvicorn, in a thread, by default on a free port of 127.0.0.1.
 
     ::
 
         with ASGILiveServer() as server:
             urlopen(server.url + "/")
 
-    It serves pages, sockets and, where ``django.contrib.staticfiles`` is installed, static files,
-    on the test database. It sees what is committed: use it in a ``TransactionTestCase``, or take
-    ``ASGILiveServerTestCase``. With SQLite in memory all sync code of the server runs in one
-    thread, on the connection of the thread that started it.
+    It serves pages, sockets, what is in ``MEDIA_ROOT`` and, where ``django.contrib.staticfiles`` is
+    installed, static files, on the test database. It sees what is committed: use it in a
+    ``TransactionTestCase``, or take ``ASGILiveServerTestCase``. With SQLite in memory all sync code
+    of the server runs in one thread, on the connection of the thread that started it.
 
     As a context manager it adds its host to ``ALLOWED_HOSTS``, too.
 
     Args:
         application: an ASGI application; without it the one that ``ASGI_APPLICATION`` names.
+        host: the address or the name to listen on, which ``url`` has as well.
         port: 0 for any free one.
     """
 
-    def __init__(self, application: ASGIApplication | None = None, *, port: int = 0) -> None:
+    def __init__(
+        self, application: ASGIApplication | None = None, *, host: str = HOST, port: int = 0
+    ) -> None:
         self._application = application
+        self._host = host
         self._wanted_port = port
         self._port: int | None = None
         self._server: uvicorn.Server | None = None
@@ -99,7 +108,7 @@ class ASGILiveServer:
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:port``, without a slash at the end.
+        """``http://host:port``, without a slash at the end.
 
         Raises:
             RuntimeError: the server is not started.
@@ -107,7 +116,7 @@ class ASGILiveServer:
         return f"http://{self._address()}"
 
     def websocket_url(self, path: str) -> str:
-        """Return ``ws://127.0.0.1:port`` and the path.
+        """Return ``ws://host:port`` and the path.
 
         Args:
             path: begins with a slash.
@@ -124,7 +133,9 @@ class ASGILiveServer:
 
     def allow_host(self) -> AbstractContextManager[Any]:
         """Return a context manager that adds the server's host to ``ALLOWED_HOSTS``."""
-        return cast("AbstractContextManager[Any]", modify_settings(ALLOWED_HOSTS={"append": HOST}))
+        return cast(
+            "AbstractContextManager[Any]", modify_settings(ALLOWED_HOSTS={"append": self._host})
+        )
 
     def start(self) -> None:
         """Start the server; return once it listens.
@@ -138,7 +149,7 @@ class ASGILiveServer:
         if self._thread is not None:
             raise RuntimeError(f"The server is started already, at {self.url}.")
         server = self._make_server()
-        listener = socket.create_server((HOST, self._wanted_port))
+        listener = socket.create_server((self._host, self._wanted_port))
         self._port = listener.getsockname()[1]
         self._server, self._error = server, None
         self._ready.clear()
@@ -187,7 +198,7 @@ class ASGILiveServer:
     def _address(self) -> str:
         if self._port is None:
             raise RuntimeError("The live server is not started: use it in a with statement.")
-        return f"{HOST}:{self._port}"
+        return f"{self._host}:{self._port}"
 
     def _make_server(self) -> uvicorn.Server:
         try:
@@ -206,6 +217,7 @@ class ASGILiveServer:
         if isinstance(application, WebSocketDispatcher):
             # Its own one: a client in the same process has the other's lifespan.
             application = WebSocketDispatcher(application.http_application)
+        application = cast(ASGIApplication, _MediaFilesHandler(cast(Any, application)))
         if apps.is_installed("django.contrib.staticfiles") and settings.STATIC_URL:
             application = cast(ASGIApplication, ASGIStaticFilesHandler(cast(Any, application)))
         config = uvicorn.Config(
@@ -255,27 +267,52 @@ class ASGILiveServer:
             connections[alias] = connection
 
 
+class _MediaFilesHandler(ASGIStaticFilesHandler):
+    """Serves what is in ``MEDIA_ROOT``, as Django's own live server does; all else is a page."""
+
+    def get_base_url(self) -> str:
+        return settings.MEDIA_URL
+
+    def _should_handle(self, path: str) -> bool:
+        if not settings.MEDIA_ROOT or not super()._should_handle(path):
+            return False
+        try:
+            return os.path.isfile(safe_join(settings.MEDIA_ROOT, self.file_path(path)))
+        except SuspiciousFileOperation:
+            return False
+
+    def serve(self, request: HttpRequest) -> HttpResponse:
+        path = self.file_path(request.path)
+        return cast(HttpResponse, serve(request, path, document_root=settings.MEDIA_ROOT))
+
+
 class ASGILiveServerTestCase(TransactionTestCase):
     """A ``TransactionTestCase`` with an ``ASGILiveServer`` for all tests of the class.
 
     What Django's ``LiveServerTestCase`` is for pages; ``websocket_url()`` is for sockets.
+
+    Attributes:
+        host, port: where it listens, as in ``LiveServerTestCase``; 0 is any free port.
+        live_server: the server, while the tests of the class run.
     """
 
+    host: ClassVar[str] = HOST
+    port: ClassVar[int] = 0
     live_server: ClassVar[ASGILiveServer]
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.live_server = cls.enterClassContext(ASGILiveServer())
+        cls.live_server = cls.enterClassContext(ASGILiveServer(host=cls.host, port=cls.port))
 
     @classproperty
     def live_server_url(cls) -> str:
-        """``http://127.0.0.1:port``, without a slash at the end."""
+        """``http://host:port``, without a slash at the end."""
         return cls.live_server.url
 
     @classmethod
     def websocket_url(cls, path: str) -> str:
-        """Return ``ws://127.0.0.1:port`` and the path.
+        """Return ``ws://host:port`` and the path.
 
         Args:
             path: begins with a slash.

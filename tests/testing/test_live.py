@@ -125,6 +125,29 @@ def test_static_files_are_served(asgi_live_server, tmp_path):
             get(asgi_live_server.url + "/static/nothing.js")
 
 
+@pytest.mark.django_db(transaction=True)
+def test_uploaded_files_are_served_and_what_is_none_is_a_page(tmp_path):
+    folder = tmp_path / "media"
+    folder.mkdir()
+    (folder / "a b.txt").write_text("uploaded")
+    (tmp_path / "secret.txt").write_text("not uploaded")
+    with override_settings(MEDIA_URL="/users/", MEDIA_ROOT=folder), ASGILiveServer() as server:
+        assert get(server.url + "/users/a%20b.txt") == b"uploaded"
+        for path in ("/users/b.txt", "/users/../secret.txt", "/users/%2e%2e/secret.txt"):
+            with pytest.raises(HTTPError, match="404"):
+                get(server.url + path)
+        assert get(server.url + "/host/").decode() == server.url + "/host/"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("url", ["", "/media/"])
+def test_without_a_folder_for_uploads_every_file_is_a_page(url):
+    with override_settings(MEDIA_URL=url), ASGILiveServer() as server:
+        for path in ("setup.cfg", "media/setup.cfg"):
+            with pytest.raises(HTTPError, match="404"):
+                get(f"{server.url}/{path}")
+
+
 # Sockets
 
 
@@ -257,3 +280,21 @@ class LiveCase(ASGILiveServerTestCase):
         async with aconnect(self.websocket_url("/ws/users/")) as one:
             await one.send("socket")
             assert json.loads(await one.recv()) == ["test", "socket"]
+
+
+with socket.create_server(("127.0.0.1", 0)) as probe:
+    PORT = probe.getsockname()[1]
+
+
+@override_settings(**SITE)
+class NamedCase(ASGILiveServerTestCase):
+    host = "localhost"
+    port = PORT
+
+    def test_the_server_listens_where_the_class_says(self):
+        assert self.live_server_url == f"http://localhost:{PORT}"
+        assert self.websocket_url("/") == f"ws://localhost:{PORT}/"
+        assert get(self.live_server_url + "/host/").decode() == self.live_server_url + "/host/"
+        with connect(self.websocket_url("/ws/echo/")) as one:
+            one.send("hello")
+            assert one.recv(10) == "hello"
