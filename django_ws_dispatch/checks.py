@@ -18,7 +18,7 @@ ws_dispatch.E012     ``WEBSOCKET_LIFESPAN`` is wrong, or names what is no contex
 ws_dispatch.E013     ``SECURE_PROXY_SSL_HEADER``, which the Origin check reads, is wrong.
 ws_dispatch.W001     There is no ASGI application, or its import fails.
 ws_dispatch.W002     The ASGI application leads to no ``WebSocketDispatcher``.
-ws_dispatch.W003     The ``runserver`` of ``django.contrib.staticfiles`` hides this package's.
+ws_dispatch.W003     The ``runserver`` of another app hides this package's.
 ws_dispatch.W004     A route begins with a slash.
 ws_dispatch.W005     Two routes differ only in the slash at their end.
 ws_dispatch.W006     A route is there twice.
@@ -43,6 +43,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import get_commands, load_command_class
 from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
 
 from .asgi import NoApplication, application_path, leads_to_dispatcher, load_application
@@ -144,15 +145,15 @@ def _problems(attribute: str) -> Iterator[str]:
 
 
 def _check_order() -> Iterator[Warning]:
-    names = [config.name for config in apps.get_app_configs()]
-    ours, static = "django_ws_dispatch", "django.contrib.staticfiles"
-    if ours in names and static in names and names.index(static) < names.index(ours):
-        yield Warning(
-            f"{ours!r} stands below {static!r} in INSTALLED_APPS, so that 'manage.py runserver' is "
-            "that of the latter, which serves no WebSockets.",
-            hint=f"Put {ours!r} first.",
-            id="ws_dispatch.W003",
-        )
+    ours, theirs = "django_ws_dispatch", get_commands()["runserver"]
+    with suppress(Exception):  # One that can not be imported says so itself.
+        command = theirs != ours and load_command_class(theirs, "runserver")
+        if command and not any(kind.__module__.startswith(ours) for kind in type(command).__mro__):
+            yield Warning(
+                f"'manage.py runserver' is that of {theirs!r}, which stands above {ours!r}.",
+                hint=f"Put {ours!r} first.",
+                id="ws_dispatch.W003",
+            )
 
 
 def _check_routes(said: set[str]) -> Iterator[CheckMessage]:
@@ -277,7 +278,7 @@ def _check_application() -> Iterator[Warning]:
     else:
         if not leads_to_dispatcher(application):
             yield Warning(
-                f"The ASGI application {path}, a {type(application).__name__}, leads to no "
+                f"The ASGI application {path} ({type(application).__name__}) leads to no "
                 "WebSocketDispatcher: the routes of WEBSOCKET_HANDLERS are not served.",
                 hint="In asgi.py import get_asgi_application from django_ws_dispatch.asgi instead "
                 "of django.core.asgi. Where something is wrapped around it that hides it, silence "

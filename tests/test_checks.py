@@ -13,7 +13,7 @@ from django.conf import settings
 from django.contrib.auth.decorators import login_required as views_login_required
 from django.core.asgi import get_asgi_application as django_application
 from django.core.checks import Error
-from django.core.management import call_command
+from django.core.management import call_command, get_commands
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 from django.urls import path as django_path
@@ -341,6 +341,7 @@ def test_a_wrong_proxy_header_is_an_error_and_not_blamed_on_asgi_py(value):
 def test_an_asgi_py_left_unchanged_is_a_warning_with_the_remedy():
     (message,) = found(ASGI_APPLICATION="tests.test_checks.django_app")
     assert message.id == "ws_dispatch.W002"
+    assert "tests.test_checks.django_app (ASGIHandler) leads to no" in message.msg
     assert "django_ws_dispatch.asgi" in message.hint
 
 
@@ -356,11 +357,49 @@ def test_a_check_does_not_make_the_process_one_that_serves(monkeypatch):
     assert not groups.dispatching
 
 
-def test_the_app_below_staticfiles_is_a_warning():
-    installed = ["django.contrib.staticfiles", "django_ws_dispatch"]
-    (message,) = found(INSTALLED_APPS=installed)
+RUNSERVERS = {
+    "derived": "from django_ws_dispatch.management.commands.runserver import Command as Ours\n"
+    "class Command(Ours): pass\n",
+    "theirs": "from django.core.management.commands.runserver import Command\n",
+    "broken": "raise ImportError\n",
+}
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A function that checks a site with these apps; those in ``RUNSERVERS`` have that command."""
+    for name, text in RUNSERVERS.items():
+        commands = tmp_path / name / "management" / "commands"
+        commands.mkdir(parents=True)
+        for package in (commands.parent.parent, commands.parent, commands):
+            (package / "__init__.py").touch()
+        (commands / "runserver.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def check(*names):
+        get_commands.cache_clear()
+        return found(INSTALLED_APPS=names)
+
+    yield check
+    get_commands.cache_clear()
+
+
+@pytest.mark.parametrize("other", ["django.contrib.staticfiles", "theirs"])
+def test_another_apps_runserver_above_ours_is_a_warning(installed, other):
+    (message,) = installed(other, "django_ws_dispatch")
     assert message.id == "ws_dispatch.W003"
+    assert repr(other) in message.msg
     assert message.hint == "Put 'django_ws_dispatch' first."
+    assert installed("django_ws_dispatch", other) == []
+
+
+def test_a_runserver_that_is_ours_and_more_is_fine(installed):
+    # Such as whitenoise.runserver_nostatic, which derives from the next app's.
+    assert installed("derived", "django_ws_dispatch") == []
+
+
+def test_a_runserver_that_can_not_be_imported_is_no_crash(installed):
+    assert installed("broken", "django_ws_dispatch") == []
 
 
 def test_the_checks_are_registered_with_the_app():
