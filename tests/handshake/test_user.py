@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -11,6 +11,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.base import SessionBase, UpdateError
+from django.contrib.sessions.backends.file import SessionStore as FileStore
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.test import TestCase, modify_settings, override_settings
@@ -41,10 +42,13 @@ class TokenBackend(BaseBackend):
 
 
 def engine(name: str) -> Any:
-    return override_settings(
-        SESSION_ENGINE=f"django.contrib.sessions.backends.{name}",
-        SESSION_FILE_PATH=tempfile.gettempdir(),
-    )
+    return override_settings(SESSION_ENGINE=f"django.contrib.sessions.backends.{name}")
+
+
+@pytest.fixture(autouse=True)
+def _session_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Django looks at SESSION_FILE_PATH once in a process.
+    monkeypatch.setattr(FileStore, "_storage_path", str(tmp_path), raising=False)
 
 
 def new_session(**data: Any) -> SessionBase:
