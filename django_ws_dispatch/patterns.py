@@ -8,7 +8,7 @@ from typing import Any
 from django.urls import ResolverMatch
 from django.urls.resolvers import RegexPattern, RoutePattern, URLPattern, URLResolver
 
-__all__ = ["Mount", "MountPattern", "beginning", "is_mount", "literals"]
+__all__ = ["Mount", "MountPattern", "beginning", "is_literal", "is_mount", "leaves", "may_fit"]
 
 
 class Mount:
@@ -32,15 +32,21 @@ class MountPattern(URLPattern):
         return match
 
 
-def beginning(pattern: Any) -> str:
-    """Return the literal segments, with their slashes, that every path for it begins with."""
-    if not is_plain_route(pattern):
-        return ""
-    literal = str(pattern.pattern).partition("<")[0]
+def beginning(pattern: Any, prefix: str = "") -> str:
+    """Return the literal segments, with their slashes, that every path for it begins with.
+
+    Args:
+        pattern: the pattern.
+        prefix: the literal text of the includes around it.
+    """
+    literal = prefix
+    if is_plain_route(pattern):
+        literal += str(pattern.pattern).partition("<")[0]
     return literal[: literal.rfind("/") + 1]
 
 
 def is_literal(pattern: Any) -> bool:
+    """Whether it fits one text only, in every language."""
     return is_plain_route(pattern) and not pattern.pattern.converters
 
 
@@ -50,16 +56,48 @@ def is_plain_route(pattern: Any) -> bool:
     return isinstance(pattern.pattern, RoutePattern) and isinstance(route, str)
 
 
-def literals(patterns: Iterable[Any]) -> Iterator[str]:
-    """The routes without a converter, through includes too."""
+def may_fit(pattern: Any, prefix: str, path: str) -> bool:
+    """Whether a path, without its first slash, may be for it: no converter is asked.
+
+    Args:
+        pattern: the pattern.
+        prefix: the literal text of the includes around it.
+        path: a path.
+    """
+    if not path.startswith(prefix):
+        return False
+    if isinstance(pattern.pattern, RegexPattern):
+        plain = isinstance(pattern.pattern._regex, str)  # type: ignore[attr-defined]
+    else:
+        plain = is_plain_route(pattern)
+    # What follows the language may fit in one of them.
+    return not plain or bool(pattern.pattern.regex.search(path[len(prefix) :]))
+
+
+def leaves(patterns: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every pattern behind literal includes only, in order.
+
+    Yields:
+        the literal text of the includes around it, the pattern, and the same in its includes as if
+        there were no other.
+    """
     for pattern in patterns:
-        if is_literal(pattern):
-            route = str(pattern.pattern)
-            if isinstance(pattern, URLResolver):
-                for inner in literals(pattern.url_patterns):
-                    yield route + inner
-            else:
-                yield route
+        if isinstance(pattern, URLResolver) and is_literal(pattern):
+            inside = leaves(pattern.url_patterns, prefix + str(pattern.pattern))
+            for whole, inner, alone in inside:
+                yield whole, inner, _around(pattern, alone)
+        else:
+            yield prefix, pattern, pattern
+
+
+def _around(resolver: URLResolver, pattern: Any) -> URLResolver:
+    return URLResolver(
+        resolver.pattern,
+        [pattern],
+        resolver.default_kwargs,
+        resolver.app_name,
+        resolver.namespace,
+    )
 
 
 def is_mount(pattern: URLPattern) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from operator import itemgetter
@@ -18,7 +18,7 @@ from django.urls.resolvers import RegexPattern, URLPattern, URLResolver
 from .conf import conf
 from .handlers import Handler, HandlerError, import_handler
 from .handshake.request import split_path
-from .patterns import Mount, MountPattern, beginning, is_mount, literals
+from .patterns import Mount, MountPattern, beginning, is_literal, is_mount, leaves, may_fit
 from .typing import Scope
 
 __all__ = ["Deferred", "DottedInclude", "Match", "Route", "Routes", "current_routes"]
@@ -71,9 +71,9 @@ class ReverseConf:
 class Routes:
     """All routes of a ``WEBSOCKET_HANDLERS`` value, adapted, with the index that finds them.
 
-    A literal route is one dict look-up. The others are filed under the literal segments that they
-    begin with, and Django's own ``URLResolver`` matches the few that are filed under the beginning
-    of a path, in their order.
+    A literal route is one dict look-up, unless one above it may fit as well. All are filed under
+    the literal segments that they begin with, and Django's own ``URLResolver`` matches the few that
+    are filed under the beginning of a path, in their order.
 
     Args:
         value: the setting.
@@ -93,11 +93,7 @@ class Routes:
         for index, pattern in enumerate(patterns):
             self._filed.setdefault(beginning(pattern), []).append((index, pattern))
         self._resolver = cache(self._make_resolver)
-        self._literal: dict[str, Match] = {}
-        for route in dict.fromkeys(literals(patterns)):
-            match = self._find("/" + route)
-            if match is not None and match.rest is None:
-                self._literal["/" + route] = match
+        self._literal = dict(self._resolved_literals(patterns))
 
     def find(self, scope: Scope) -> Match | None:
         """Return the first route that fits the path of a scope."""
@@ -111,18 +107,16 @@ class Routes:
     def _find(self, path: str) -> Match | None:
         if not path.startswith("/"):
             return None
-        beginnings = [""] if "" in self._filed else []
-        end = path.find("/", 1)
-        while end != -1:
-            if (head := path[1 : end + 1]) in self._filed:
-                beginnings.append(head)
-            end = path.find("/", end + 1)
+        beginnings = tuple(_beginnings(path, self._filed))
         if not beginnings:
             return None
         try:
-            match = self._resolver(tuple(beginnings)).resolve(path)
+            return self._match(self._resolver(beginnings), path)
         except Resolver404:
             return None
+
+    def _match(self, resolver: URLResolver, path: str) -> Match:
+        match = resolver.resolve(path)
         callback: Any = match.func
         rest = None
         if isinstance(callback, Mount):
@@ -130,10 +124,24 @@ class Routes:
             callback = match.func = callback.callback
         return Match(self._handlers[id(callback)], match, rest)
 
+    def _resolved_literals(self, patterns: list[Any]) -> Iterator[tuple[str, Match]]:
+        # A converter may do anything: it is asked when somebody connects, and never here.
+        others: dict[str, list[tuple[Any, str]]] = {}
+        seen = set()
+        for prefix, pattern, alone in leaves(patterns):
+            if not is_literal(pattern):
+                others.setdefault(beginning(pattern, prefix), []).append((pattern, prefix))
+                continue
+            route = prefix + str(pattern.pattern)
+            above = (other for one in _beginnings("/" + route, others) for other in others[one])
+            if route not in seen and not any(may_fit(*other, route) for other in above):
+                yield "/" + route, self._match(_resolver_of([alone]), "/" + route)
+            seen.add(route)
+
     def _make_resolver(self, beginnings: tuple[str, ...]) -> URLResolver:
         filed = [entry for one in beginnings for entry in self._filed[one]]
         filed.sort(key=itemgetter(0))
-        return URLResolver(RegexPattern(r"^/"), [pattern for _, pattern in filed])
+        return _resolver_of([pattern for _, pattern in filed])
 
     def _patterns(self, value: Any) -> list[Any]:
         if isinstance(value, Mapping):
@@ -277,6 +285,21 @@ class Routes:
         if self.strict:
             raise ImproperlyConfigured(f"WEBSOCKET_HANDLERS[{route!r}]: {error}") from error
         self.routes.append(Route(route, name, None, error))
+
+
+def _beginnings(path: str, filed: Mapping[str, Any]) -> Iterator[str]:
+    """The beginnings of a path that something is filed under."""
+    if "" in filed:
+        yield ""
+    end = path.find("/", 1)
+    while end != -1:
+        if (head := path[1 : end + 1]) in filed:
+            yield head
+        end = path.find("/", end + 1)
+
+
+def _resolver_of(patterns: list[Any]) -> URLResolver:
+    return URLResolver(RegexPattern(r"^/"), patterns)
 
 
 def _as_error(exc: Exception) -> HandlerError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from django.urls import get_script_prefix, register_converter
 from django.urls.converters import REGISTERED_CONVERTERS
-from django.urls.resolvers import RegexPattern, URLResolver
+from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
 from django.utils import translation
 from django.utils.translation import gettext_lazy
 
@@ -210,6 +211,68 @@ def test_converters_of_the_site_are_used() -> None:
         del REGISTERED_CONVERTERS["even"]
 
 
+@pytest.fixture
+def converted() -> Iterator[list[str]]:
+    """What was given to the converter ``tags``, which makes a list and refuses ``refused``."""
+    seen: list[str] = []
+
+    class Tags:
+        regex = "[^/]+"
+
+        def to_python(self, value: str) -> list[str]:
+            seen.append(value)
+            if value == "refused":
+                raise LookupError(value)
+            return value.split(",")
+
+        def to_url(self, value: list[str]) -> str:
+            return ",".join(value)
+
+    register_converter(Tags, "tags")
+    yield seen
+    del REGISTERED_CONVERTERS["tags"]
+
+
+@pytest.mark.parametrize(
+    ("above", "prefix"),
+    [
+        (lambda: path("t/<tags:tags>/", A), ""),
+        (lambda: path("t/", include([path("<tags:tags>/", A)])), ""),
+        (lambda: path("t/<tags:tags>/", include([path("", A)])), ""),
+        (lambda: path("t", include([path("/<tags:tags>/", A)])), ""),
+        (lambda: re_path("^t/", include([path("<tags:tags>/", A)])), ""),
+        (lambda: path("<tags:tags>/", A), "t/"),
+    ],
+)
+def test_a_converter_is_asked_at_each_connection_and_not_before(
+    above: Any, prefix: str, converted: list[str]
+) -> None:
+    below = [path("t/all/", B), path("t/refused/", B), path("other/all/", C)]
+    value = [above(), *below]
+    if prefix:
+        below = [path("all/", B), path("refused/", B)]
+        value = [path(prefix, include([above(), *below])), path("other/all/", C)]
+    routes = Routes(value)
+    assert converted == []
+    first, second = (find(routes, "/t/all/") for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.handler.callback is A
+    assert first.resolver_match.kwargs["tags"] is not second.resolver_match.kwargs["tags"]
+    with pytest.raises(LookupError, match="refused"):
+        find(routes, "/t/refused/")
+    assert found(routes, "/other/all/") is C
+    assert converted == ["all", "all", "refused"]
+
+
+def test_a_literal_route_follows_the_language_of_a_translated_one_above_it() -> None:
+    routes = Routes([path(gettext_lazy("Yes"), A), path("Yes", B)])  # type: ignore[arg-type]
+    with translation.override("en"):
+        assert found(routes, "/Yes") is A
+    with translation.override("de"):
+        assert found(routes, "/Yes") is B
+
+
 def test_a_translated_route_follows_the_language() -> None:
     value = [path(gettext_lazy("Yes"), A), path("ws/", B)]  # type: ignore[arg-type]
     routes = Routes(value)
@@ -224,23 +287,43 @@ def test_a_translated_route_follows_the_language() -> None:
 # How it is found
 
 
+@pytest.mark.parametrize("included", [False, True])
+@pytest.mark.parametrize("end", ["/", ""])
 def test_a_literal_among_a_thousand_routes_is_one_look_up(
-    monkeypatch: pytest.MonkeyPatch,
+    end: str, included: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    value = [path(f"ws/{number}/", handler(str(number))) for number in range(1000)]
-    value.append(path("ws/<slug:room>/", anything))
-    routes = Routes(value)
+    prefix = "" if included else "ws/"
+    value = [path(f"{prefix}{number}{end}", handler(str(number))) for number in range(1000)]
+    # Those that can not be for a number are no reason to look further.
+    value.insert(0, path(f"{prefix}<int:number>/more/", anything))
+    value.append(path(f"{prefix}<slug:room>{end}", anything))
+    routes = Routes([path("ws/", include(value))] if included else value)
 
     def resolve(self: Any, path: str) -> None:
         raise AssertionError("Django's resolver is not asked")
 
     monkeypatch.setattr(URLResolver, "resolve", resolve)
     for number in (0, 500, 999):
-        match = find(routes, f"/ws/{number}/")
+        match = find(routes, f"/ws/{number}{end}")
         assert match is not None
         assert match.handler.name.endswith(str(number))
     with pytest.raises(AssertionError, match="is not asked"):
-        find(routes, "/ws/red/")
+        find(routes, f"/ws/red{end}")
+
+
+def test_the_literals_in_an_include_are_not_tried_against_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+    match = RoutePattern.match
+
+    def count(self: Any, path: str) -> Any:
+        tried.append(self)
+        return match(self, path)
+
+    monkeypatch.setattr(RoutePattern, "match", count)
+    Routes([path("ws/", include([path(f"{number}/", anything) for number in range(100)]))])
+    assert len(tried) == 200
 
 
 def test_only_routes_with_the_beginning_of_the_path_are_tried() -> None:
