@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 from . import lanes
 from .codes import CloseCode
 from .exceptions import Deny, WebSocketDisconnect
-from .handshake.denial import deny, log_denial, response_for
+from .handshake.denial import deny, response_for, shown_path
 from .handshake.origin import Refusal
 from .handshake.request import HandshakeRequest, build_request
 from .outbound import CLOSING, CONNECTING, OPEN
@@ -42,33 +42,29 @@ CODES: dict[type[Exception], CloseCode] = {
 }
 
 
-def _path(scope: Scope) -> str:
-    return ascii(scope.get("path", ""))[1:-1]
-
-
 async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Deny a handshake before there is a socket."""
     status, reason = refusal
-    log_denial(_path(scope), status, reason)
     response = Deny(status).response
     if status == 503:
         response["Retry-After"] = "10"
-    await deny(send, scope, response)
+    await deny(send, scope, response, reason)
 
 
 async def fail(scope: Scope, send: Send, exc: Exception) -> None:
     """Answer a handshake that failed before there was a socket."""
+    path = shown_path(scope)
     handshake_logger.error(
         "The handshake of %s failed",
-        _path(scope),
+        path,
         exc_info=exc,
-        extra={"path": _path(scope), "status_code": 500},
+        extra={"path": path, "status_code": 500},
     )
     try:
         request = build_request(scope)
     except SuspiciousOperation:
         request = None
-    await _announce(exc, WebSocket, request, _path(scope))
+    await _announce(exc, WebSocket, request, path)
     await deny(send, scope, response_for(exc))
 
 

@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase
 
 from . import groups
 from .exceptions import WebSocketDisconnect
-from .handshake.denial import check_header, deny, log_denial
+from .handshake.denial import check_header, deny
 from .handshake.request import HandshakeRequest, build_request
 from .inbound import APART
 from .limits import Limits
@@ -265,11 +265,9 @@ class Opening(Connection):
         if self.denied or self.ready_state is CLOSED:
             return
         self.denied = True
-        if reason is not None:
-            log_denial(self.path, response.status_code, reason)
         self._disconnected(1006, "")
         self._cancel_after()
-        await deny(self.server_send, self.scope, response)
+        await deny(self.server_send, self.scope, response, reason)
 
 
 def _raw_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

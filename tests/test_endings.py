@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.signals import got_request_exception
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 
 from django_ws_dispatch import endings
 from django_ws_dispatch.exceptions import Deny, WebSocketDisconnect, WebSocketError
@@ -133,6 +133,40 @@ async def test_a_raw_handler_that_answers_has_its_line(caplog):
         await server.ended()
     (record,) = package_lines(caplog)
     assert (record.levelname, record.path, record.status_code) == ("WARNING", "/ws/", 418)
+
+
+async def fails():
+    yield b"a"
+    raise ValueError("secret")
+
+
+@both_forms
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: StreamingHttpResponse(fails(), status=429),
+        lambda: HttpResponse(status=429, headers={"X-Why": "a\0b"}),
+    ],
+    ids=["body", "header"],
+)
+async def test_the_line_of_a_denial_has_the_status_that_was_sent(make, form, caplog):
+    async with serving(ends_with(Deny(make()), form=form, accept=False)) as server:
+        await server.ended()
+        assert server.denied is not None
+        assert server.denied[0] == 500
+    *_, failed, record = package_lines(caplog)
+    assert failed.levelname == "ERROR"
+    assert (record.levelname, record.path, record.status_code) == ("WARNING", "/ws/", 500)
+    assert record.getMessage() == "Denied /ws/ with 500: the handler raised Deny."
+
+
+async def test_without_the_extension_the_line_of_a_denial_has_the_status_that_was_meant(caplog):
+    async with serving(
+        ends_with(Deny(429), form="websocket", accept=False), server="daphne"
+    ) as served:
+        await served.ended()
+    (record,) = package_lines(caplog)
+    assert (record.path, record.status_code) == ("/ws/", 429)
 
 
 async def test_a_redirect_is_a_denial_with_its_line(caplog):

@@ -23,7 +23,7 @@ from ..exceptions import Deny
 from ..servers import sends_each_header_once
 from ..typing import Scope, Send
 
-__all__ = ["check_header", "deny", "log_denial", "refuse", "response_for", "response_headers"]
+__all__ = ["check_header", "deny", "refuse", "response_for", "response_headers", "shown_path"]
 
 logger = logging.getLogger("django_ws_dispatch")
 handshake_logger = logging.getLogger("django_ws_dispatch.handshake")
@@ -71,7 +71,12 @@ def response_for(exc: BaseException) -> HttpResponseBase:
     return refuse(500)
 
 
-def log_denial(path: str, status: int, reason: str) -> None:
+def shown_path(scope: Scope) -> str:
+    """Return the path as the server gave it, escaped: for log lines."""
+    return ascii(scope.get("path", ""))[1:-1]
+
+
+def _log_denial(path: str, status: int, reason: str) -> None:
     """One line for one denied handshake, as ``django.request`` has one for a page.
 
     Also for a redirect: no browser follows it, and the page sees no more than that it failed.
@@ -85,7 +90,9 @@ def log_denial(path: str, status: int, reason: str) -> None:
     )
 
 
-async def deny(send: Send, scope: Scope, response: HttpResponseBase) -> None:
+async def deny(
+    send: Send, scope: Scope, response: HttpResponseBase, reason: str | None = None
+) -> None:
     """Answer the handshake with ``response``, or with the server's 403 where it offers no more.
 
     A client that has left in the meantime is no error. The response's resources are released, and
@@ -96,13 +103,19 @@ async def deny(send: Send, scope: Scope, response: HttpResponseBase) -> None:
         send: the server's own: granian takes one cookie only, and is known by it.
         scope: of the connection.
         response: any kind; a streaming one is collected first.
+        reason: for the log; ``None`` where that says more already.
     """
+    status = response.status_code
+    offered = "websocket.http.response" in (scope.get("extensions") or {})
     try:
-        if "websocket.http.response" not in (scope.get("extensions") or {}):
+        if offered:
+            status, headers, body = await _collected(response)
+        if reason is not None:
+            _log_denial(shown_path(scope), status, reason)
+        if not offered:
             with suppress(OSError):
                 await send({"type": "websocket.close", "code": 1000})
             return
-        status, headers, body = await _collected(response)
         if sends_each_header_once(send, scope):
             # Of several cookies the last one goes: it is the outermost middleware's.
             headers = list({name: (name, value) for name, value in headers}.values())
