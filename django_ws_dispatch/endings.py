@@ -52,7 +52,14 @@ async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
 
 
 async def fail(scope: Scope, send: Send, exc: Exception) -> None:
-    """Answer a handshake that failed before there was a socket."""
+    """Answer a handshake that failed before there was a socket.
+
+    What a URL converter raises means what it would mean if the handler raised it.
+    """
+    if (meaning := _meaning(exc)) is not None:
+        response, _ = meaning
+        await deny(send, scope, response, f"the routing raised {type(exc).__name__}")
+        return
     path = shown_path(scope)
     handshake_logger.error(
         "The handshake of %s failed",

@@ -11,6 +11,8 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.signals import got_request_exception
 from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.urls import register_converter
+from django.urls.converters import REGISTERED_CONVERTERS
 
 from django_ws_dispatch import endings
 from django_ws_dispatch.exceptions import Deny, WebSocketDisconnect, WebSocketError
@@ -279,6 +281,67 @@ async def test_a_query_string_that_is_not_utf_8_does_not_hide_the_failure(caplog
         await server.ended()
         assert server.denied is not None
         assert server.denied[0] in (400, 500)
+
+
+# Before there is a socket
+
+
+@pytest.fixture
+def converter():
+    """A URL converter ``raises``, and what it raises."""
+    raised = []
+
+    class Raises:
+        regex = "[^/]+"
+
+        def to_python(self, value):
+            raise raised[0]
+
+        def to_url(self, value):
+            return value
+
+    register_converter(Raises, "raises")
+    yield raised
+    del REGISTERED_CONVERTERS["raises"]
+
+
+async def takes_a_room(websocket, room):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("exc", "status"),
+    [(exc, status) for exc, status, _ in TABLE if exc is not None],
+    ids=[type(exc).__name__ for exc, *_ in TABLE if exc is not None],
+)
+async def test_what_a_url_converter_raises_is_a_response_as_for_a_handler(
+    exc, status, converter, caplog, failures
+):
+    converter.append(exc)
+    async with serving(takes_a_room, "/room/x/", route="room/<raises:room>/") as server:
+        await server.ended()
+        assert server.denied is not None
+        assert server.denied[0] == status
+        assert b"secret" not in server.denied[1]
+    (record,) = package_lines(caplog)
+    assert record.getMessage() == (
+        f"Denied /room/x/ with {status}: the routing raised {type(exc).__name__}."
+    )
+    assert (record.levelname, record.path, record.status_code) == ("WARNING", "/room/x/", status)
+    assert not failures
+
+
+async def test_a_url_converter_that_fails_is_a_500_one_traceback_and_the_signal(
+    converter, caplog, failures
+):
+    converter.append(LookupError("secret"))
+    async with serving(takes_a_room, "/room/x/", route="room/<raises:room>/") as server:
+        await server.ended()
+        assert server.denied is not None
+        assert server.denied[0] == 500
+    (record,) = package_lines(caplog)
+    assert (record.levelname, record.path, record.status_code) == ("ERROR", "/room/x/", 500)
+    assert len(failures) == 1
 
 
 # A disconnect is no failure
