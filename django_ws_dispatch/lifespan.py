@@ -42,11 +42,10 @@ def load_lifespan() -> Factory | None:
         ) from exc
     # contextlib's decorator leaves the generator function below the function that it returns.
     wrapped = getattr(factory, "__wrapped__", None)
-    if not callable(factory) or (
-        inspect.isgeneratorfunction(wrapped)
-        or (
-            wrapped is None and not hasattr(factory, "__aenter__") and not isinstance(factory, type)
-        )
+    if (
+        not callable(factory)
+        or inspect.isgeneratorfunction(wrapped)
+        or (wrapped is None and not hasattr(factory, "__aenter__"))
     ):
         raise ImproperlyConfigured(
             f"WEBSOCKET_LIFESPAN: {path!r} is not an @asynccontextmanager function. Decorate an "
@@ -68,7 +67,7 @@ class Lifespan:
     """Enters ``WEBSOCKET_LIFESPAN`` at the start of a server and leaves it at the stop.
 
     On a server without the lifespan protocol it is entered before the first connection, and left
-    when its event loop ends.
+    when its event loop ends. Where it ends by itself, sockets go on with the state that it yielded.
     """
 
     def __init__(self, factory: Factory | None) -> None:
@@ -124,6 +123,7 @@ class Lifespan:
     async def _live(self, entered: asyncio.Future[None], stop: asyncio.Event) -> None:
         if self.factory is None:
             return
+        failure = None
         try:
             async with self.factory() as state:
                 self.state = dict(state or {})
@@ -132,13 +132,24 @@ class Lifespan:
                 await stop.wait()
         except BaseException as exc:
             if entered.done():
-                raise
-            self._entering = None
-            if isinstance(exc, Exception):
-                entered.set_exception(exc)
+                if stop.is_set() or not isinstance(exc, Exception):
+                    raise
+                failure = exc
             else:
-                entered.cancel()
-                raise
+                self._entering = None
+                if not isinstance(exc, Exception):
+                    entered.cancel()
+                    raise
+                entered.set_exception(exc)
+                return
+        if not stop.is_set():
+            # Nobody waits for this task before the stop: it would come hours too late.
+            logger.error(
+                "The context of WEBSOCKET_LIFESPAN has ended while the server runs. Sockets go on "
+                "with the state that it yielded, though what it held may be closed: restart the "
+                "server.",
+                exc_info=failure,
+            )
 
     async def stop(self) -> None:
         """See the handlers out that are left, release what groups hold, and leave the context."""

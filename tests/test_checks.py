@@ -231,9 +231,17 @@ def test_a_location_that_does_not_parse_is_reported_without_a_connection():
     assert "'other'" in message.msg
 
 
-@pytest.mark.parametrize("value", ["no.such.lifespan", "tests.handlers.ping"])
+@pytest.mark.parametrize(
+    "value", ["no.such.lifespan", "tests.handlers.ping", "tests.test_checks.Consumer"]
+)
 def test_a_lifespan_that_is_none_is_an_error(value):
-    assert ids(found(WEBSOCKET_LIFESPAN=value)) == ["E012"]
+    (error,) = found(WEBSOCKET_LIFESPAN=value)
+    assert ids([error]) == ["E012"]
+    assert f"WEBSOCKET_LIFESPAN: {value!r}" in error.msg
+
+
+def test_a_class_of_context_managers_is_a_lifespan():
+    assert found(WEBSOCKET_LIFESPAN="contextlib.AsyncExitStack") == []
 
 
 # Routes that work, and not as meant

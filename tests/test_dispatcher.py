@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from asgiref.compatibility import is_double_callable
@@ -338,6 +338,65 @@ async def test_a_lifespan_that_fails_stops_the_start_of_the_server(caplog):
     assert sent == ["lifespan.startup.failed"]
     (record,) = caplog.records
     assert record.levelname == "ERROR"
+
+
+@asynccontextmanager
+async def of_tasks():
+    async def background():
+        raise LookupError("no database any more")
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(background())
+        yield {"pool": 42}
+
+
+@asynccontextmanager
+async def gives_up():
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+    with suppress(asyncio.CancelledError):
+        yield {"pool": 42}
+
+
+@pytest.mark.parametrize(("name", "raises"), [("of_tasks", True), ("gives_up", False)])
+async def test_a_lifespan_that_ends_while_the_server_runs_is_logged_once_and_the_state_stays(
+    name, raises, caplog
+):
+    with override_settings(
+        WEBSOCKET_LIFESPAN=f"tests.test_dispatcher.{name}", WEBSOCKET_HANDLERS={"ws/": state_of}
+    ):
+        dispatcher = WebSocketDispatcher(nothing)
+        state: dict[str, object] = {}
+        task, events, sent = await run_lifespan(dispatcher, state)
+        await until(lambda: caplog.records)
+        server = FakeServer(dispatcher, state=dict(state)).start()
+        await server.ended()
+        assert server.data == ["[42,42]"]
+        events.put_nowait({"type": "lifespan.shutdown"})
+        await task
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.name == "django_ws_dispatch.lifespan"
+    assert "WEBSOCKET_LIFESPAN has ended while the server runs" in record.getMessage()
+    assert ("no database any more" in caplog.text) is raises
+
+
+@asynccontextmanager
+async def leaves_badly():
+    yield {}
+    raise LookupError("no goodbye")
+
+
+async def test_a_lifespan_that_fails_at_the_stop_is_a_failed_shutdown(caplog):
+    with override_settings(WEBSOCKET_LIFESPAN="tests.test_dispatcher.leaves_badly"):
+        task, events, sent = await run_lifespan(WebSocketDispatcher(nothing))
+        events.put_nowait({"type": "lifespan.shutdown"})
+        await task
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.failed"]
+    (record,) = caplog.records
+    assert record.getMessage() == "The shutdown failed"
 
 
 @pytest.mark.parametrize("scope", [{}, {"state": {}}])  # uvicorn --lifespan off has an empty one
