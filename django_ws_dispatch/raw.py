@@ -10,12 +10,10 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from django.http import HttpResponse
-
 from . import servers
 from .codes import CloseCode, check_close_code
 from .exceptions import WebSocketDisconnect
-from .handshake.denial import check_header
+from .handshake.denial import RawResponse, check_header
 from .inbound import AWAY, IDLE, READING
 from .outbound import CLOSING, CONNECTING, OPEN, turns
 from .typing import Event
@@ -33,7 +31,7 @@ class RawSocket(WebSocket):
 
     __slots__ = ("_connect_told", "_disconnect_told")
 
-    _response: HttpResponse | None = None
+    _response: RawResponse | None = None
 
     def __init__(self, *made_of: Any) -> None:
         super().__init__(*made_of)
@@ -144,17 +142,6 @@ class RawSocket(WebSocket):
         elif kind == "websocket.close":
             await self.close()
         elif kind == "websocket.http.response.start":
-            response = HttpResponse(status=event["status"])
-            del response["Content-Type"]
-            for name, value in event.get("headers", ()):
-                _add_header(response, name.decode("latin-1"), value.decode("latin-1"))
-            self._response = response
+            self._response = RawResponse(event["status"], event.get("headers") or ())
         else:
             raise RuntimeError(f"Accept or deny the handshake before {kind!r}.")
-
-
-def _add_header(response: HttpResponse, name: str, value: str) -> None:
-    if name.lower() == "set-cookie":
-        response.cookies.load(value)
-    elif name.lower() != "content-length":
-        response[name] = f"{response[name]}, {value}" if name in response else value

@@ -228,6 +228,65 @@ async def test_a_denial_of_its_own_reaches_the_client_whole():
         assert b"HttpOnly" in cookies[0]
 
 
+DENIAL = {"type": "websocket.http.response.start", "status": 403}
+
+
+async def test_the_cookies_of_a_denial_go_out_as_they_are():
+    async def handler(scope, receive, send):
+        await receive()
+        await send({**DENIAL, "headers": cookies})
+        await send({"type": "websocket.http.response.body"})
+
+    cookies = [
+        (b"set-cookie", b"sid=; Path=/a; Max-Age=0"),
+        (b"set-cookie", b"sid=; Path=/; Max-Age=0"),
+        (b"set-cookie", b"p=1; Path=/; Secure; Partitioned"),
+        (b"set-cookie", b'prefs={"a": 1}; Path=/'),
+    ]
+    async with serving(handler) as server:
+        await server.ended()
+        assert server.denied == (403, b"")
+        assert server.sent[0]["headers"] == [*cookies, (b"content-length", b"0")]
+    granian = {"extensions": {"websocket.http.response": {}, "http.response.pathsend": {}}}
+    async with serving(handler, scope=granian) as server:
+        await server.ended()
+        assert server.sent[0]["headers"] == [cookies[-1], (b"content-length", b"0")]
+
+
+async def test_a_denial_has_other_headers_once_and_none_of_the_connection():
+    async def handler(scope, receive, send):
+        await receive()
+        await send({**DENIAL, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    headers = [
+        (b"Vary", b"Cookie"),
+        (b"vary", b"Origin"),
+        (b"Connection", b"close"),
+        (b"Content-Length", b"7"),
+    ]
+    async with serving(handler) as server:
+        await server.ended()
+        assert server.sent[0]["headers"] == [
+            (b"vary", b"Cookie, Origin"),
+            (b"content-length", b"2"),
+        ]
+
+
+@pytest.mark.parametrize("header", [(b"x", b"a\r\nset-cookie: b=1"), (b"set-cookie", b"a=\0")])
+async def test_a_denial_with_a_header_that_can_not_be_sent_is_a_value_error(header):
+    async def handler(scope, receive, send):
+        await receive()
+        with pytest.raises(ValueError, match="can be sent"):
+            await send({**DENIAL, "headers": [header]})
+        await send({**DENIAL, "headers": None})
+        await send({"type": "websocket.http.response.body", "body": b"no"})
+
+    async with serving(handler) as server:
+        await server.ended()
+        assert server.denied == (403, b"no")
+
+
 @every_server
 async def test_send_on_a_closed_socket_raises_an_oserror(server_name):
     async def handler(scope, receive, send):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from http.client import responses as phrases
 from typing import Any, cast
@@ -23,7 +23,15 @@ from ..exceptions import Deny
 from ..servers import sends_each_header_once
 from ..typing import Scope, Send
 
-__all__ = ["check_header", "deny", "refuse", "response_for", "response_headers", "shown_path"]
+__all__ = [
+    "RawResponse",
+    "check_header",
+    "deny",
+    "refuse",
+    "response_for",
+    "response_headers",
+    "shown_path",
+]
 
 logger = logging.getLogger("django_ws_dispatch")
 handshake_logger = logging.getLogger("django_ws_dispatch.handshake")
@@ -46,6 +54,30 @@ _WITHOUT_BODY = (204, 304)
 # of it, and has no answer left once it has refused the rest.
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+
+
+class RawResponse(HttpResponse):
+    """A response whose headers stay as ASGI has them: ``SimpleCookie`` would lose some cookies.
+
+    Args:
+        status: of the response.
+        headers: pairs of name and value. Values of one name are joined, but for cookies.
+
+    Raises:
+        ValueError: one of them can not be sent.
+    """
+
+    def __init__(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        super().__init__(status=status)
+        cookies: list[tuple[bytes, bytes]] = []
+        joined: dict[bytes, bytes] = {}
+        for header in headers:
+            name, value = check_header(*header)
+            if name == b"set-cookie":
+                cookies.append((name, value))
+            else:
+                joined[name] = b"%s, %s" % (joined[name], value) if name in joined else value
+        self.raw_headers = [*joined.items(), *cookies]
 
 
 def refuse(status: int, headers: Mapping[str, str] | None = None) -> HttpResponse:
@@ -137,10 +169,13 @@ def response_headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
     Raises:
         ValueError: one of them can not be sent.
     """
-    headers = [check_header(_encoded(name), _encoded(value)) for name, value in response.items()]
-    headers += [
-        (b"set-cookie", _encoded(cookie.OutputString())) for cookie in response.cookies.values()
-    ]
+    if isinstance(response, RawResponse):
+        headers = response.raw_headers
+    else:
+        headers = [check_header(_encoded(key), _encoded(value)) for key, value in response.items()]
+        headers += [
+            (b"set-cookie", _encoded(cookie.OutputString())) for cookie in response.cookies.values()
+        ]
     return [header for header in headers if header[0] not in _HOP_BY_HOP]
 
 
