@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from operator import itemgetter
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
@@ -148,8 +150,8 @@ class Routes:
             return [pattern for item in value.items() for pattern in self._from_item(*item)]
         if isinstance(value, str):
             try:
-                value = import_module(value).urlpatterns
-            except (ImportError, AttributeError) as exc:
+                value = _module_of_routes(value).urlpatterns
+            except (ImportError, AttributeError, ImproperlyConfigured) as exc:
                 raise ImproperlyConfigured(
                     f"WEBSOCKET_HANDLERS = {value!r} is not a module with urlpatterns: {exc}. "
                     "Write the dotted path of one, a dict of route -> handler, or a list of routes."
@@ -157,6 +159,10 @@ class Routes:
         return list(value)
 
     def _from_item(self, route: Any, handler: Any) -> list[Any]:
+        if isinstance(handler, tuple):  # what include() returns
+            remedy = f"Write WEBSOCKET_HANDLERS as a list: [path({route!r}, include(...)), ...]."
+            self._fail(str(route), None, HandlerError("An include() is not a handler.", remedy))
+            return []
         try:
             if not isinstance(route, str):
                 raise ImproperlyConfigured(f"a route is a string, not {route!r}.")
@@ -181,6 +187,8 @@ class Routes:
             route = prefix + str(pattern.pattern)
             try:
                 self._adapt_one(pattern, route, args, names, matching, reversing)
+            except HandlerError as exc:
+                self._fail(route, getattr(pattern, "name", None), exc)
             except Exception as exc:
                 if self.strict:
                     raise
@@ -197,7 +205,13 @@ class Routes:
         reversing: list[Any],
     ) -> None:
         captured = set(getattr(pattern.pattern, "converters", {}))
-        regex = pattern.pattern.regex
+        try:
+            regex = pattern.pattern.regex
+        except (ImproperlyConfigured, re.error) as exc:
+            raise HandlerError(
+                f"The route can not be compiled: {exc}.",
+                "Correct its regular expression, or the one of its converter.",
+            ) from exc
         unnamed = 0
         if isinstance(pattern.pattern, RegexPattern):
             captured = set(regex.groupindex)
@@ -228,19 +242,14 @@ class Routes:
         app_name, namespace = resolver.app_name, resolver.namespace
         if dotted is not None:
             try:
-                module = import_module(dotted.module)
-                if not hasattr(module, "urlpatterns"):
-                    raise ImproperlyConfigured("it has no urlpatterns")
+                module = _module_of_routes(dotted.module)
                 arg = (module, dotted.app_name) if dotted.app_name else module
                 included, app_name, namespace = django_include(arg, namespace=dotted.namespace)
             except (ImportError, ImproperlyConfigured) as exc:
-                problem = f"The routes {dotted.module!r} can not be included: {exc}."
-                self._fail(
-                    route,
-                    None,
-                    HandlerError(problem, "Write the dotted path of a module with urlpatterns."),
-                )
-                return [], [], None, None
+                raise HandlerError(
+                    f"The routes {dotted.module!r} can not be included: {exc}.",
+                    "Write the dotted path of a module with urlpatterns.",
+                ) from exc
             patterns = getattr(included, "urlpatterns", included)
         first = len(self.routes)
         adapted = self._adapt_all(patterns, route, args, names)
@@ -262,17 +271,13 @@ class Routes:
     ) -> None:
         callback: Any = pattern.callback
         dotted = None
-        try:
-            if isinstance(callback, Deferred):
-                callback = callback.value
-                if isinstance(callback, str):
-                    dotted = callback
-                    callback = import_handler(dotted)
-            handler = self._handlers.get(id(callback)) or Handler(callback)
-            handler.check_arguments(args, set(names))
-        except HandlerError as exc:
-            self._fail(route, pattern.name, exc)
-            return
+        if isinstance(callback, Deferred):
+            callback = callback.value
+            if isinstance(callback, str):
+                dotted = callback
+                callback = import_handler(dotted)
+        handler = self._handlers.get(id(callback)) or Handler(callback)
+        handler.check_arguments(args, set(names))
         self._handlers[id(callback)] = handler
         self.routes.append(Route(route, pattern.name, handler, None))
         kind = MountPattern if is_mount(pattern) else URLPattern
@@ -302,9 +307,16 @@ def _resolver_of(patterns: list[Any]) -> URLResolver:
     return URLResolver(RegexPattern(r"^/"), patterns)
 
 
+def _module_of_routes(path: str) -> ModuleType:
+    module = import_module(path)
+    if not hasattr(module, "urlpatterns"):
+        raise ImproperlyConfigured("it has no urlpatterns")
+    if not isinstance(module.urlpatterns, Iterable):
+        raise ImproperlyConfigured(f"its urlpatterns is {module.urlpatterns!r}, and not a list")
+    return module
+
+
 def _as_error(exc: Exception) -> HandlerError:
-    if isinstance(exc, HandlerError):
-        return exc
     if isinstance(exc, ImproperlyConfigured):
         return HandlerError(str(exc), "")
     problem = f"Building this route raised {type(exc).__name__}: {exc}."

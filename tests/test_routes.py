@@ -524,7 +524,12 @@ def sync(websocket: Any) -> None: ...
         ([path("a/", include([path("b/", sync)]))], "['a/b/']", "is not a coroutine function"),
         ([path("a/", "tests.nowhere.x")], "a/", "can not be imported"),
         ([re_path("^a/(b)/$", no_arguments)], "^a/(b)/$", "does not fit its route"),
-        ({"a/": include([path("b/", A)])}, "a/", "is not a handler"),
+        ({"a/": include([path("b/", A)])}, "a/", "include() is not a handler. Write WEBSOCKET_HA"),
+        ({"a/": include("tests.urls")}, "a/", "as a list: [path('a/', include(...)), ...]."),
+        ([re_path("(", A)], "(", "is not a valid regular expression: missing ), unterminated"),
+        ([re_path("(", include([path("b/", A)]))], "(", "Correct its regular expression"),
+        ([path("a/", include([re_path("[", A)]))], "a/[", "Correct its regular expression"),
+        ([path("a/<int:x>/<int:x>/", A)], "<int:x>", "compiled: redefinition of group name 'x'"),
         ([A], "", "This is no route."),
         ([("a/", A)], "", "This is no route."),
     ],
@@ -545,6 +550,23 @@ def test_a_wrong_route_is_named_and_others_are_kept_for_the_checks(
     assert bad.handler is None
     assert kept.error is None
     assert found(routes, "/good/") is A
+
+
+def test_a_converter_with_a_wrong_regular_expression_names_its_route() -> None:
+    class Broken:
+        regex = "["
+
+    register_converter(Broken, "broken")
+    try:
+        with pytest.raises(ImproperlyConfigured) as raised:
+            Routes([path("a/<broken:x>/", A)])
+        where = "WEBSOCKET_HANDLERS['a/<broken:x>/']: The route can not be compiled: "
+        assert str(raised.value).startswith(where)
+        assert str(raised.value).endswith(
+            "Correct its regular expression, or the one of its converter."
+        )
+    finally:
+        del REGISTERED_CONVERTERS["broken"]
 
 
 def test_every_route_is_listed_with_its_whole_route_and_name() -> None:

@@ -107,6 +107,23 @@ def test_the_app_name_of_an_included_module_counts(module: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        ("late_routes", "WEBSOCKET_HANDLERS = 'late_routes' "),
+        ([path("ws/", include("late_routes"))], "WEBSOCKET_HANDLERS['ws/']: "),
+    ],
+)
+def test_a_module_whose_urlpatterns_is_no_list_is_named(
+    value: Any, where: str, module: Any
+) -> None:
+    module.urlpatterns = None
+    with pytest.raises(ImproperlyConfigured) as raised:
+        Routes(value)
+    assert str(raised.value).startswith(where)
+    assert "its urlpatterns is None, and not a list. Write " in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("arg", "namespace"),
     [("nowhere.routes", None), ("tests.handlers", None), ("tests.urls", "without an app_name")],
 )
