@@ -188,6 +188,11 @@ class Handler:
                 f"The handler {self.name} is a decorator that was not given its argument.",
                 "Write it with parentheses, as in @user_passes_test(is_member).",
             )
+        if any(map(inspect.isasyncgenfunction, levels(callback))):
+            raise HandlerError(
+                f"The handler {self.name} is an async generator function: it yields.",
+                "Take the yield out, and send with 'await websocket.send()'.",
+            )
         raise HandlerError(
             f"The handler {self.name} is not a coroutine function.",
             "Write it with 'async def'; sync code in it is called through "
@@ -214,7 +219,9 @@ class Handler:
             captured = ", ".join([*["…"] * args, *sorted(names)])
             raise HandlerError(
                 f"The handler {self.name}{signature} does not fit its route: {exc}.",
-                f"It is called with (websocket{', ' + captured if captured else ''}).",
+                f"It is called with (websocket{', ' + captured if captured else ''})."
+                + " An ASGI application whose parameters are not named scope, receive, send is "
+                "marked with asgi_handler." * may_be_raw(signature, names),
             ) from exc
 
 
@@ -250,6 +257,17 @@ def is_raw(callback: Any) -> bool:
         if names[:3] == ["scope", "receive", "send"]:
             return True
     return False
+
+
+def may_be_raw(signature: inspect.Signature, names: set[str]) -> bool:
+    """Whether it has the three parameters of an ASGI application, under names of its own."""
+    parameters = signature.parameters.values()
+    return (
+        len(parameters) == 3
+        and all(one.kind <= one.POSITIONAL_OR_KEYWORD for one in parameters)
+        and all(one.default is one.empty for one in parameters)
+        and signature.parameters.keys().isdisjoint({"websocket", *names})
+    )
 
 
 def is_coroutine_function(callback: Any) -> bool:

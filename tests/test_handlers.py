@@ -74,6 +74,10 @@ class Middleware:
 def sync_room(websocket: Any) -> None: ...
 
 
+async def yields(websocket: Any) -> Any:
+    yield
+
+
 def sync_application(scope: Any, receive: Any, send: Any) -> Any: ...
 
 
@@ -199,6 +203,16 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
         "sync code in it is called through asgiref.sync.sync_to_async",
     ),
     "sync raw function": (sync_application, "is not a coroutine function", "with asgi_handler"),
+    "async generator function": (
+        yields,
+        "yields is an async generator function: it yields.",
+        "Take the yield out, and send with 'await websocket.send()'.",
+    ),
+    "partial of an async generator function": (
+        functools.partial(yields),
+        "it yields.",
+        "Take the yield out",
+    ),
     "class": (Room, "Room is a class", "Pass an instance of it."),
     "class with as_asgi": (AsChannels, "AsChannels is a class", "Pass AsChannels.as_asgi()."),
     "None": (None, "None is not a handler", "Give a coroutine function"),
@@ -289,6 +303,42 @@ def test_a_handler_that_does_not_fit_its_route_is_refused(
     assert "test_handlers.room" in raised.value.problem
     assert "does not fit its route: " in raised.value.problem
     assert raised.value.remedy == f"It is called with {called_with}."
+
+
+class OtherNames:
+    async def __call__(self, sc: Any, re: Any, se: Any, /) -> None: ...
+
+
+async def other_names(sc: Any, re: Any, se: Any) -> None: ...
+
+
+async def takes_rooms(websocket: Any, floor: str, room: str) -> None: ...
+
+
+async def takes_room_first(socket: Any, floor: str, room: str) -> None: ...
+
+
+async def takes_a_default(socket: Any, floor: str, room: str = "") -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("callback", "names", "told"),
+    [
+        (other_names, set(), True),
+        (other_names, {"room"}, True),
+        (OtherNames(), set(), True),
+        (takes_rooms, set(), False),
+        (takes_room_first, {"room"}, False),
+        (takes_a_default, set(), False),
+    ],
+)
+def test_what_may_be_an_application_with_names_of_its_own_is_told_of_asgi_handler(
+    callback: Any, names: set[str], told: bool
+) -> None:
+    with pytest.raises(HandlerError) as raised:
+        Handler(callback).check_arguments(0, names)
+    assert raised.value.remedy.startswith("It is called with (websocket")
+    assert ("is marked with asgi_handler." in raised.value.remedy) is told
 
 
 def test_a_wrapped_handler_is_asked_for_the_signature_of_what_it_wraps() -> None:
