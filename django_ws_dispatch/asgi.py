@@ -70,8 +70,13 @@ def load_application() -> ASGIApplication:
     try:
         return cast(ASGIApplication, import_string(path))
     except ImportError as exc:
+        if not module:
+            raise NoApplication(
+                f"ASGI_APPLICATION = {path!r} names no application in a module. Write the dotted "
+                'path of one: ASGI_APPLICATION = "mysite.asgi.application".'
+            ) from exc
         missing = isinstance(exc, ModuleNotFoundError) and f"{module}.".startswith(f"{exc.name}.")
-        if module and module not in sys.modules and not missing:
+        if module not in sys.modules and not missing:
             raise  # asgi.py is there; what it imports is not.
         raise NoApplication(
             f"The ASGI application {path} can not be imported ({exc}). Put "

@@ -33,8 +33,7 @@ connects to a broker.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -44,7 +43,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands, load_command_class
-from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
+from django.urls.resolvers import RegexPattern, URLResolver
 
 from .asgi import NoApplication, application_path, leads_to_dispatcher, load_application
 from .brokers import build_broker
@@ -52,6 +51,7 @@ from .conf import SETTINGS, conf
 from .handshake.middleware import Chain
 from .handshake.origin import OriginCheck
 from .lifespan import load_lifespan
+from .patterns import shape_of
 from .routes import Routes
 
 __all__ = ["check_deployment", "check_websockets", "register"]
@@ -216,9 +216,7 @@ def _check_twins(patterns: Iterable[tuple[str, Any]]) -> Iterator[Warning]:
         if isinstance(pattern, URLResolver):
             continue
         route = prefix + str(pattern.pattern)
-        shape = re.sub(r"<(?:([^>:]+):)?[^>]+>", lambda match: f"<{match[1] or 'str'}>", route)
-        if not isinstance(pattern.pattern, RoutePattern):
-            shape = f"regex {route}"
+        shape = shape_of(pattern, prefix)
         if shape in found:
             yield Warning(
                 f"The route fits the same paths as {found[shape][0]!r} above it, so that its "

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.urls import ResolverMatch
 from django.urls.resolvers import RegexPattern, RoutePattern, URLPattern, URLResolver
 
-__all__ = ["Mount", "MountPattern", "beginning", "is_literal", "is_mount", "leaves", "may_fit"]
+__all__ = [
+    "Mount",
+    "MountPattern",
+    "beginning",
+    "is_literal",
+    "is_mount",
+    "leaves",
+    "may_fit",
+    "shape_of",
+]
+
+_CONVERTED = re.compile(r"<(?:([^>:]+):)?[^>]+>")
+_ANCHORED = re.compile(r"(.*)(?:(?<!\\)\$|\\[Zz])", re.DOTALL)
+_ONE_TEXT = re.compile(r"\^[\w/-]*")
 
 
 class Mount:
@@ -98,6 +112,25 @@ def _around(resolver: URLResolver, pattern: Any) -> URLResolver:
         resolver.app_name,
         resolver.namespace,
     )
+
+
+def shape_of(pattern: Any, prefix: str) -> str:
+    """What two patterns have in common that fit the same paths; it ends as those paths do.
+
+    Args:
+        pattern: the pattern.
+        prefix: the text of the includes around it.
+    """
+    text = str(pattern.pattern)
+    if isinstance(pattern.pattern, RegexPattern):
+        anchored = _ANCHORED.fullmatch(text)
+        if anchored is None:
+            return f"mount {prefix}{text}"
+        text = anchored[1]
+        if not _ONE_TEXT.fullmatch(text):
+            return f"regex {prefix}{text}"
+        text = text[1:]
+    return _CONVERTED.sub(lambda match: f"<{match[1] or 'str'}>", prefix + text)
 
 
 def is_mount(pattern: URLPattern) -> bool:

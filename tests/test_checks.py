@@ -30,6 +30,12 @@ async def one(websocket: Any) -> None:
     """A handler of its own for each test that decorates."""
 
 
+async def one_room(websocket: Any, a: str) -> None: ...
+
+
+async def other_room(websocket: Any, b: str) -> None: ...
+
+
 def plain(websocket: Any) -> None:
     """Not a coroutine function."""
 
@@ -269,10 +275,32 @@ def test_two_routes_that_differ_in_the_slash_at_the_end_are_a_warning():
     assert "'ws/<slug:b>'" in message.msg
 
 
-async def one_room(websocket: Any, a: str) -> None: ...
+@pytest.mark.parametrize(
+    "routes",
+    [
+        (re_path("^y$", ping), re_path("^y/$", ping)),
+        (path("y", ping), re_path(r"^y/\Z", ping)),
+        (re_path("^y$", ping), path("y/", ping)),
+        (re_path(r"^y/(?P<a>\w+)$", one_room), re_path(r"^y/(?P<a>\w+)/$", one_room)),
+        (path("in/", include([re_path("^y$", ping), re_path("^y/$", ping)])),),
+    ],
+)
+def test_regular_expressions_that_differ_in_the_slash_at_the_end_are_a_warning(routes):
+    (message,) = found(WEBSOCKET_HANDLERS=routes)
+    assert message.id == "ws_dispatch.W005"
 
 
-async def other_room(websocket: Any, b: str) -> None: ...
+@pytest.mark.parametrize(
+    "routes",
+    [
+        (re_path("^y$", ping), re_path("^y/", raw_ping)),
+        (re_path("^y$", ping), re_path("^y", raw_ping)),
+        (re_path("^y.$", ping), path("y./", ping)),
+        (re_path(r"^y\$", raw_ping), re_path("^y/$", ping)),
+    ],
+)
+def test_a_mount_and_another_expression_look_like_nothing_else(routes):
+    assert found(WEBSOCKET_HANDLERS=routes) == []
 
 
 def test_a_route_that_is_there_twice_is_a_warning():
@@ -281,6 +309,12 @@ def test_a_route_that_is_there_twice_is_a_warning():
     assert message.id == "ws_dispatch.W006"
     assert message.obj == "WEBSOCKET_HANDLERS['ws/<str:b>/']"
     assert "'ws/<a>/'" in message.msg
+
+
+def test_a_regular_expression_for_one_text_is_that_route_again():
+    (message,) = found(WEBSOCKET_HANDLERS=[path("y/", ping), re_path("^y/$", ping)])
+    assert message.id == "ws_dispatch.W006"
+    assert message.obj == "WEBSOCKET_HANDLERS['^y/$']"
 
 
 def test_a_named_route_by_a_dotted_path_is_not_there_twice():
@@ -312,6 +346,13 @@ def test_an_application_that_is_not_there_is_a_warning_with_the_line_to_write(va
     (message,) = found(ASGI_APPLICATION=value)
     assert message.id == "ws_dispatch.W001"
     assert "ASGI_APPLICATION = " in message.hint
+
+
+def test_an_application_path_without_a_module_is_a_warning_that_names_it():
+    (message,) = found(ASGI_APPLICATION="asgi")
+    assert message.id == "ws_dispatch.W001"
+    assert message.msg.startswith("ASGI_APPLICATION = 'asgi' names no application in a module.")
+    assert "into ," not in message.msg
 
 
 @pytest.mark.parametrize(
