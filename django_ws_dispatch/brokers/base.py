@@ -119,6 +119,8 @@ class BaseBroker(ABC):
     async def apublish(self, channel: str, message: bytes) -> None:
         """Hand ``message`` over, from the running event loop, which it never blocks.
 
+        It arrives behind what a thread has published to the channel before.
+
         Cancellation does not rule out that the message was sent.
 
         Raises:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..exceptions import BrokerError
@@ -24,7 +25,7 @@ class MemoryBroker(BaseBroker):
     """Reaches this process only: right for development, tests and a site of one process.
 
     A message for a member in the publisher's own event loop is delivered before ``apublish()``
-    returns; other loops of the process take theirs in turn.
+    returns, behind what other threads handed over before; other loops take theirs in turn.
     """
 
     in_process = True
@@ -40,7 +41,7 @@ class MemoryBroker(BaseBroker):
         for subscriber in self._subscribers:
             if channel not in subscriber.channels:
                 continue
-            if subscriber.loop is running:
+            if subscriber.loop is running and not subscriber.behind:
                 subscriber.take(channel, message)
             elif not subscriber.hand_over(channel, message, self.timeout if running is None else 0):
                 raise self._full()
@@ -51,11 +52,14 @@ class MemoryBroker(BaseBroker):
         for subscriber in self._subscribers:
             if channel not in subscriber.channels:
                 continue
+            delivered: asyncio.Future[None] | None = None
             if subscriber.loop is loop:
-                own = subscriber.take(channel, message)
-                continue
+                if not subscriber.behind:
+                    own = subscriber.take(channel, message)
+                    continue
+                own = delivered = loop.create_future()
             deadline = time.monotonic() + self.timeout
-            while not subscriber.hand_over(channel, message, 0):
+            while not subscriber.hand_over(channel, message, 0, delivered):
                 if time.monotonic() > deadline:
                     raise self._full()
                 await asyncio.sleep(0.005)
@@ -88,11 +92,14 @@ class MemorySubscriber(BaseSubscriber):
         self.loop = asyncio.get_running_loop()
         self.channels: set[str] = set()
         self._on_message: Callable[[str, bytes], asyncio.Future[None] | None] = receiver.on_message
-        # What other threads have handed over and this loop has not taken yet.
-        self._waiting: deque[tuple[str, bytes]] = deque()
+        # What this loop has not taken yet: from other threads, and from itself behind theirs. With
+        # the future that tells the sender of its own that the message was delivered.
+        self._waiting: deque[tuple[str, bytes, asyncio.Future[None] | None]] = deque()
         self._bytes = 0
         self._room = threading.Condition()
-        self._scheduled = False
+        # Something waits, or is being delivered. This loop may look without the lock: nobody else
+        # makes it false, and what was handed over before has made it true.
+        self.behind = False
 
     def subscribe(self, channel: str) -> None:
         self.channels.add(channel)
@@ -104,41 +111,54 @@ class MemorySubscriber(BaseSubscriber):
         """Deliver in this loop; the future is done once that has happened."""
         return self._on_message(channel, message)
 
-    def hand_over(self, channel: str, message: bytes, timeout: float) -> bool:
-        """Leave a message for this loop, from another thread; ``False`` if there is no room."""
+    def hand_over(
+        self,
+        channel: str,
+        message: bytes,
+        timeout: float,
+        delivered: asyncio.Future[None] | None = None,
+    ) -> bool:
+        """Leave a message for this loop, behind what waits; ``False`` if there is no room.
+
+        Args:
+            timeout: seconds to wait for room; 0 where a loop runs.
+            delivered: of this loop, if it is the sender's. It is done once that has happened.
+        """
         size = len(message) + MESSAGE_OVERHEAD
         with self._room:
             if not self._room.wait_for(lambda: self._has_room(size), timeout):
                 return False
             if self.loop.is_closed():
                 return True
-            self._waiting.append((channel, message))
+            self._waiting.append((channel, message, delivered))
             self._bytes += size
-            if not self._scheduled:
+            if not self.behind:
                 try:
                     self.loop.call_soon_threadsafe(self._drain)
                 except RuntimeError:  # It was closed since we looked.
                     self._waiting.clear()
                     self._bytes = 0
                 else:
-                    self._scheduled = True
+                    self.behind = True
         return True
 
     def _has_room(self, size: int) -> bool:
         return not self._waiting or self._bytes + size <= MAX_WAITING or self.loop.is_closed()
 
-    def _drain(self, _: object = None) -> None:
+    def _drain(self, delivered: asyncio.Future[None] | None = None, _: object = None) -> None:
         while True:
+            if delivered is not None and not delivered.done():  # Its sender may be cancelled.
+                delivered.set_result(None)
             with self._room:
                 if not self._waiting:
-                    self._scheduled = False
+                    self.behind = False
                     return
-                channel, message = self._waiting.popleft()
+                channel, message, delivered = self._waiting.popleft()
                 self._bytes -= len(message) + MESSAGE_OVERHEAD
                 self._room.notify_all()
             busy = self._on_message(channel, message)
             if busy is not None:
-                busy.add_done_callback(self._drain)
+                busy.add_done_callback(partial(self._drain, delivered))
                 return
 
 

@@ -262,6 +262,22 @@ class BrokerConformance:
 
         self._run(scenario)
 
+    def test_async_code_does_not_overtake_what_a_thread_published_before(self) -> None:
+        async def scenario(broker: BaseBroker, recorder: Recorder) -> None:
+            await subscribe(broker.subscriber(recorder), "a")
+            recorder.hold = asyncio.get_running_loop().create_future()
+            await asyncio.to_thread(lambda: [broker.publish("a", b"%d" % n) for n in range(10)])
+            await recorder.until(lambda: bool(recorder.got))
+            sending = asyncio.ensure_future(broker.apublish("a", b"10"))
+            await asyncio.sleep(0)
+            hold, recorder.hold = recorder.hold, None
+            hold.set_result(None)
+            await sending
+            await recorder.until(lambda: len(recorder.got) == 11)
+            expect(recorder.messages("a"), [b"%d" % number for number in range(11)])
+
+        self._run(scenario)
+
     def test_every_event_loop_of_the_process_gets_the_message(self) -> None:
         async def scenario(broker: BaseBroker, recorder: Recorder) -> None:
             subscribed = threading.Event()
