@@ -23,7 +23,8 @@ __all__ = [
     "parse_location",
 ]
 
-# Whatever a broker can do to a client. redis-py's own time-out is a RedisError.
+# What a broker that is away or refuses can do to a client. redis-py's own time-out is a RedisError.
+# Of one that speaks garbage anything can come.
 ERRORS = (RedisError, OSError, TimeoutError)
 
 # redis-py is annotated in part only.
@@ -32,6 +33,8 @@ _parse_url: Callable[[str], dict[str, Any]] = parse_url
 
 def describe(exc: BaseException) -> str:
     """Return what went wrong, for the middle of a sentence."""
+    if not isinstance(exc, ERRORS):
+        return repr(exc)
     return str(exc).strip().rstrip(".") or type(exc).__name__
 
 
@@ -129,17 +132,22 @@ class Node:
         """Return a connected connection, of which every step takes at most ``timeout`` seconds.
 
         Raises:
-            RedisError, OSError: there is none to be had.
+            Exception: there is none to be had; see ``ERRORS``.
         """
         connection = self._connection(timeout, address)
-        connection.connect()
+        try:
+            connection.connect()
+        except BaseException:
+            # What redis-py did not expect leaves the socket open.
+            connection.disconnect()
+            raise
         return connection
 
     async def aconnect(self, **address: Any) -> AsyncConnection:
         """Return a connected connection without time-outs: the caller has one around it.
 
         Raises:
-            RedisError, OSError: there is none to be had.
+            Exception: there is none to be had; see ``ERRORS``.
         """
         arguments = self._location.async_arguments
         connection_class = arguments.get("connection_class", AsyncConnection)
@@ -188,8 +196,8 @@ class SentinelNode(Node):
                 except BaseException:
                     connection.disconnect()
                     raise
-            except ERRORS as exc:
-                errors.append(f"{sentinel.name}: {exc}")
+            except Exception as exc:
+                errors.append(f"{sentinel.name}: {describe(exc)}")
             else:
                 return connection
         raise RedisConnectionError(f"No primary found ({'; '.join(errors)})")
@@ -211,8 +219,8 @@ class SentinelNode(Node):
                 except BaseException:
                     await connection.disconnect(nowait=True)
                     raise
-            except ERRORS as exc:
-                errors.append(f"{sentinel.name}: {exc}")
+            except Exception as exc:
+                errors.append(f"{sentinel.name}: {describe(exc)}")
             else:
                 return connection
         raise RedisConnectionError(f"No primary found ({'; '.join(errors)})")

@@ -3,6 +3,9 @@
 Both keep a few idle connections. One that was idle may turn out to be broken, because the server
 was restarted; then a fresh one gets a try, within the same time-out. One that is silent takes all
 of that time; the others are given up with it, so that the next message gets a fresh one.
+
+Whatever a connection raises is a ``BrokerError``, since a server that does not speak RESP can have
+redis-py raise anything; but for a message that can not be sent, which is the caller's mistake.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ import time
 from collections import deque
 
 from redis.asyncio.connection import Connection as AsyncConnection
+from redis.exceptions import DataError, InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..exceptions import BrokerError
-from ._redis_nodes import ERRORS, Node, SyncConnection, describe
+from ._redis_nodes import Node, SyncConnection, describe
 from .base import BaseBroker
 
 __all__ = ["AsyncPublisher", "Publisher"]
@@ -31,6 +35,11 @@ def _broker_error(broker: BaseBroker, node: Node, exc: Exception) -> BrokerError
         f"The broker {broker.alias!r} ({node.name}) did not take a message "
         f"within {broker.timeout:g} s: {describe(exc)}."
     )
+
+
+def _check_answer(answer: object) -> None:
+    if not isinstance(answer, int):
+        raise InvalidResponse(f"the answer to PUBLISH is {type(answer).__name__} and not a number")
 
 
 class Publisher:
@@ -63,14 +72,16 @@ class Publisher:
                     self._publish(connection, channel, message, deadline)
                 except RedisTimeoutError:
                     raise
-                except ERRORS:
+                except Exception:
                     self.close()  # The others are as old.
                 else:
                     return
             # Half of the time for each step of connecting, which has more than one.
             connection = self.node.connect((deadline - time.monotonic()) / 2)
             self._publish(connection, channel, message, deadline)
-        except ERRORS as exc:
+        except DataError:
+            raise
+        except Exception as exc:
             self.close()
             raise _broker_error(self._broker, self.node, exc) from exc
 
@@ -81,7 +92,7 @@ class Publisher:
             connection.send_command("PUBLISH", channel, message)
             if not connection.can_read(max(deadline - time.monotonic(), 0)):
                 raise RedisTimeoutError("no answer")
-            connection.read_response()
+            _check_answer(connection.read_response())
         except BaseException:
             connection.disconnect()
             raise
@@ -121,19 +132,21 @@ class AsyncPublisher:
                 if self._idle:
                     try:
                         await self._publish(self._idle.pop(), channel, message)
-                    except ERRORS:
+                    except Exception:
                         await self._close_idle()  # The others are as old.
                     else:
                         return
                 await self._publish(await self._node.aconnect(), channel, message)
-        except ERRORS as exc:
+        except DataError:
+            raise
+        except Exception as exc:
             await self._close_idle()
             raise _broker_error(self._broker, self._node, exc) from exc
 
     async def _publish(self, connection: AsyncConnection, channel: bytes, message: bytes) -> None:
         try:
             await connection.send_command("PUBLISH", channel, message)
-            await connection.read_response()
+            _check_answer(await connection.read_response())
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

@@ -120,11 +120,8 @@ class RedisSubscriber:
                 async with asyncio.timeout(self._broker.timeout):
                     connection = await self._node.aconnect()
                 await self._serve(connection)
-            except ERRORS as exc:
-                self._note_lost(describe(exc))
-            except Exception as exc:  # A bug, ours or redis-py's, must not end all deliveries.
-                logger.exception("The subscriber of the broker %r failed.", self._broker.alias)
-                self._note_lost(repr(exc))
+            except Exception as exc:  # Garbage, or a bug, must not end all deliveries.
+                self._note_lost(exc)
             if self._confirmed:
                 pause = FIRST_PAUSE
             await asyncio.sleep(pause * random.uniform(0.5, 1))
@@ -158,7 +155,8 @@ class RedisSubscriber:
         self._heard = self._loop.time()
         self._wake.set()
 
-    def _note_lost(self, why: str) -> None:
+    def _note_lost(self, exc: Exception) -> None:
+        why = describe(exc)
         if self._lost is None:
             logger.error(
                 "Lost the broker %r (%s): %s. Sockets stay open; messages of their groups are lost "
@@ -166,6 +164,7 @@ class RedisSubscriber:
                 self._broker.alias,
                 self._node.name,
                 why,
+                exc_info=None if isinstance(exc, ERRORS) else exc,
             )
         self._lost = why
 
