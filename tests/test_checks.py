@@ -219,10 +219,14 @@ def test_each_broker_that_does_not_take_its_configuration_is_reported():
             "a": {"BACKEND": "no.such.Broker"},
             "b": {"BACKEND": "django_ws_dispatch.conf.Conf"},
             "c": {"BACKEND": memory, "OPTIONS": {"colour": "red"}},
+            "d": {"BACKEND": "django_ws_dispatch.brokers.BaseBroker"},
+            "e": {"BACKEND": "tests.brokers.test_settings.Narrow"},
+            "f": {"BACKEND": memory, "OPTIONS": {"timeout": 10**400}},
         }
     )
-    assert ids(messages) == ["E011"] * 3
-    assert ["'a'" in messages[0].msg, "'b'" in messages[1].msg, "'c'" in messages[2].msg]
+    assert ids(messages) == ["E011"] * 6
+    for alias, message in zip("abcdef", messages, strict=True):
+        assert f"WEBSOCKET_BROKERS['{alias}']" in message.msg
 
 
 def test_a_location_that_does_not_parse_is_reported_without_a_connection():

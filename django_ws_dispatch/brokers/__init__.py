@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Mapping
+from inspect import isabstract
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -15,6 +16,10 @@ from ..conf import conf
 from .base import BaseBroker
 
 __all__ = ["BaseBroker", "build_broker", "get_broker", "opened_brokers"]
+
+REMEDY = (
+    'Write the dotted path of a broker class, as in "django_ws_dispatch.brokers.redis.RedisBroker".'
+)
 
 _brokers: dict[str, BaseBroker] = {}
 # Those of earlier settings as well, as long as something holds them.
@@ -30,23 +35,31 @@ def build_broker(alias: str, config: Mapping[str, Any]) -> BaseBroker:
         config: its ``BACKEND``, ``LOCATION`` and ``OPTIONS``.
 
     Raises:
-        ImproperlyConfigured: the backend can not be imported, or does not take its configuration.
+        ImproperlyConfigured: the backend can not be imported or made, or does not take its
+            configuration.
     """
     backend = config["BACKEND"]
+    which = f"WEBSOCKET_BROKERS[{alias!r}]: the BACKEND {backend!r}"
     try:
         broker_class = import_string(backend)
     except ImportError as exc:
-        raise ImproperlyConfigured(
-            f"WEBSOCKET_BROKERS[{alias!r}]: the BACKEND {backend!r} can not be imported: {exc}. "
-            'Write the dotted path of a broker class, as in "django_ws_dispatch.brokers.redis.'
-            'RedisBroker".'
-        ) from exc
+        raise ImproperlyConfigured(f"{which} can not be imported: {exc}. {REMEDY}") from exc
     if not (isinstance(broker_class, type) and issubclass(broker_class, BaseBroker)):
         raise ImproperlyConfigured(
-            f"WEBSOCKET_BROKERS[{alias!r}]: the BACKEND {backend!r} is not a subclass of "
-            "django_ws_dispatch.brokers.BaseBroker."
+            f"{which} is not a subclass of django_ws_dispatch.brokers.BaseBroker."
         )
-    return broker_class(alias, config.get("LOCATION"), config.get("OPTIONS", {}))
+    if isabstract(broker_class):
+        missing = ", ".join(sorted(broker_class.__abstractmethods__))
+        raise ImproperlyConfigured(f"{which} is abstract, it has no {missing}. {REMEDY}")
+    try:
+        return broker_class(alias, config.get("LOCATION"), config.get("OPTIONS", {}))
+    except ImproperlyConfigured:
+        raise
+    except Exception as exc:
+        raise ImproperlyConfigured(
+            f"{which} can not be made: {type(exc).__name__}: {exc}. A broker takes alias, location "
+            "and options, as BaseBroker does, and raises ImproperlyConfigured where they are wrong."
+        ) from exc
 
 
 def get_broker(alias: str) -> BaseBroker:

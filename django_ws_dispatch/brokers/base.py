@@ -17,6 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 __all__ = ["BaseBroker", "BaseSubscriber", "Receiver"]
 
 DEFAULT_TIMEOUT = 2.0
+# Seconds: less is over before a broker can answer, more is more than sockets and timers take.
+SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.01, 3600
 
 
 class Receiver(Protocol):
@@ -72,7 +74,7 @@ class BaseBroker(ABC):
         alias: its key in ``WEBSOCKET_BROKERS``.
         location: its ``LOCATION``, ``None`` if there is none.
         options: its ``OPTIONS``. Every broker takes ``timeout``, the seconds within which a
-            publisher is told that the broker did not take a message (default 2).
+            publisher is told that the broker did not take a message (0.01 to 3600, default 2).
 
     Raises:
         ImproperlyConfigured: something is wrong with them. Making the object makes no connection.
@@ -94,9 +96,14 @@ class BaseBroker(ABC):
                 f"{', '.join(sorted(self.option_names))}."
             )
         timeout = options.get("timeout", DEFAULT_TIMEOUT)
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+        if (
+            isinstance(timeout, bool)
+            or not isinstance(timeout, (int, float))
+            or not SHORTEST_TIMEOUT <= timeout <= LONGEST_TIMEOUT
+        ):
             raise self.misconfigured(
-                f'OPTIONS["timeout"] must be a positive number of seconds, not {timeout!r}.'
+                f'OPTIONS["timeout"] must be a number of seconds from {SHORTEST_TIMEOUT:g} to '
+                f"{LONGEST_TIMEOUT:g}, not {timeout!r:.40}; {DEFAULT_TIMEOUT:g} is the default."
             )
         self.timeout = float(timeout)
 

@@ -44,7 +44,8 @@ class RedisBroker(BaseBroker):
 
     - ``prefix`` stands before every channel (default ``"wsd"``). Redis does not keep the channels
       of its databases apart: two sites on one server need two prefixes.
-    - ``timeout``: seconds within which a publisher, or a join, gets a ``BrokerError`` (default 2).
+    - ``timeout``: seconds within which a publisher, or a join, gets a ``BrokerError`` (0.01 to
+      3600, default 2).
     - ``sentinel``: the name of a service. The URLs of ``LOCATION`` are then those of Sentinels.
     - ``connection``: further keyword arguments of redis-py's connections, such as
       ``ssl_ca_certs``, or ``username`` and ``password`` where Sentinels tell the address.

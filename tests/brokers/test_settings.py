@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import sys
+from abc import abstractmethod
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from django_ws_dispatch.brokers import build_broker, get_broker
+from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.brokers.redis import RedisBroker
 
 REDIS = "django_ws_dispatch.brokers.redis.RedisBroker"
@@ -73,9 +75,14 @@ def test_a_location_that_is_wrong_is_told_with_the_remedy(location: Any) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"timeout": 0}, "timeout.*positive"),
+        ({"timeout": 0}, "timeout.*from 0.01 to 3600"),
         ({"timeout": "2"}, "timeout.*'2'"),
         ({"timeout": True}, "timeout"),
+        ({"timeout": float("inf")}, "timeout.*inf"),
+        ({"timeout": float("nan")}, "timeout.*nan"),
+        ({"timeout": 1e12}, "timeout.*1000000000000"),
+        ({"timeout": 1e-9}, "timeout.*1e-09"),
+        ({"timeout": 10**400}, "'default'.*timeout.*1000.*2 is the default"),
         ({"prefix": 7}, "prefix"),
         ({"sentinel": 7}, "sentinel"),
         ({"connection": 7}, "connection"),
@@ -110,6 +117,29 @@ def test_a_backend_that_can_not_be_imported_is_named(backend: str) -> None:
 def test_a_backend_that_is_no_broker_is_named() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"not a subclass"):
         build_broker("chat", {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"})
+
+
+class Unfinished(MemoryBroker):
+    @abstractmethod
+    def flush(self) -> None: ...
+
+
+class Narrow(MemoryBroker):
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias, None, {})
+
+
+@pytest.mark.parametrize(
+    ("backend", "problem"),
+    [
+        ("django_ws_dispatch.brokers.BaseBroker", "is abstract.*apublish, publish, subscriber"),
+        (f"{__name__}.Unfinished", "is abstract.*flush"),
+        (f"{__name__}.Narrow", "TypeError.*takes alias, location and options"),
+    ],
+)
+def test_a_backend_that_can_not_be_made_is_named(backend: str, problem: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=rf"'chat'.*{backend}.*{problem}"):
+        build_broker("chat", {"BACKEND": backend})
 
 
 def test_without_redis_py_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
