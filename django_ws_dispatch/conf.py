@@ -142,7 +142,13 @@ class Conf:
         if value is None:
             return {"default": {"BACKEND": MEMORY_BROKER}}
         if not isinstance(value, Mapping) or "default" not in value:
-            raise _wrong(name, value, 'a dict of alias -> options with an alias "default"')
+            # The options may have a password.
+            came = type(value).__name__
+            if isinstance(value, Mapping):
+                came = f"one of {', '.join(map(repr, value)) or 'nothing'}"
+            raise ImproperlyConfigured(
+                f'{name} must be a dict of alias -> options with an alias "default", not {came}.'
+            )
         for alias, options in value.items():
             if not isinstance(options, Mapping) or not isinstance(options.get("BACKEND"), str):
                 raise ImproperlyConfigured(

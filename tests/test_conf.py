@@ -118,7 +118,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("WEBSOCKET_SYNC_THREADS", 10001, "whole number of threads, 10000 at most, not 10001"),
     ("WEBSOCKET_BROKERS", {}, 'a dict of alias -> options with an alias "default"'),
     ("WEBSOCKET_BROKERS", [], 'a dict of alias -> options with an alias "default"'),
-    ("WEBSOCKET_BROKERS", {"other": {"BACKEND": MEMORY_BROKER}}, 'an alias "default"'),
+    (
+        "WEBSOCKET_BROKERS",
+        {"other": {"LOCATION": "redis://:secret@host"}, "chat": {}},
+        "a dict of alias -> options with an alias \"default\", not one of 'other', 'chat'.",
+    ),
+    ("WEBSOCKET_BROKERS", "redis://:secret@host", 'an alias "default", not str.'),
     ("WEBSOCKET_BROKERS", {"default": MEMORY_BROKER}, "must be a dict with a BACKEND"),
     ("WEBSOCKET_BROKERS", {"default": {}}, f'a broker class such as "{MEMORY_BROKER}"'),
     (

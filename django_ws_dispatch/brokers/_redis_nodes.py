@@ -52,23 +52,39 @@ class SyncConnection(Protocol):
     def read_response(self) -> Any: ...
 
 
+PASSWORD_RULE = "in a password #, /, ? and @ are percent-encoded: %23, %2F, %3F and %40"
+
+
 class Location:
     """A parsed URL: the arguments of a sync and of an async connection."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port or 6379
+        except ValueError:
+            # The message has a piece of the URL, perhaps of the password.
+            problem = "the port must be a number up to 65535"
+            raise ValueError(f"{problem}, and {PASSWORD_RULE}") from None
+        behind = parts.path + parts.query.partition("=")[0] + parts.fragment
+        if parts.netloc and "@" not in parts.netloc and "@" in behind:
+            raise ValueError(PASSWORD_RULE)
         if parts.scheme in ("redis", "rediss"):
-            self.name = f"{parts.scheme}://{parts.hostname or 'localhost'}:{parts.port or 6379}"
+            self.name = f"{parts.scheme}://{parts.hostname or 'localhost'}:{port}"
             if parts.path.strip("/") and not parts.path.strip("/").isdigit():
-                raise ValueError(f"the database in {self.name}{parts.path} is not a number")
+                raise ValueError("the database behind the host is not a number")
         elif parts.scheme == "unix":
             self.name = f"unix://{parts.path}"
             if not parts.path:
                 raise ValueError("a unix:// URL needs the path of a socket")
         else:
             raise ValueError(f"the scheme {parts.scheme!r} is none of redis, rediss and unix")
-        self.arguments: dict[str, Any] = _parse_url(url)
-        self.async_arguments: dict[str, Any] = {**parse_async_url(url)}
+        try:
+            self.arguments: dict[str, Any] = _parse_url(url)
+            self.async_arguments: dict[str, Any] = {**parse_async_url(url)}
+        except ValueError as exc:
+            # It came after one with a piece of the URL.
+            raise ValueError(str(exc).rstrip(".")) from None
         for arguments in (self.arguments, self.async_arguments):
             for name in POOL_ARGUMENTS:
                 arguments.pop(name, None)
@@ -82,7 +98,7 @@ def parse_location(url: object) -> Location:
     """
     if isinstance(url, str):
         return Location(url)
-    raise ValueError(f"{url!r} is not a URL")
+    raise ValueError(f"a URL is a str, not {type(url).__name__}")
 
 
 class Node:

@@ -77,15 +77,15 @@ class RedisBroker(BaseBroker):
         self._loops: dict[asyncio.AbstractEventLoop, _Local] = {}
 
     def _nodes(self, location: object, sentinel: object, connection: dict[str, Any]) -> list[Node]:
-        urls = [location] if isinstance(location, str) else location
-        if not isinstance(urls, (list, tuple)) or not urls:
-            raise ValueError(f"{location!r} is not a URL")
+        urls = location if isinstance(location, (list, tuple)) else [location]
+        if not urls:
+            raise ValueError("the list is empty")
         if sentinel is None:
             return [Node(parse_location(url), connection) for url in urls]
         if not isinstance(sentinel, str):
             raise self.misconfigured(
                 'OPTIONS["sentinel"] must be the name of a service that the Sentinels know, '
-                f'such as "mymaster", not {sentinel!r}.'
+                f'such as "mymaster", not {type(sentinel).__name__}.'
             )
         sentinels = [parse_location(url) for url in urls]
         return [SentinelNode(sentinel, sentinels, connection)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import traceback
 from abc import abstractmethod
 from typing import Any
 
@@ -69,6 +70,41 @@ def test_several_locations_share_the_groups() -> None:
 def test_a_location_that_is_wrong_is_told_with_the_remedy(location: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"'chat'.*LOCATION.*redis://127") as caught:
         RedisBroker("chat", location, {})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        ("redis://:hush#hush@host:6379/0", "the port must be a number.*%23"),
+        ("redis://:hush/hush@host:6379/0", "the port must be a number.*%2F"),
+        ("redis://ann:hush?hush@host:6379/0", "the port must be a number.*%3F"),
+        ("redis://:[hush]@host:6379/0", "the port must be a number"),
+        ("redis://:hush\u2100@host:6379/0", "the port must be a number"),
+        # A piece of the password looks like a port.
+        ("redis://:12#hush@host:6379/0", "password.*percent-encoded"),
+        ("redis://:12/hush@host:6379/0", "password.*percent-encoded"),
+        ("redis://:12?hush@host:6379/0", "password.*percent-encoded"),
+        ("redis://ann/x:hush@host:6379/0", "password.*percent-encoded"),
+        ("unix://:12/hush@/run/valkey.sock", "password.*percent-encoded"),
+        ("redis:/:hush@host:6379/0", "database.*not a number"),
+        ("redis://:hush@host/zero", "database.*not a number"),
+        ("redis://:hush@host?socket_timeout=hush", "socket_timeout"),
+        (b"redis://:hush@host", "a URL is a str, not bytes"),
+        ({"host": "host", "password": "hush"}, "a URL is a str, not dict"),
+        ([{"host": "host", "password": "hush"}], "a URL is a str, not dict"),
+        ([], "list is empty"),
+    ],
+)
+def test_no_error_has_a_piece_of_the_password(location: Any, message: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"LOCATION: .*{message}") as caught:
+        RedisBroker("chat", location, {})
+    assert "hush" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_sentinel_that_is_no_name_is_not_printed() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"the name of a service.*not dict") as caught:
+        RedisBroker("chat", "redis://host", {"sentinel": {"password": "secret"}})
     assert "secret" not in str(caught.value)
 
 
