@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -21,9 +19,10 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 
-from . import groups, lanes, servers
+from . import control, groups, lanes, servers
 from .brokers import get_broker
 from .codes import CloseCode
+from .control import EVERYBODY
 from .exceptions import BrokerError
 from .handshake.user import (
     aload_nobody,
@@ -46,12 +45,8 @@ INTERVAL = 0.25
 # One sweep in so many looks at every transport.
 CLOSE_LOOK = 16
 
-# Stands for the primary key of any user.
-EVERYBODY = "*"
-
 NOBODY = Watched(None, None, None)
 
-_START = secrets.token_hex(8)
 _loops: dict[asyncio.AbstractEventLoop, Connections] = {}
 counts = ConnectionCount()
 """per handler and per user, in this process"""
@@ -270,8 +265,12 @@ class Connections:
         except (ValueError, AttributeError):
             logger.warning("A control message of another process can not be read")
             return
-        if message.get("from") == _sender():
+        if message.get("from") == control.sender():
             return  # heard already, without the broker
+        if pk == EVERYBODY:
+            # What a process could not say at the time.
+            self.verify_all()
+            return
         self._note(pk)
         if isinstance(token, str):
             logged_out.add(token)
@@ -335,11 +334,6 @@ def recheck_user(user: Any) -> None:
     _tell({"user": str(user.pk)})
 
 
-def _sender() -> str:
-    """This process, in control messages; a fork is another one."""
-    return f"{_START}.{os.getpid()}"
-
-
 def _tell(message: dict[str, str]) -> None:
     """Tell every loop of this process at once, and other processes through the broker."""
     payload = json.dumps(message).encode()
@@ -347,4 +341,4 @@ def _tell(message: dict[str, str]) -> None:
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(connections.control, payload)
     if not get_broker("default").in_process:
-        groups.send_control(json.dumps({**message, "from": _sender()}).encode())
+        control.send_control(control.encode(**message))

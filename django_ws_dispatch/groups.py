@@ -14,10 +14,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -27,8 +26,9 @@ from django.utils.asyncio import async_unsafe
 from .brokers import BaseBroker, get_broker
 from .codes import CloseCode, check_close_code, cut_reason
 from .conf import conf
+from .control import publish_control, send_control
 from .exceptions import BrokerError
-from .messages import CONTROL_CHANNEL, GROUP_CHANNEL, USER_CHANNEL, encode_close, encode_data
+from .messages import GROUP_CHANNEL, USER_CHANNEL, encode_close, encode_data
 from .registry import Member, Registry, aclose, local
 from .typing import Event
 
@@ -278,45 +278,6 @@ class _Reader:
         data, size = self._waiting.popleft()
         self._bytes -= size
         return data
-
-
-async def publish_control(payload: bytes) -> None:
-    """Tell every process of the site, this one included, through the default broker.
-
-    Args:
-        payload: of the control message.
-
-    Raises:
-        BrokerError: the broker did not take it in time.
-    """
-    await get_broker("default").apublish(CONTROL_CHANNEL, encode_data(payload))
-
-
-def send_control(payload: bytes) -> None:
-    """The same from sync code in any thread, where no loop is blocked; errors are only logged.
-
-    Args:
-        payload: of the control message.
-    """
-    with suppress(RuntimeError):  # no loop runs here
-        asyncio.get_running_loop()
-        # Not a task: this loop may be about to end (an async view under WSGI), and not a daemon, so
-        # that a command that is about to end still says it. It takes no longer than the time-out.
-        threading.Thread(
-            target=_publish_control, args=(payload,), name="django-ws-dispatch-control"
-        ).start()
-        return
-    _publish_control(payload)
-
-
-def _publish_control(payload: bytes) -> None:
-    try:
-        get_broker("default").publish(CONTROL_CHANNEL, encode_data(payload))
-    except Exception:  # A logout must not fail because of us.
-        logger.exception(
-            "Other processes could not be told of a logout or a changed user: their sockets stay "
-            "open until recheck_user() or the broker's return."
-        )
 
 
 def _check_name(name: object, broker: object) -> None:

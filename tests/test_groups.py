@@ -21,7 +21,7 @@ from django.db import transaction
 from django_ws_dispatch import groups, registry
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, user_group
-from tests.fake_members import FakeMember, until
+from tests.fake_members import FakeMember
 
 ROOM = Group("room")
 
@@ -630,62 +630,6 @@ def test_two_tasks_can_not_read_one_subscription() -> None:
         assert await reading == []
 
     run(scenario)
-
-
-# Control
-
-
-def test_control_messages_reach_every_loop_that_listens() -> None:
-    heard: list[bytes] = []
-
-    async def scenario() -> None:
-        local = groups.local()
-        local.control = heard.append
-        await local.listen_control()
-        await local.listen_control()
-        await groups.publish_control(b"async")
-        await asyncio.to_thread(groups.send_control, b"thread")
-        await until(lambda: len(heard) == 2)
-        groups.send_control(b"in a running loop")
-        await until(lambda: len(heard) == 3)
-
-    run(scenario)
-    assert heard == [b"async", b"thread", b"in a running loop"]
-
-
-def test_what_a_control_message_does_wrong_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    def fail(payload: bytes) -> None:
-        raise RuntimeError("broken control")
-
-    async def scenario() -> None:
-        local = groups.local()
-        local.control = fail
-        await local.listen_control()
-        await groups.publish_control(b"x")
-
-    run(scenario)
-    assert "broken control" in caplog.text
-
-
-def test_sending_control_never_raises(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
-    settings.WEBSOCKET_BROKERS = {"default": {"BACKEND": "nowhere.Broker"}}
-    groups.send_control(b"x")
-    assert "could not be told" in caplog.text
-    assert "no running event loop" not in caplog.text
-
-
-def test_no_group_can_speak_on_the_control_channel() -> None:
-    heard: list[bytes] = []
-
-    async def scenario() -> None:
-        local = groups.local()
-        local.control = heard.append
-        await local.listen_control()
-        for name in ("control:", ":", "control"):
-            await Group(name).asend(b"evil")
-
-    run(scenario)
-    assert heard == []
 
 
 # Nobody hears it

@@ -26,6 +26,7 @@ ROOMS = [
     "messages",
     "walks",
     "registry",
+    "control",
     "groups",
     "handshake",
     "outbound",

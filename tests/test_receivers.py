@@ -15,7 +15,8 @@ from django.db.models.signals import post_delete, post_save
 from django.test import RequestFactory, TransactionTestCase, override_settings
 from django.utils.functional import SimpleLazyObject
 
-from django_ws_dispatch import connections, receivers
+from django_ws_dispatch import connections, control, receivers
+from django_ws_dispatch.control import publish_control
 from django_ws_dispatch.decorators import login_required
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.testing import WebSocketClient
@@ -244,6 +245,26 @@ class OpenSocketTests(TransactionTestCase):
         async with (await self.logged_in()).connect("/ws/echo/") as socket:
             await self.user.adelete()
             await self.assertLoggedOut(socket)
+
+    async def test_every_user_is_verified_where_a_process_could_not_say_whom(self) -> None:
+        bob = await User.objects.acreate_user("bob")
+        client = WebSocketClient()
+        await client.aforce_login(bob)
+        async with (
+            (await self.logged_in()).connect("/ws/echo/") as adas,
+            client.connect("/ws/echo/") as bobs,
+        ):
+            # No signal says it, in this process.
+            await User.objects.filter(username="ada").aupdate(is_active=False)
+            await publish_control(b'{"user": "*", "from": "another process"}')
+            await self.assertLoggedOut(adas)
+            await self.assertOpen(bobs)
+
+    async def test_what_this_process_could_not_say_is_no_news_to_itself(self) -> None:
+        async with (await self.logged_in()).connect("/ws/echo/") as socket:
+            await User.objects.filter(username="ada").aupdate(is_active=False)
+            await publish_control(control.encode(user=control.EVERYBODY))
+            await self.assertOpen(socket)
 
     async def test_another_name_and_another_login_close_nothing(self) -> None:
         async with (await self.logged_in()).connect("/ws/echo/") as socket:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -18,9 +19,10 @@ from websockets.asyncio.client import ClientConnection
 from django_ws_dispatch import groups
 from django_ws_dispatch.groups import Group
 
-from .faults.clients import Neighbour, numbers, opened, publishing, undisturbed
+from .faults.clients import Neighbour, close_code, numbers, opened, publishing, undisturbed
 from .proxy import Proxy
 from .server import DEADLINE, Server
+from .test_must_show import page, serve, sqlite
 from .test_redis import REDIS_BROKER, use
 from .valkey import Valkey
 
@@ -29,6 +31,7 @@ pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 # What was measured: --log-cli-level=INFO
 logger = logging.getLogger("faults")
 
+SETTINGS = "tests.live.faults.settings"
 ROOM = Group("room")
 # Seconds for what a busy machine adds to a promise.
 SLACK = 2.0
@@ -57,13 +60,30 @@ def proxy(valkey: Valkey) -> Iterator[Proxy]:
         yield proxy
 
 
+def broker_at(location: str) -> dict[str, str]:
+    broker = {"default": {"BACKEND": REDIS_BROKER, "LOCATION": location}}
+    return {"WEBSOCKET_BROKERS": json.dumps(broker)}
+
+
 @pytest.fixture
 def server(proxy: Proxy) -> Iterator[Server]:
-    location = f"redis://127.0.0.1:{proxy.port}/0"
-    broker = {"default": {"BACKEND": REDIS_BROKER, "LOCATION": location}}
-    environment = {"WEBSOCKET_BROKERS": json.dumps(broker)}
-    with Server(settings="tests.live.faults.settings", environment=environment) as server:
+    with Server(settings=SETTINGS, environment=broker_at(proxied(proxy))) as server:
         yield server
+
+
+def proxied(proxy: Proxy) -> str:
+    return f"redis://127.0.0.1:{proxy.port}/0"
+
+
+@pytest.fixture
+def two_servers(proxy: Proxy, valkey: Valkey, tmp_path: Path) -> Iterator[tuple[Server, Server]]:
+    """Two processes with one database; only the first has the proxy before its broker."""
+    database = {"DJANGO_SETTINGS_MODULE": SETTINGS, "LIVE_DATABASE": json.dumps(sqlite(tmp_path))}
+    with (
+        serve(sqlite(tmp_path), **{**database, **broker_at(proxied(proxy))}) as here,
+        Server(settings=SETTINGS, environment={**database, **broker_at(valkey.url)}) as elsewhere,
+    ):
+        yield here, elsewhere
 
 
 class Site:
@@ -182,3 +202,26 @@ async def test_connections_that_are_cut_for_good_are_replaced(server: Server, pr
         logger.info("The longest echo beside: %.3f s", neighbour.longest)
     assert (server.log.count(LOST), server.log.count(BACK)) == (1, 1)
     server.expected.append(LOST)
+
+
+async def test_a_logout_that_the_broker_did_not_take_is_heard_of_elsewhere_once_it_does(
+    two_servers: tuple[Server, Server], proxy: Proxy
+) -> None:
+    here, elsewhere = two_servers
+    leaving, staying = [await page(here, "/login/?user=ann") for _ in range(2)]
+    url = f"{elsewhere.url}/ws/asks-who/"
+    async with (
+        opened(url, additional_headers={"Cookie": leaving}) as left,
+        opened(url, additional_headers={"Cookie": staying}) as stayed,
+    ):
+        assert [await left.recv(), await stayed.recv()] == ["ann"] * 2
+        proxy.stall()
+        await page(here, "/logout/", leaving)
+        await logged(here, "could not be told")
+        proxy.resume()
+        assert await close_code(left) == 4401
+        await logged(here, "takes messages again")
+        await (await stayed.ping())
+    # Who did not hear of it has no reason of its own to look.
+    assert LOST not in elsewhere.log
+    here.expected += ["could not be told", "Traceback", LOST]

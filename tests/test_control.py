@@ -1,0 +1,256 @@
+"""What the processes of a site tell each other, and what is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from django_ws_dispatch import control, groups
+from django_ws_dispatch.brokers import get_broker
+from django_ws_dispatch.brokers.memory import MemoryBroker
+from django_ws_dispatch.control import EVERYBODY, publish_control, send_control
+from django_ws_dispatch.exceptions import BrokerError
+from django_ws_dispatch.groups import Group
+from tests.fake_members import until
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        try:
+            await asyncio.wait_for(scenario(), 30)
+        finally:
+            await groups.aclose()
+
+    asyncio.run(main())
+
+
+def test_control_messages_reach_every_loop_that_listens() -> None:
+    heard: list[bytes] = []
+
+    async def scenario() -> None:
+        local = groups.local()
+        local.control = heard.append
+        await local.listen_control()
+        await local.listen_control()
+        await publish_control(b"async")
+        await asyncio.to_thread(send_control, b"thread")
+        await until(lambda: len(heard) == 2)
+        send_control(b"in a running loop")
+        await until(lambda: len(heard) == 3)
+
+    run(scenario)
+    assert heard == [b"async", b"thread", b"in a running loop"]
+
+
+def test_what_a_control_message_does_wrong_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(payload: bytes) -> None:
+        raise RuntimeError("broken control")
+
+    async def scenario() -> None:
+        local = groups.local()
+        local.control = fail
+        await local.listen_control()
+        await publish_control(b"x")
+
+    run(scenario)
+    assert "broken control" in caplog.text
+
+
+def test_sending_control_never_raises(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    settings.WEBSOCKET_BROKERS = {"default": {"BACKEND": "nowhere.Broker"}}
+    send_control(b"x")
+    assert "could not be told" in caplog.text
+    assert "no running event loop" not in caplog.text
+
+
+def test_no_group_can_speak_on_the_control_channel() -> None:
+    heard: list[bytes] = []
+
+    async def scenario() -> None:
+        local = groups.local()
+        local.control = heard.append
+        await local.listen_control()
+        for name in ("control:", ":", "control"):
+            await Group(name).asend(b"evil")
+
+    run(scenario)
+    assert heard == []
+
+
+# What the broker does not take
+
+
+class Deaf(MemoryBroker):
+    """A broker that says that it reaches other processes, and takes nothing while it is deaf."""
+
+    in_process = False
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.deaf = True
+        self.attempts = 0
+        self.took: list[Any] = []
+        self.on_taken: Callable[[], None] | None = None
+
+    def publish(self, channel: str, message: bytes) -> None:
+        self.attempts += 1
+        if self.deaf:
+            raise BrokerError("deaf")
+        self.took.append(json.loads(message[2:]))
+        if self.on_taken is not None:
+            self.on_taken()
+
+
+class DeafInProcess(Deaf):
+    in_process = True
+
+
+def use(settings: Any, broker_class: type[Deaf]) -> Deaf:
+    config = {"BACKEND": f"{__name__}.{broker_class.__name__}"}
+    settings.WEBSOCKET_BROKERS = {"default": config}
+    broker = get_broker("default")
+    assert isinstance(broker, Deaf)
+    return broker
+
+
+@pytest.fixture
+def broker(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deaf]:
+    monkeypatch.setattr(control, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(control, "LONGEST_PAUSE", 0.02)
+    yield use(settings, Deaf)
+    settings.WEBSOCKET_BROKERS = None
+    wait(lambda: not at_work())
+
+
+def at_work() -> list[threading.Thread]:
+    """Return the threads that try again."""
+    return [one for one in threading.enumerate() if one.name.endswith("-control-again")]
+
+
+def wait(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_all_that_failed_is_said_once_the_broker_takes_it_as_verify_everybody(
+    broker: Deaf, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(100):
+        send_control(control.encode(user=str(number)))
+    wait(lambda: broker.attempts > 103)
+    (thread,) = at_work()
+    assert thread.daemon
+    broker.deaf = False
+    wait(lambda: not at_work())
+    assert broker.took == [{"user": EVERYBODY, "from": control.sender()}]
+    failed, told = caplog.records
+    assert (failed.levelname, told.levelname) == ("ERROR", "WARNING")
+    assert "could not be told" in failed.getMessage()
+    assert "'default' takes messages again" in told.getMessage()
+    assert {record.name for record in caplog.records} == {"django_ws_dispatch.groups"}
+
+
+def test_what_fails_while_the_others_are_told_is_told_as_well(broker: Deaf) -> None:
+    def fail_once_more() -> None:
+        broker.on_taken = None
+        broker.deaf = True
+        send_control(b"another")
+        broker.deaf = False
+
+    broker.on_taken = fail_once_more
+    send_control(b"one")
+    broker.deaf = False
+    wait(lambda: not at_work())
+    assert [message["user"] for message in broker.took] == [EVERYBODY, EVERYBODY]
+
+
+def test_a_second_outage_is_logged_and_told_as_the_first(
+    broker: Deaf, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        broker.deaf = True
+        send_control(b"x")
+        broker.deaf = False
+        wait(lambda: not at_work())
+    assert len(broker.took) == 2
+    assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING] * 2
+
+
+def test_nobody_is_told_through_a_broker_of_an_earlier_setting(
+    broker: Deaf, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    send_control(b"x")
+    other = use(settings, Deaf)
+    wait(lambda: not at_work())
+    assert not other.attempts
+    assert len(caplog.records) == 1
+
+
+def test_what_fails_with_the_new_setting_is_told_through_its_broker(
+    broker: Deaf, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    send_control(b"x")
+    other = use(settings, Deaf)
+    send_control(b"y")
+    assert len(caplog.records) == 2
+    other.deaf = False
+    wait(lambda: not at_work())
+    assert len(other.took) == 1
+    assert not broker.took
+
+
+def test_a_setting_that_has_become_wrong_ends_it(broker: Deaf, settings: Any) -> None:
+    send_control(b"x")
+    settings.WEBSOCKET_BROKERS = {}
+    wait(lambda: not at_work())
+
+
+def test_a_broker_of_this_process_alone_is_not_tried_again(broker: Deaf, settings: Any) -> None:
+    here = use(settings, DeafInProcess)
+    send_control(b"x")
+    wait(lambda: not at_work())
+    assert here.attempts == 1
+
+
+def test_a_process_that_can_start_no_thread_does_not_fail(
+    broker: Deaf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        send_control(b"x")
+    assert "could not be told" in caplog.text
+    assert "can't create" not in caplog.text
+    send_control(b"y")
+    broker.deaf = False
+    wait(lambda: not at_work())
+    assert len(broker.took) == 1
+
+
+def test_it_does_not_hold_up_the_end_of_the_process() -> None:
+    script = f"""
+import django
+from django.conf import settings
+settings.configure(WEBSOCKET_BROKERS={{"default": {{"BACKEND": "{__name__}.Deaf"}}}})
+django.setup()
+from django_ws_dispatch.control import send_control
+send_control(b"x")
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script], timeout=30, check=False, capture_output=True, text=True
+    )
+    assert process.returncode == 0
+    assert process.stderr.count("could not be told") == 1
