@@ -1,7 +1,8 @@
 """Signals around the life of a socket.
 
 Both are sent with ``asend(sender=WebSocket, websocket=...)``; a receiver may be sync or async. What
-a receiver raises is logged and does not touch the socket.
+a receiver raises is logged and does not touch the socket. Those of ``websocket_closed``, and of
+Django's ``got_request_exception``, have 5 s: a server that stops waits for them.
 """
 
 from django.dispatch import Signal
