@@ -186,8 +186,9 @@ def check_origins(name: str, value: object) -> list[str]:
     origins = _strings(name, value, 'origins such as "https://example.com"')
     for origin in origins:
         scheme, separator, host = origin.partition("://")
-        whole = separator and scheme and host.partition(":")[0]
-        if origin != "*" and not (whole and not set(host) & set("/?#@ ")):
+        whole = bool(separator and scheme) and not host.startswith((".", ":"))
+        whole = whole and host.count("[") == host.count("]") and not set(host) & set("/?#@ ")
+        if origin != "*" and not (whole and host):
             raise ImproperlyConfigured(
                 f"{name}: {origin!r} is not an origin. Write scheme, host and, where it is not "
                 'the default, the port: "https://example.com", "https://*.example.com", '
@@ -204,8 +205,14 @@ def check_origins(name: str, value: object) -> list[str]:
                 f"{name}: {origin!r} fits no origin. A * stands for the subdomains of a host, at "
                 'its beginning, as in "https://*.example.com".'
             )
-        if "*" not in origin and origin != (sent := _as_sent(name, origin)):
-            raise ImproperlyConfigured(f'{name}: no browser sends {origin!r}. Write "{sent}".')
+        # Behind a * capital letters make no difference.
+        stars = "*." if host.startswith("*") else ""
+        plain = origin if not stars else f"{scheme}://{host.lstrip('*').lstrip('.')}".lower()
+        if origin != "*" and plain != (sent := _as_sent(name, plain)):
+            raise ImproperlyConfigured(
+                f"{name}: no browser sends {origin!r}. "
+                f'Write "{sent.replace("://", f"://{stars}", 1)}".'
+            )
     return origins
 
 

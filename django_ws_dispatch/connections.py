@@ -18,6 +18,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.sessions.backends.base import SessionBase
 
 from . import control, groups, lanes, servers
 from .brokers import get_broker
@@ -197,6 +198,9 @@ class Connections:
         """
         if not (socket.request.has_session and apps.is_installed("django.contrib.auth")):
             return None
+        session: object = socket.session
+        if not isinstance(session, SessionBase):
+            return None  # a middleware's own
         self._watch_session(socket)
         return await aload_user(reopen_session(socket.session))
 
@@ -286,7 +290,8 @@ class Connections:
     def verify_all(self) -> None:
         """A logout may have been missed: verify every user."""
         self._note(EVERYBODY)
-        self._verify([socket for sockets in self._by_user.values() for socket in sockets])
+        known = dict.fromkeys(one for sockets in self._by_user.values() for one in sockets)
+        self._verify(list(known))
 
     def _verify(self, sockets: list[WebSocket]) -> None:
         for socket in sockets:

@@ -145,7 +145,7 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
     meaning = _meaning(exc)
     connecting = socket.ready_state is CONNECTING
     if meaning is None:
-        request = _log_failure(socket, exc, connecting)
+        await _report(socket, exc, connecting)
         response, code, reason = response_for(exc), int(CloseCode.FAILED), None
     else:
         response, code = meaning
@@ -163,14 +163,10 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
             await socket.deny(response, reason)
     else:
         socket.kick(code, "")
-    if meaning is None:
-        await _announce(exc, type(socket), request, socket.path)
 
 
-def _log_failure(
-    socket: WebSocket, exc: BaseException, connecting: bool
-) -> HandshakeRequest | None:
-    """One traceback for a handler that failed. Return the handshake, for Django's signal."""
+async def _report(socket: WebSocket, exc: BaseException, connecting: bool) -> None:
+    """One traceback, and Django's signal, for a handler that failed."""
     extra: dict[str, Any] = {"path": socket.path, "status_code": 500 if connecting else 1011}
     try:
         request = extra["request"] = socket.request
@@ -179,7 +175,7 @@ def _log_failure(
     handler_failed = "The handler of %s failed"
     logger = handshake_logger if connecting else connection_logger
     logger.error(handler_failed, socket.path, exc_info=exc, extra=extra)
-    return request
+    await _announce(exc, type(socket), request, socket.path)
 
 
 @asynccontextmanager

@@ -226,19 +226,19 @@ class Handler:
 
 
 def levels(callback: Any) -> Iterator[Any]:
-    """A callable, then what it calls: what it wraps or binds, or its ``__call__``, and so on."""
-    seen = 0
-    while callback is not None and seen < 100:
+    """A callable, then what it calls: its ``__call__``, what it wraps or binds, and so on."""
+    following, seen = [callback], 0
+    while following and seen < 100:
+        callback = following.pop()
         yield callback
         seen += 1
         if isinstance(callback, partial):
-            callback = callback.func
-        elif (wrapped := getattr(callback, "__wrapped__", None)) is not None:
-            callback = wrapped
-        elif callable(callback) and not (inspect.isroutine(callback) or inspect.isclass(callback)):
-            callback = callback.__call__
-        else:
-            return
+            following.append(callback.func)
+            continue
+        if (wrapped := getattr(callback, "__wrapped__", None)) is not None:
+            following.append(wrapped)
+        if callable(callback) and not (inspect.isroutine(callback) or inspect.isclass(callback)):
+            following.append(callback.__call__)
 
 
 def is_raw(callback: Any) -> bool:

@@ -108,7 +108,7 @@ class Opening(Connection):
         self.subprotocol = self.close_code = self.close_reason = None
         self.home = self.watched = self.lane = self._request = self._accept_headers = None
         self._joined = self._outbox = self._writer = self._ahead = self._waiter = None
-        self._inbox = self._cancel_at = self._abort_at = None
+        self._inbox = self._cancel_at = self._abort_at = self._left_at = None
         # No character takes more than four bytes: so long a message needs no closer look.
         self._size_unchecked = limits.max_message_size // 4
         if limits.rate is not None or limits.idle_timeout is not None:

@@ -31,6 +31,8 @@ __all__ = ["Connection"]
 # Seconds that a handler may stay after its socket is over, or with its inbox full.
 BUSY_GRACE = 10.0
 STOP_GRACE = 5.0
+# Seconds after its client has left in which a handler may go on to read what was sent before.
+READ_ON_GRACE = 60.0
 # Seconds in which the server has to wake a read after this side closed.
 WAKE_GRACE = 1.0
 # Seconds between two cancellations: a ``finally`` may await, a handler may swallow the first.
@@ -46,12 +48,13 @@ UNSENT_INTERVAL = 0.1
 class Connection(Inbound):
     """The state machine of one socket. ``WebSocket`` adds what a handler sees."""
 
-    __slots__ = ("_abort_at", "_cancel_at", "_code_known")
+    __slots__ = ("_abort_at", "_cancel_at", "_code_known", "_left_at")
 
     _code_known: bool
     # deadlines, read by the sweep
     _cancel_at: float | None
     _abort_at: float | None
+    _left_at: float | None  # when the client did
 
     # The end, whoever brings it
 
@@ -67,9 +70,10 @@ class Connection(Inbound):
         if self._outbox:
             self._drop_outbox()
         now = monotonic()
-        if self._abort_at is None:
-            self._abort_at = now + CLOSE_GRACE
         stopping = self.close_code == CloseCode.RESTART
+        if self._abort_at is None:  # this side has not closed
+            self._abort_at = now + CLOSE_GRACE
+            self._left_at = None if stopping else now
         self._cancel_at = now + (STOP_GRACE if stopping else BUSY_GRACE if self.attends else 0.0)
 
     def _lost(self) -> None:
@@ -118,8 +122,13 @@ class Connection(Inbound):
             self._wake()
 
     def _came_back(self) -> None:
-        """The handler has read on, though the socket is over: it may finish with that as well."""
-        if self.close_code != CloseCode.RESTART:
+        """The handler has read on after its client left: it may finish with that message too."""
+        if (
+            self._left_at is not None
+            and monotonic() - self._left_at < READ_ON_GRACE
+            and not servers.is_stopping(self.server_send)
+            and not servers.is_told_to_exit()
+        ):
             self._cancel_after()
 
     def _cancel_after(self, grace: float | None = None) -> None:
@@ -237,9 +246,9 @@ class Connection(Inbound):
 
     # Around the handler
 
-    def runs_in(self, task: asyncio.Task[Any]) -> bool:
+    def runs_in(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether it is in this task that the handler runs."""
-        return self._task is task
+        return task is not None and self._task is task
 
     def end_handler(self) -> bool:
         """The handler has ended. Return whether somebody else than the sweep cancelled its task."""

@@ -6,6 +6,7 @@ ASGI has no word for any of this. ``docs/topics/servers`` has the whole table.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ __all__ = [
     "closing_code",
     "is_closing",
     "is_stopping",
+    "is_told_to_exit",
     "is_too_big",
     "sends_each_header_once",
     "unsent",
@@ -124,6 +126,15 @@ def is_stopping(send: Send) -> bool:
     context = getattr(getattr(send, "__self__", None), "context", None)
     is_set = getattr(getattr(context, "terminated", None), "is_set", None)
     return callable(is_set) and bool(is_set())
+
+
+def is_told_to_exit() -> bool:
+    """Whether uvicorn has been told to stop: it tells that to no socket whose client has left.
+
+    Its ``Server`` handles the signal itself. Under another process manager nobody knows.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    return bool(getattr(getattr(handler, "__self__", None), "should_exit", False))
 
 
 def is_too_big(exc: BaseException) -> bool:

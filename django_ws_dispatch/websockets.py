@@ -128,8 +128,8 @@ class WebSocket(Opening):
         await self._ensure_accepted()
         self._claim_read()
         self.attends = True
-        if self.lane is not None:
-            lanes.release(self)
+        if self.lane is not None and self.runs_in(asyncio.current_task()):
+            lanes.release(self)  # beside the handler, what it calls keeps its cursors
         while self.ready_state < CLOSING:
             event = await self._next_event()
             if event is not None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from django_ws_dispatch import connections, protocol
+from django_ws_dispatch import connections, protocol, servers
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 
 from .fake_server import HABITS, hurry, only_socket, serving, until
@@ -102,43 +102,71 @@ async def test_one_that_reads_but_does_not_come_back_is_cancelled(monkeypatch, c
     assert not caplog.records
 
 
-@pytest.mark.parametrize("form", ["websocket", "raw"])
-async def test_one_that_comes_back_to_its_read_may_finish_with_each_message(form, monkeypatch):
-    now = 0.0
-    monkeypatch.setattr(protocol, "monotonic", lambda: now)
-    monkeypatch.setattr(connections, "monotonic", lambda: now)
+class Worker:
+    """A handler that comes back to its read 9 s after each message."""
 
-    async def work(message):
-        nonlocal now
-        if message == "first":
-            busy.set()
-            await go.wait()
-        got.append(message)
-        now += 0.9 * protocol.BUSY_GRACE
-        only_socket().check(now)
+    def __init__(self, monkeypatch):
+        self.now, self.got = 0.0, []
+        self.busy, self.go = asyncio.Event(), asyncio.Event()
+        for module in (connections, protocol):
+            monkeypatch.setattr(module, "monotonic", lambda: self.now)
+
+    async def work(self, message):
+        self.busy.set()
+        await self.go.wait()
+        self.got.append(message)
+        self.now += 0.9 * protocol.BUSY_GRACE
+        only_socket().check(self.now)
         await asyncio.sleep(0)
 
-    async def handler(websocket):
+    async def handler(self, websocket):
         async for message in websocket:
-            await work(message)
+            await self.work(message)
 
-    async def raw(scope, receive, send):
+    async def raw(self, scope, receive, send):
         while (event := await receive())["type"] != "websocket.disconnect":
             if event["type"] == "websocket.connect":
                 await send({"type": "websocket.accept"})
             else:
-                await work(event["text"])
+                await self.work(event["text"])
 
-    busy, go, got = asyncio.Event(), asyncio.Event(), []
-    async with serving(raw if form == "raw" else handler) as server:
+    async def has_waiting(self, server):
+        """It works on the first message, and three more wait."""
         server.message("first")
-        await busy.wait()
+        await self.busy.wait()
         server.message("a", "b", "c")
+        await until(lambda: len(only_socket()._inbox or ()) == 3)
+
+
+@pytest.mark.parametrize("form", ["handler", "raw"])
+async def test_one_that_comes_back_to_its_read_may_finish_with_each_message(form, monkeypatch):
+    worker = Worker(monkeypatch)
+    async with serving(getattr(worker, form)) as server:
+        await worker.has_waiting(server)
         server.leave(1001)
         await until(lambda: only_socket().close_code == 1001)
-        go.set()
+        worker.go.set()
         await server.ended()
-    assert got == ["first", "a", "b", "c"]
+    assert worker.got == ["first", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("why", ["this side has closed", "the server stops", "it takes too long"])
+async def test_one_that_comes_back_is_cancelled_after_10_s_where(why, monkeypatch):
+    worker = Worker(monkeypatch)
+    if why == "the server stops":
+        monkeypatch.setattr(servers, "is_told_to_exit", lambda: True)
+    elif why == "it takes too long":
+        monkeypatch.setattr(protocol, "READ_ON_GRACE", 1)
+    async with serving(worker.handler) as server:
+        await worker.has_waiting(server)
+        if why == "this side has closed":
+            only_socket().kick(4401, "logged out")
+        else:
+            server.leave(1001)
+        await until(lambda: only_socket().close_code)
+        worker.go.set()
+        await server.ended()
+    assert worker.got == ["first", "a"]
 
 
 async def test_a_handler_that_swallows_the_cancellation_gets_another(monkeypatch, caplog):

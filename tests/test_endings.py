@@ -624,22 +624,6 @@ async def test_a_client_that_leaves_during_the_accept_is_neither_opened_nor_clos
     assert not seen
 
 
-async def test_the_client_has_its_answer_before_anybody_else_is_told(failures):
-    def note(sender, **kwargs):
-        seen.append((server.closed, server.denied and server.denied[0]))
-
-    seen = []
-    got_request_exception.connect(note)
-    try:
-        async with serving(ends_with(ValueError(), form="websocket", accept=True)) as server:
-            await server.ended()
-        async with serving(ends_with(ValueError(), form="websocket", accept=False)) as server:
-            await server.ended()
-    finally:
-        got_request_exception.disconnect(note)
-    assert seen == [((1011, ""), None), (None, 500)]
-
-
 @pytest.mark.parametrize("signal", [websocket_closed, got_request_exception], ids=["closed", "exc"])
 async def test_receivers_do_not_wait_for_a_call_that_the_handler_has_left(signal):
     def note(**kwargs):

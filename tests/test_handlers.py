@@ -166,9 +166,10 @@ async def guarded(where: str, websocket: Any) -> None: ...
         Guarded(),
         functools.partial(Guarded()),
         wrapped(Guarded()),
+        functools.update_wrapper(Guarded(), room),
         GuardedChannels.as_asgi(),
     ],
-    ids=["partial", "__call__", "partial of __call__", "wrapper of __call__", "as_asgi"],
+    ids=["partial", "__call__", "its partial", "its wrapper", "wraps another", "as_asgi"],
 )
 def test_options_are_seen_wherever_the_decorator_stands(handler: Any) -> None:
     assert Handler(handler).options.login

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.contrib.auth import get_user
@@ -19,7 +20,7 @@ from django_ws_dispatch import connections, control, receivers
 from django_ws_dispatch.control import publish_control
 from django_ws_dispatch.decorators import login_required
 from django_ws_dispatch.exceptions import WebSocketDisconnect
-from django_ws_dispatch.testing import WebSocketClient
+from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
 
 
 @login_required
@@ -58,6 +59,16 @@ def verifying(get_response: Any) -> Any:
             return found
 
         request.user, request.auser = SimpleLazyObject(verified), averified
+        return get_response(request)
+
+    return middleware
+
+
+def stateless(get_response: Any) -> Any:
+    """As those of tokens: there is no session but what the token says."""
+
+    def middleware(request: Any) -> Any:
+        request.session, request.user = {}, User.objects.get(username="ada")
         return get_response(request)
 
     return middleware
@@ -336,3 +347,16 @@ class OpenSocketTests(TransactionTestCase):
                 watched = [*home._by_session.values(), *home._by_user.values()]
                 assert [len(sockets) for sockets in watched] == [1, 1]
                 await self.assertOpen(socket)
+
+    async def test_a_session_of_a_middleware_s_own_is_left_alone(self) -> None:
+        paths = [f"{__name__}.stateless"]
+        with override_settings(WEBSOCKET_MIDDLEWARE=paths):
+            async with WebSocketClient().connect("/ws/echo/") as socket:
+                await self.assertOpen(socket)
+
+    async def test_a_browser_without_a_session_takes_no_thread(self) -> None:
+        hopping = mock.patch("django_ws_dispatch.handshake.user.sync_to_async")
+        with hopping as hops, pytest.raises(HandshakeDenied):
+            async with WebSocketClient().connect("/ws/echo/"):
+                pass
+        hops.assert_not_called()

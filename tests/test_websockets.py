@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import threading
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -483,6 +484,25 @@ async def test_waiting_for_the_end_gives_the_lane_back():
         assert not only_socket().is_between_reads
         server.leave()
         await server.ended()
+
+
+async def test_what_send_each_sends_keeps_its_lane_between_two_calls():
+    async def rows():
+        for number in range(3):
+            yield await sync_to_async(lambda number=number: f"{number} {threading.get_ident()}")()
+            lanes.append(only_socket().lane)
+
+    async def handler(websocket):
+        await websocket.receive()
+        await websocket.send_each(rows())
+
+    lanes = []
+    async with serving(handler) as server:
+        server.message("go")
+        await server.ended()
+        assert len({row.split()[1] for row in server.data}) == 1
+    assert len(lanes) == 3
+    assert None not in lanes
 
 
 # Closing

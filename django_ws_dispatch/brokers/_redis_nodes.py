@@ -78,7 +78,9 @@ class Location:
             if not parts.path:
                 raise ValueError("a unix:// URL needs the path of a socket")
         else:
-            raise ValueError(f"the scheme {parts.scheme!r} is none of redis, rediss and unix")
+            # Without a :// it may be the beginning of a password.
+            scheme = f"the scheme {parts.scheme!r}" if "://" in url else "its scheme"
+            raise ValueError(f"{scheme} is none of redis, rediss and unix")
         try:
             self.arguments: dict[str, Any] = _parse_url(url)
             self.async_arguments: dict[str, Any] = {**parse_async_url(url)}

@@ -231,7 +231,12 @@ def load_user(session: SessionBase) -> AbstractBaseUser | AnonymousUser:
 
 
 async def aload_user(session: SessionBase) -> AbstractBaseUser | AnonymousUser:
-    """See ``load_user()``: the same methods of the backend as on a page, and one thread hop."""
+    """See ``load_user()``: the same methods of the backend as on a page, and one thread hop.
+
+    None for a browser without a session: strangers do not queue for the lanes.
+    """
+    if session.session_key is None and not hasattr(session, "_session_cache"):
+        return load_user(session)
     user: AbstractBaseUser | AnonymousUser = await sync_to_async(load_user)(session)
     return user
 

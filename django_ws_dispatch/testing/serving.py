@@ -46,6 +46,8 @@ class _Life:
         self._begun = True
 
     async def end(self) -> None:
+        if self._task is not None and not self._begun:
+            await self.begin()  # whoever began was cancelled: the start-up's answer comes first
         self._to_application.put_nowait({"type": "lifespan.shutdown"})
         try:
             event = await self._answer("lifespan.shutdown")
