@@ -168,7 +168,7 @@ class Handler:
                 f"{callback!r} is not a handler.",
                 "Give a coroutine function, an ASGI application, or the dotted path of one.",
             )
-        if inspect.isclass(callback):
+        if inspect.isclass(callback) and not (self.raw and hasattr(callback, "__await__")):
             remedy = "an instance of it"
             if hasattr(callback, "as_asgi"):
                 remedy = f"{callback.__name__}.as_asgi()"
@@ -181,7 +181,7 @@ class Handler:
                     "django.contrib.auth.decorators, which calls it with a request.",
                     "Use the decorator of the same name from django_ws_dispatch.decorators.",
                 )
-        if self.options.asgi or is_coroutine_function(callback):
+        if self.options.asgi or inspect.isclass(callback) or is_coroutine_function(callback):
             return
         if getattr(callback, "__module__", None) == "django_ws_dispatch.decorators":
             raise HandlerError(
@@ -248,7 +248,8 @@ def is_raw(callback: Any) -> bool:
     signature of a class.
     """
     for level in levels(callback):
-        if inspect.isclass(level):
+        # An endpoint of Starlette is a class: its objects are awaited.
+        if inspect.isclass(level) and not (level is callback and hasattr(level, "__await__")):
             continue
         try:
             names = list(inspect.signature(level, follow_wrapped=False).parameters)

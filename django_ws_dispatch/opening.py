@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from django.dispatch import Signal
 from django.http.response import HttpResponseBase
 
-from . import groups
+from . import groups, servers
 from .exceptions import WebSocketDisconnect
 from .handshake.denial import check_header, deny
 from .handshake.request import HandshakeRequest, build_request
@@ -96,6 +96,7 @@ class Opening(Connection):
         self.scope = scope
         self._server_receive = receive
         self.server_send = send
+        self._own_send = servers.own_send(send)
         self._limits = limits
         self._subprotocols = subprotocols
         self._match = match

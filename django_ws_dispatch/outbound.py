@@ -81,6 +81,7 @@ class Outbound:
         "__dict__",
         "_limits",
         "_outbox",
+        "_own_send",
         "_writer",
         "accepted",
         "close_code",
@@ -98,6 +99,7 @@ class Outbound:
     close_reason: str | None
     _limits: Limits
     server_send: Send
+    _own_send: Send  # the same, without what a middleware has wrapped around it
     wire: int
     _outbox: deque[tuple[Event, int, asyncio.Future[None] | None]] | None
     _outbox_size = 0
@@ -139,6 +141,12 @@ class Outbound:
         if self.wire:  # not FREE
             if self.ready_state is OPEN:
                 self._queue(event, size, None)
+            return
+        if asyncio.current_task() is None:
+            # A callback's, and a send() may need a task, as asyncio.timeout() does.
+            self.wire = BLOCKED
+            self._queue(event, size, None)
+            self._start_writer(None)
             return
         # Started by hand: only where it suspends a task goes on with it.
         try:

@@ -126,7 +126,7 @@ class Connection(Inbound):
         if (
             self._left_at is not None
             and monotonic() - self._left_at < READ_ON_GRACE
-            and not servers.is_stopping(self.server_send)
+            and not servers.is_stopping(self._own_send)
             and not servers.is_told_to_exit()
         ):
             self._cancel_after()
@@ -161,7 +161,7 @@ class Connection(Inbound):
     @property
     def server_stops(self) -> bool:
         """Whether the server waits for this socket to end."""
-        return servers.is_stopping(self.server_send)
+        return servers.is_stopping(self._own_send)
 
     def _shut(self, code: int, reason: str) -> None:
         """Start to close: nothing is sent or received any more but the close frame."""
@@ -171,7 +171,7 @@ class Connection(Inbound):
         self._set_over(CLOSING)
         if not self.accepted:
             return
-        code = servers.closing_code(self.server_send, code)
+        code = servers.closing_code(self._own_send, code)
         event: Event = {"type": "websocket.close", "code": code, "reason": self.close_reason}
         self._abort_at = monotonic() + CLOSE_GRACE
         if wire == FREE:
@@ -213,12 +213,12 @@ class Connection(Inbound):
 
     def _check_transport(self, now: float) -> None:
         """Abort what the server closes without end. Only the loss tells the handler, or a stop."""
-        if not servers.is_closing(self.server_send):
+        if not servers.is_closing(self._own_send):
             return
         if self._abort_at is None:
             self._abort_at = now + GIVEN_UP_GRACE
         elif now >= self._abort_at:
-            servers.abort(self.server_send)
+            servers.abort(self._own_send)
 
     def _check_apart(self, now: float) -> None:
         if self.ready_state >= CLOSING:
@@ -228,7 +228,7 @@ class Connection(Inbound):
                 self._task.cancel()
             if self._abort_at is not None and now >= self._abort_at and self._writer is not None:
                 self._abort_at = None
-                servers.abort(self.server_send)
+                servers.abort(self._own_send)
         elif self._ahead is None and self._waiter is None and self._task is not None:
             if self._full_since is None:
                 self._start_ahead()
@@ -277,11 +277,11 @@ class Connection(Inbound):
             # The sweep aborts a blocked transport; where it can not, the server has to.
             await asyncio.wait([writer], timeout=CLOSE_GRACE + STOP_GRACE)
             writer.cancel()
-        if self.accepted and servers.unsent(self.server_send):
+        if self.accepted and servers.unsent(self._own_send):
             # uvicorn waits for ever for a client that does not read, also when it stops.
             ends = self._abort_at or monotonic()
-            while servers.unsent(self.server_send):
+            while servers.unsent(self._own_send):
                 if monotonic() >= ends:
-                    servers.abort(self.server_send)
+                    servers.abort(self._own_send)
                     break
                 await asyncio.sleep(UNSENT_INTERVAL)

@@ -122,7 +122,11 @@ class RawSocket(WebSocket):
             raise ConnectionGone(f"The socket is closed ({exc}).") from exc
 
     async def _answer(self, kind: str, event: Event) -> None:
-        """Pass on what the application answers to the handshake."""
+        """Pass on what the application answers to the handshake.
+
+        Some have one "not found" for pages and sockets, and answer as to a page: Socket.IO does.
+        """
+        kind = kind if kind.startswith("websocket.") else f"websocket.{kind}"
         if self._response is not None:
             if kind != "websocket.http.response.body":
                 raise RuntimeError(f"The body of the denial must follow, not {kind!r}.")

@@ -6,11 +6,14 @@ ASGI has no word for any of this. ``docs/topics/servers`` has the whole table.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from .typing import Scope, Send
@@ -23,9 +26,16 @@ __all__ = [
     "is_stopping",
     "is_told_to_exit",
     "is_too_big",
+    "own_send",
     "sends_each_header_once",
     "unsent",
 ]
+
+SERVERS = frozenset(("uvicorn", "hypercorn", "daphne", "granian"))
+# How far to look for a server's send() in what is wrapped around it.
+LAYERS, WIDTH = 8, 32
+# The types of the objects whose methods servers hand out, seen so far.
+_owners: set[type] = set()
 
 # Seconds that a task may keep the event loop to itself, and between two looks at it.
 LAG = 0.1
@@ -63,11 +73,40 @@ class LagWatch(threading.Thread):
                         pass
 
 
-def _server(send: Send) -> str:
+def _server(send: Any) -> str:
     """Return the top-level package of the object behind a server's ``send``."""
     send = getattr(send, "func", send)  # daphne: functools.partial of a method
     owner = getattr(send, "__self__", send)
     return type(owner).__module__.partition(".")[0].lstrip("_")
+
+
+def own_send(send: Send) -> Send:
+    """Return the server's own ``send``, also from within what stands around it; else ``send``.
+
+    A middleware, an application that mounts this one, and ``uvicorn --log-level trace`` hand on
+    another one: a function that closes over it, or a method of an object that has it.
+    """
+    owner = getattr(send, "__self__", None)
+    if type(owner) in _owners or (inspect.isfunction(send) and send.__closure__ is None):
+        return send
+    layer: list[Any] = [send]
+    for _ in range(LAYERS):
+        for one in layer:
+            if _server(one) in SERVERS:
+                if one is send and owner is not None:
+                    _owners.add(type(owner))
+                return one  # type: ignore[no-any-return]
+        layer = [inner for one in layer for inner in _inside(one)][:WIDTH]
+    return send
+
+
+def _inside(send: Any) -> Iterator[Any]:
+    cells = getattr(send, "__closure__", None) or ()
+    held = [cell.cell_contents for cell in cells if cell != types.CellType()]
+    attributes = getattr(getattr(send, "__self__", None), "__dict__", {})
+    for inner in (getattr(send, "func", None), *held, *attributes.values()):
+        if inspect.isroutine(inner) or isinstance(inner, partial):
+            yield inner
 
 
 def abort(send: Send) -> bool:
@@ -163,4 +202,4 @@ def sends_each_header_once(send: Send, scope: Scope) -> bool:
     place on a websocket.
     """
     extensions = scope.get("extensions") or {}
-    return _server(send) == "granian" or "http.response.pathsend" in extensions
+    return _server(own_send(send)) == "granian" or "http.response.pathsend" in extensions

@@ -279,7 +279,7 @@ class WebSocket(Opening):
         if (
             self.ready_state is not CLOSED
             or self._writer is not None
-            or servers.unsent(self.server_send)
+            or servers.unsent(self._own_send)
         ):
             return self.see_out()
         return None

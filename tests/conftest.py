@@ -1,5 +1,14 @@
+import logging
 from importlib.metadata import entry_points
 
 # Where the package is not installed pytest does not find its plugin.
 if not any(entry.name == "django_ws_dispatch" for entry in entry_points(group="pytest11")):
     pytest_plugins = ["django_ws_dispatch.testing.pytest_plugin"]
+
+
+def _is_no_timing(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Executing ")
+
+
+# In development mode asyncio says which callback took over 0.1 s: that is the machine's affair.
+logging.getLogger("asyncio").addFilter(_is_no_timing)

@@ -127,6 +127,25 @@ def test_asgi_handler_marks_what_its_signature_does_not_show() -> None:
     assert Handler(hidden).raw
 
 
+class Endpoint:
+    """As Starlette's: made of a connection, and awaited."""
+
+    def __init__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    def __await__(self) -> Any: ...
+
+
+class OddEndpoint(Endpoint):
+    def __init__(self, a: Any, b: Any, c: Any) -> None: ...
+
+
+def test_a_class_whose_objects_are_awaited_is_an_application() -> None:
+    for endpoint in (Endpoint, asgi_handler(OddEndpoint)):
+        assert Handler(endpoint).raw
+    with pytest.raises(HandlerError, match="is a class"):
+        Handler(type("Unmarked", (Endpoint,), {"__init__": OddEndpoint.__init__}))
+
+
 def test_asgi_handler_marks_a_plain_callable() -> None:
     plain = asgi_handler(functools.wraps(application)(lambda *args: application(*args)))
     assert Handler(plain).raw

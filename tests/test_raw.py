@@ -119,7 +119,8 @@ async def test_a_second_receive_at_once_raises_runtime_error():
     [
         {"type": "websocket.send", "text": "early"},
         {"type": "websocket.http.response.body", "body": b""},
-        {"type": "http.response.start", "status": 200},
+        {"type": "http.response.body", "body": b""},
+        {"type": "websocket.nonsense"},
     ],
     ids=lambda event: event["type"],
 )
@@ -133,6 +134,20 @@ async def test_before_the_accept_only_an_answer_may_be_sent(event):
         await server.ended()
         assert server.denied is not None
         assert server.denied[0] == 403
+
+
+async def test_an_answer_as_to_a_page_is_a_denial(caplog):
+    async def handler(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"x-a", b"b")]})
+        await send({"type": "http.response.body", "body": b"Not Found"})
+
+    async with serving(handler) as server:
+        await server.ended()
+        assert server.types == ["http.response.start", "http.response.body"]
+        assert server.denied is not None
+        assert server.denied[0] == 404
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 @pytest.mark.parametrize("kind", ["websocket.accept", "websocket.http.response.start"])

@@ -17,7 +17,7 @@ from .vanished import Watched, watch
 if any(importlib.util.find_spec(name) is None for name in SERVERS):
     collect_ignore = [
         f"test_{name}.py"
-        for name in ("bare", "disconnects", "ends", "life", "limits", "site", "vanished")
+        for name in ("bare", "disconnects", "ends", "life", "limits", "site", "vanished", "wrapped")
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +24,57 @@ class Stream:
 
     async def send(self, event: object) -> None:
         """The server's ``send()``."""
+
+
+def wrapped(send):
+    """As a middleware does, or uvicorn's log."""
+
+    async def sending(event):
+        await send(event)
+
+    return sending
+
+
+class Responder:
+    """As a middleware with a class does."""
+
+    def __init__(self, send):
+        self.wrapped = send
+
+    async def send(self, event):
+        await self.wrapped(event)
+
+
+def test_the_server_s_send_is_found_in_what_is_wrapped_around_it(monkeypatch):
+    monkeypatch.setattr(servers, "SERVERS", {"tests"})
+    send = Stream().send
+    assert servers.own_send(send) is send
+    for outer in (wrapped(send), wrapped(wrapped(send)), partial(wrapped(send))):
+        assert servers.own_send(outer) == send
+    monkeypatch.setattr(Responder, "__module__", "middleware")
+    assert servers.own_send(wrapped(Responder(wrapped(send)).send)) == send
+
+
+def test_what_no_known_server_has_handed_out_stays_what_it_is():
+    for send in (print, Stream().send, wrapped(Stream().send), wrapped(print), len):
+        assert servers.own_send(send) is send
+
+
+def test_a_server_is_told_to_exit_where_it_handles_the_signal(monkeypatch):
+    class Server:
+        should_exit = False
+
+        def handle_exit(self, number, frame):
+            self.should_exit = True
+
+    server = Server()
+    monkeypatch.setattr(servers.signal, "getsignal", lambda number: server.handle_exit)
+    assert not servers.is_told_to_exit()
+    server.handle_exit(15, None)
+    assert servers.is_told_to_exit()
+    for handler in (None, 0, print):
+        monkeypatch.setattr(servers.signal, "getsignal", lambda number, one=handler: one)
+        assert not servers.is_told_to_exit()
 
 
 def test_a_close_code_is_a_plain_int():
