@@ -287,6 +287,12 @@ class Inbound(Outbound):
             len(self._inbox) >= INBOX_MESSAGES or self._inbox_size >= self._limits.max_message_size
         )
 
+    def _discard_inbox(self) -> None:
+        if self._inbox:
+            self._inbox.clear()
+            self._inbox_size = 0
+            self._go_on_reading()
+
     def _go_on_reading(self) -> None:
         """The inbox is not full: a client that could not be heard is not idle."""
         if self._full_since is not None:

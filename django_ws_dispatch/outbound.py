@@ -143,7 +143,7 @@ class Outbound:
                 self._queue(event, size, None)
             return
         if asyncio.current_task() is None:
-            # A callback's, and a send() may need a task, as asyncio.timeout() does.
+            # A callback's close: a server's send() may need a task, as asyncio.timeout() does.
             self.wire = BLOCKED
             self._queue(event, size, None)
             self._start_writer(None)
@@ -192,7 +192,9 @@ class Outbound:
                 sent.set_exception(self._over(WebSocketDisconnect))
 
     def _start_writer(self, first: _Resumed | None, size: int = 0) -> None:
-        self._writer = asyncio.get_running_loop().create_task(self._write_out(first, size))
+        task = asyncio.get_running_loop().create_task(self._write_out(first, size))
+        if not task.done():  # as an eager one may be
+            self._writer = task
 
     async def _write_out(self, first: _Resumed | None, size: int) -> None:
         """Finish a send that was started, then send what has collected behind it."""

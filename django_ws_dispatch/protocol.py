@@ -66,14 +66,16 @@ class Connection(Inbound):
             self._code_known = True
         elif self.ready_state is CLOSED:
             return
+        closed_here = self.ready_state is CLOSING
         self._set_over(CLOSED)
         if self._outbox:
             self._drop_outbox()
         now = monotonic()
         stopping = self.close_code == CloseCode.RESTART
-        if self._abort_at is None:  # this side has not closed
+        if self._abort_at is None:
             self._abort_at = now + CLOSE_GRACE
-            self._left_at = None if stopping else now
+        if not closed_here and not stopping and self._left_at is None:
+            self._left_at = now
         self._cancel_at = now + (STOP_GRACE if stopping else BUSY_GRACE if self.attends else 0.0)
 
     def _lost(self) -> None:

@@ -126,7 +126,8 @@ class RawSocket(WebSocket):
 
         Some have one "not found" for pages and sockets, and answer as to a page: Socket.IO does.
         """
-        kind = kind if kind.startswith("websocket.") else f"websocket.{kind}"
+        if kind.startswith("http.response."):
+            kind = f"websocket.{kind}"
         if self._response is not None:
             if kind != "websocket.http.response.body":
                 raise RuntimeError(f"The body of the denial must follow, not {kind!r}.")

@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from .typing import Scope, Send
@@ -32,8 +33,9 @@ __all__ = [
 ]
 
 SERVERS = frozenset(("uvicorn", "hypercorn", "daphne", "granian"))
-# How far to look for a server's send() in what is wrapped around it.
+# How far to look for a server's send() in what is wrapped around it, and through what.
 LAYERS, WIDTH = 8, 32
+_CALLABLES = (types.FunctionType, types.MethodType, types.BuiltinMethodType, partial)
 # The types of the objects whose methods servers hand out, seen so far.
 _owners: set[type] = set()
 
@@ -75,37 +77,46 @@ class LagWatch(threading.Thread):
 
 def _server(send: Any) -> str:
     """Return the top-level package of the object behind a server's ``send``."""
-    send = getattr(send, "func", send)  # daphne: functools.partial of a method
-    owner = getattr(send, "__self__", send)
-    return type(owner).__module__.partition(".")[0].lstrip("_")
+    return type(_owner(send)).__module__.partition(".")[0].lstrip("_")
 
 
 def own_send(send: Send) -> Send:
     """Return the server's own ``send``, also from within what stands around it; else ``send``.
 
     A middleware, an application that mounts this one, and ``uvicorn --log-level trace`` hand on
-    another one: a function that closes over it, or a method of an object that has it.
+    another one: a function that closes over it, or a method of an object that has it. Where there
+    is more than one connection in it nobody knows which it is.
     """
     owner = getattr(send, "__self__", None)
     if type(owner) in _owners or (inspect.isfunction(send) and send.__closure__ is None):
         return send
     layer: list[Any] = [send]
+    seen = {id(owner)}
     for _ in range(LAYERS):
-        for one in layer:
-            if _server(one) in SERVERS:
-                if one is send and owner is not None:
-                    _owners.add(type(owner))
-                return one  # type: ignore[no-any-return]
-        layer = [inner for one in layer for inner in _inside(one)][:WIDTH]
+        found = {id(_owner(one)): one for one in layer if _server(one) in SERVERS}
+        if len(found) > 1:
+            break
+        for one in found.values():
+            if one is send and owner is not None:
+                _owners.add(type(owner))
+            return one  # type: ignore[no-any-return]
+        layer = list(islice(chain.from_iterable(_inside(one, seen) for one in layer), WIDTH))
     return send
 
 
-def _inside(send: Any) -> Iterator[Any]:
+def _owner(send: Any) -> Any:
+    send = getattr(send, "func", send)  # daphne: functools.partial of a method
+    return getattr(send, "__self__", send)
+
+
+def _inside(send: Any, seen: set[int]) -> Iterator[Any]:
     cells = getattr(send, "__closure__", None) or ()
     held = [cell.cell_contents for cell in cells if cell != types.CellType()]
     attributes = getattr(getattr(send, "__self__", None), "__dict__", {})
     for inner in (getattr(send, "func", None), *held, *attributes.values()):
-        if inspect.isroutine(inner) or isinstance(inner, partial):
+        # Its type, and not its class: a lazy object would be evaluated.
+        if issubclass(type(inner), _CALLABLES) and (one := id(_owner(inner))) not in seen:
+            seen.add(one)
             yield inner
 
 

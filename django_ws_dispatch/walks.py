@@ -170,7 +170,6 @@ class Walks:
         # Messages that wait for their turn, the first one perhaps in the middle of its walk.
         self._jobs: deque[_Job] = deque()
         self._turn: asyncio.Handle | None = None
-        self._task: asyncio.Task[None] | None = None  # that will take the next turn
         self._turn_ends = 0.0
 
     def fan_out(self, channel: Channel, message: Message) -> asyncio.Future[None] | None:
@@ -180,16 +179,13 @@ class Walks:
             ``None`` if that is done, else a future that is done when it is.
         """
         job = _Job(channel, message)
-        in_task = asyncio.current_task() is not None
-        if in_task and not self._jobs:
+        if not self._jobs:
             if self._turn is None:
                 self._begin_turn()
             if self._walk(job):
                 return None
         job.done = self._loop.create_future()
         self._jobs.append(job)
-        if not in_task and self._turn is None and self._task is None:
-            self._start_task()
         return job.done
 
     def close(self) -> None:
@@ -197,9 +193,6 @@ class Walks:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
         while self._jobs:
             self._finish(self._jobs.popleft())
 
@@ -210,17 +203,9 @@ class Walks:
 
     def _next_turn(self) -> None:
         self._turn = None
-        if self._jobs and self._task is None:
-            self._start_task()
-
-    def _start_task(self) -> None:
-        # A send() may need one, as asyncio.timeout() does.
-        self._task = self._loop.create_task(self._take_turn())
-
-    async def _take_turn(self) -> None:
-        self._task = None
-        if self._turn is None:
-            self._begin_turn()
+        if not self._jobs:
+            return
+        self._begin_turn()
         while self._jobs and self._walk(self._jobs[0]):
             self._finish(self._jobs.popleft())
 

@@ -130,14 +130,12 @@ class WebSocket(Opening):
         self.attends = True
         if self.lane is not None and self.runs_in(asyncio.current_task()):
             lanes.release(self)  # beside the handler, what it calls keeps its cursors
+        self._discard_inbox()
         while self.ready_state < CLOSING:
             event = await self._next_event()
             if event is not None:
                 self._take(event)
-            if self._inbox:
-                self._inbox.clear()
-                self._inbox_size = 0
-                self._go_on_reading()
+            self._discard_inbox()
 
     # Sending
 

@@ -150,6 +150,19 @@ async def test_one_that_comes_back_to_its_read_may_finish_with_each_message(form
     assert worker.got == ["first", "a", "b", "c"]
 
 
+async def test_a_client_that_the_sweep_saw_leave_first_has_left_all_the_same(monkeypatch):
+    worker = Worker(monkeypatch)
+    async with serving(worker.handler) as server:
+        await worker.has_waiting(server)
+        monkeypatch.setattr(servers, "is_closing", lambda send: True)
+        await until(lambda: only_socket()._abort_at is not None)
+        server.leave(1001)
+        await until(lambda: only_socket().close_code == 1001)
+        worker.go.set()
+        await server.ended()
+    assert worker.got == ["first", "a", "b", "c"]
+
+
 @pytest.mark.parametrize("why", ["this side has closed", "the server stops", "it takes too long"])
 async def test_one_that_comes_back_is_cancelled_after_10_s_where(why, monkeypatch):
     worker = Worker(monkeypatch)

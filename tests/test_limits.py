@@ -332,6 +332,35 @@ def test_a_client_that_waits_for_a_full_inbox_is_not_idle(monkeypatch: pytest.Mo
     asyncio.run(scenario())
 
 
+def test_a_client_that_falls_silent_with_a_full_inbox_is_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_server.hurry(monkeypatch, BUSY_GRACE=1000)
+    hours = Hours(monkeypatch)
+    go = asyncio.Event()
+
+    async def waits(websocket: Any) -> None:
+        await websocket.receive()
+        await go.wait()
+        await websocket.wait_closed()
+
+    async def scenario() -> None:
+        async with serving(waits, WEBSOCKET_IDLE_TIMEOUT=5) as server:
+            await server.accepted()
+            server.message(*map(str, range(65)))
+            socket = fake_server.only_socket()
+            await fake_server.until(lambda: socket._full_since is not None)
+            go.set()
+            await fake_server.until(lambda: socket._full_since is None)
+            hours.now += 6
+            await fake_server.until(lambda: server.closed)
+            assert server.closed == (4408, "idle timeout")
+            hours.now += 2000
+            await server.ended()
+
+    asyncio.run(scenario())
+
+
 def test_unset_limits_are_not_looked_at_for_a_message() -> None:
     async def scenario() -> None:
         async with serving(echo) as server:

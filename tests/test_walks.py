@@ -86,29 +86,6 @@ async def test_no_task_is_made_where_nobody_is_slow():
     assert channel.jobs == []
 
 
-async def test_a_callback_s_messages_are_sent_in_a_task_and_in_their_order():
-    class NeedsATask(FakeSender):
-        async def server_send(self, event: Any) -> None:
-            async with asyncio.timeout(60):
-                await super().server_send(event)
-
-    members = [NeedsATask() for _ in range(3)]
-    all_walks, channel = group(*members)
-    done: list[asyncio.Future[None] | None] = []
-
-    def publish() -> None:
-        done.extend(all_walks.fan_out(channel, decode(encode_data(f"{n}"))) for n in range(3))
-
-    asyncio.get_running_loop().call_soon(publish)
-    while not done:  # noqa: ASYNC110 - nothing tells
-        await asyncio.sleep(0)
-    later = all_walks.fan_out(channel, decode(encode_data("3")))
-    await asyncio.gather(*(future for future in (*done, later) if future is not None))
-    assert [member.got for member in members] == [["0", "1", "2", "3"]] * 3
-    assert not any(member.failures for member in members)
-    assert channel.jobs == []
-
-
 async def test_slow_members_hold_up_nobody_and_get_it_when_they_can():
     members = [FakeSender(slow=number % 3 == 0) for number in range(100)]
     all_walks, channel = group(*members)

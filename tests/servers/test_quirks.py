@@ -7,6 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+from django.utils.functional import SimpleLazyObject
 
 from django_ws_dispatch import connections, servers
 from django_ws_dispatch.codes import CloseCode
@@ -53,6 +54,26 @@ def test_the_server_s_send_is_found_in_what_is_wrapped_around_it(monkeypatch):
         assert servers.own_send(outer) == send
     monkeypatch.setattr(Responder, "__module__", "middleware")
     assert servers.own_send(wrapped(Responder(wrapped(send)).send)) == send
+
+
+def test_two_connections_in_one_wrapper_are_told_apart_by_nobody(monkeypatch):
+    monkeypatch.setattr(servers, "SERVERS", {"tests"})
+    mine, another = Stream().send, Stream().send
+
+    async def sending(event):
+        await mine(event)
+        await another(event)
+
+    assert servers.own_send(sending) is sending
+
+
+def test_a_lazy_object_in_a_wrapper_is_not_evaluated():
+    send, user = Stream().send, SimpleLazyObject(lambda: pytest.fail("evaluated"))
+
+    async def sending(event):
+        await send({**event, "user": user})
+
+    assert servers.own_send(sending) is sending
 
 
 def test_what_no_known_server_has_handed_out_stays_what_it_is():
