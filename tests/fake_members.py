@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
+
+from django_ws_dispatch import groups
 
 
 class FakeMember:
@@ -50,3 +52,17 @@ async def until(condition: Callable[[], object], deadline: float = 20) -> None:
             if condition():
                 return
             await asyncio.sleep(0.002)
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a scenario in an event loop of its own, at the end of which no task is left."""
+
+    async def main() -> None:
+        try:
+            await asyncio.wait_for(scenario(), 60)
+        finally:
+            await groups.aclose()
+        await asyncio.sleep(0)  # What the scenario cancelled last may end.
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,17 +20,7 @@ from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.control import EVERYBODY, publish_control, send_control
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
-from tests.fake_members import until
-
-
-def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        try:
-            await asyncio.wait_for(scenario(), 30)
-        finally:
-            await groups.aclose()
-
-    asyncio.run(main())
+from tests.fake_members import run, until
 
 
 def test_control_messages_reach_every_loop_that_listens() -> None:

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -21,21 +21,9 @@ from django.db import transaction
 from django_ws_dispatch import groups, registry
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, user_group
-from tests.fake_members import FakeMember
+from tests.fake_members import FakeMember, run
 
 ROOM = Group("room")
-
-
-def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        try:
-            await asyncio.wait_for(scenario(), 30)
-        finally:
-            await groups.aclose()
-        await asyncio.sleep(0)  # What the scenario cancelled last may end.
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(main())
 
 
 @pytest.fixture(autouse=True)

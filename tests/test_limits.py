@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from django_ws_dispatch.limits import (
     parse_rate,
     text_size,
 )
+from django_ws_dispatch.websockets import WebSocket
 
 from . import fake_server
 from .fake_server import serving
@@ -305,22 +308,30 @@ def test_the_idle_time_begins_with_the_accept(monkeypatch: pytest.MonkeyPatch) -
     asyncio.run(scenario())
 
 
+@asynccontextmanager
+async def full_inbox(then: Any) -> AsyncIterator[tuple[Any, Any, asyncio.Event]]:
+    """A socket whose handler has read once, and goes on with ``then`` where it is told to."""
+    go = asyncio.Event()
+
+    async def handler(websocket: Any) -> None:
+        await websocket.receive()
+        await go.wait()
+        await then(websocket)
+
+    async with serving(handler, WEBSOCKET_IDLE_TIMEOUT=5) as server:
+        await server.accepted()
+        server.message(*map(str, range(100)))
+        socket = fake_server.only_socket()
+        await fake_server.until(lambda: socket._full_since is not None)
+        yield server, socket, go
+
+
 def test_a_client_that_waits_for_a_full_inbox_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_server.hurry(monkeypatch, BUSY_GRACE=1000)
     hours = Hours(monkeypatch)
-    go = asyncio.Event()
-
-    async def busy(websocket: Any) -> None:
-        await websocket.receive()
-        await go.wait()
-        await echo(websocket)
 
     async def scenario() -> None:
-        async with serving(busy, WEBSOCKET_IDLE_TIMEOUT=5) as server:
-            await server.accepted()
-            server.message(*map(str, range(100)))
-            socket = fake_server.only_socket()
-            await fake_server.until(lambda: socket._full_since is not None)
+        async with full_inbox(echo) as (server, socket, go):
             for _ in range(3):
                 hours.now += 4
                 socket.check(hours.now)
@@ -337,21 +348,11 @@ def test_a_client_that_falls_silent_with_a_full_inbox_is_idle(
 ) -> None:
     fake_server.hurry(monkeypatch, BUSY_GRACE=1000)
     hours = Hours(monkeypatch)
-    go = asyncio.Event()
-
-    async def waits(websocket: Any) -> None:
-        await websocket.receive()
-        await go.wait()
-        await websocket.wait_closed()
 
     async def scenario() -> None:
-        async with serving(waits, WEBSOCKET_IDLE_TIMEOUT=5) as server:
-            await server.accepted()
-            server.message(*map(str, range(65)))
-            socket = fake_server.only_socket()
-            await fake_server.until(lambda: socket._full_since is not None)
+        async with full_inbox(WebSocket.wait_closed) as (server, socket, go):
             go.set()
-            await fake_server.until(lambda: socket._full_since is None)
+            await fake_server.until(lambda: socket._full_since is None and not server.unread)
             hours.now += 6
             await fake_server.until(lambda: server.closed)
             assert server.closed == (4408, "idle timeout")

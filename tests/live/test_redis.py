@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from django_ws_dispatch.brokers.redis import RedisBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing.brokers import BrokerConformance
-from tests.fake_members import FakeMember, until
+from tests.fake_members import FakeMember, run, until
 from tests.live.valkey import Valkey, free_port
 
 pytestmark = pytest.mark.live
@@ -65,17 +65,6 @@ def use(server: Valkey, settings: Any, **options: object) -> Valkey:
     config = {"BACKEND": REDIS_BROKER, "LOCATION": server.url, "OPTIONS": options}
     settings.WEBSOCKET_BROKERS = {"default": config}
     return server
-
-
-def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    async def main() -> None:
-        try:
-            await asyncio.wait_for(scenario(), 60)
-        finally:
-            await groups.aclose()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(main())
 
 
 def ask(server: Valkey, *command: str) -> Any:
