@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
 
 from asgiref.sync import sync_to_async
 from django.http.response import HttpResponseBase
 
+from . import lanes
 from .connections import Connections, counts
 from .exceptions import Deny
 from .handlers import Handler, is_coroutine_function
 from .handshake.middleware import Chain, accept_headers, is_accepted
+from .namespaces import checked, set_namespace
 from .websockets import WebSocket
 
 __all__ = ["Admission"]
+
+
+class Site(Protocol):
+    """What an admission wants to know of the site."""
+
+    chain: Chain | None
+    namespace: Callable[[Any], Any] | None
 
 
 class Admission:
@@ -27,13 +36,39 @@ class Admission:
         self._home = home
         self._counted: list[Hashable] = []
 
-    async def admit(self, chain: Chain | None) -> bool:
-        """Return whether the handler may run; if not the handshake is denied."""
-        if chain is not None and not await self._pass(chain):
+    async def admit(self, site: Site) -> bool:
+        """Return whether the handler may run; if not the handshake is denied.
+
+        Args:
+            site: its middleware, and its namespaces.
+        """
+        socket = self._socket
+        socket.lane_urgent = True
+        if site.namespace is not None:
+            socket.namespace = None
+        try:
+            return await self._admit(site)
+        finally:
+            # The handler begins on a lane of its own.
+            socket.lane_urgent = False
+            lanes.release(socket)
+
+    async def _admit(self, site: Site) -> bool:
+        if site.chain is not None and not await self._pass(site.chain):
+            return False
+        if site.namespace is not None:
+            await self._enter_namespace(site.namespace)
+        if site.chain is not None and not await self._watch_known():
             return False
         if self._handler.options.needs_user and not await self._check_user():
             return False
         return await self._count()
+
+    async def _enter_namespace(self, namespace: Callable[[Any], Any]) -> None:
+        """Make the namespace of the request that of the handler, its tasks and its lanes."""
+        name = await _call(namespace, self._socket.request)
+        self._socket.namespace = checked(name)
+        set_namespace(self._socket.namespace)
 
     def leave(self) -> None:
         """Count one fewer."""
@@ -54,17 +89,18 @@ class Admission:
         if not is_accepted(response):
             return await self._deny(response, "a middleware of WEBSOCKET_MIDDLEWARE")
         socket.accept_with(accept_headers(response))
-        if request.user_is_known:
-            return await self._watch(request.user)
         return True
 
-    async def _watch(self, user: Any) -> bool:
-        """Hear of a logout or change of the user that the middleware has resolved."""
+    async def _watch_known(self) -> bool:
+        """Hear of a logout or change of the user that the middleware has resolved, if it has."""
+        if not self._socket.request.user_is_known:
+            return True
+        user: Any = self._socket.request.user
 
         async def known() -> Any:
             return user
 
-        now = await self._home.resolve_user(self._socket, known)
+        now = await self._home.watch.resolve_user(self._socket, known)
         if getattr(now, "pk", None) == getattr(user, "pk", None):
             return True
         return await self._deny(401, "no longer logged in")
@@ -80,7 +116,7 @@ class Admission:
             if not await _has_permission(user, permission):
                 return await self._deny(403, f"permission {permission} is missing")
         for test in options.tests:
-            if not await _call(test, user):
+            if not bool(await _call(test, user)):
                 return await self._deny(403, "user_passes_test()")
         if options.recheck_user is not None and authenticated:
             self._home.recheck(self._socket, options.recheck_user)
@@ -92,7 +128,7 @@ class Admission:
             pk = getattr(await self._socket.auser(), "pk", None) if per == "user" else None
             if per == "user" and pk is None:
                 continue
-            key = (callback, most, per, pk)
+            key = (callback, most, per, self._socket.namespace if pk is not None else None, pk)
             if not counts.enter(key, most):
                 return await self._deny(429, f"connection_limit({most}, per={per!r})")
             self._counted.append(key)
@@ -101,13 +137,13 @@ class Admission:
 
 async def _has_permission(user: Any, permission: str) -> bool:
     # As on a page. Of a backend, ahas_perm() need not ask the has_perm() that it overrides.
-    return await _call(user.has_perm, permission)
+    return bool(await _call(user.has_perm, permission))
 
 
-async def _call(test: Any, argument: Any) -> bool:
-    if not is_coroutine_function(test):
-        test = sync_to_async(test)
-    result = await test(argument)
+async def _call(function: Any, argument: Any) -> Any:
+    if not is_coroutine_function(function):
+        function = sync_to_async(function)
+    result = await function(argument)
     if inspect.isawaitable(result):  # a lambda around a coroutine function: it is not yet an answer
         result = await result
-    return bool(result)
+    return result

@@ -12,7 +12,8 @@ class WebSocketDispatchConfig(AppConfig):
     verbose_name = "WebSockets"
 
     def ready(self) -> None:
-        from . import checks, receivers
+        from . import checks
+        from .auth import receivers
 
         checks.register()
         receivers.connect()

@@ -16,6 +16,8 @@ ws_dispatch.E010     ``WEBSOCKET_SYNC_THREADS`` is wrong.
 ws_dispatch.E011     ``WEBSOCKET_BROKERS`` is wrong, or a broker does not take its configuration.
 ws_dispatch.E012     ``WEBSOCKET_LIFESPAN`` is wrong, or names what is no context manager.
 ws_dispatch.E013     ``SECURE_PROXY_SSL_HEADER``, which the Origin check reads, is wrong.
+ws_dispatch.E014     ``WEBSOCKET_SYNC_CONTEXT`` is wrong, or names what is no function.
+ws_dispatch.E015     ``WEBSOCKET_NAMESPACE`` is wrong, or names what is no function.
 ws_dispatch.W001     There is no ASGI application, or its import fails.
 ws_dispatch.W002     The ASGI application leads to no ``WebSocketDispatcher``.
 ws_dispatch.W003     The ``runserver`` of another app hides this package's.
@@ -50,7 +52,9 @@ from .brokers import build_broker
 from .conf import SETTINGS, conf
 from .handshake.middleware import Chain
 from .handshake.origin import OriginCheck
+from .lanes import load_sync_context
 from .lifespan import load_lifespan
+from .namespaces import load_namespace
 from .patterns import shape_of
 from .routes import Routes
 
@@ -73,6 +77,11 @@ SETTING_CHECKS = {
         '"redis://127.0.0.1:6379/0"}}, or leave it out for the memory broker',
     ),
     "lifespan": ("E012", "the dotted path of an @asynccontextmanager function, or None"),
+    "sync_context": (
+        "E014",
+        "the dotted path of a function of the websocket that returns a context manager, or None",
+    ),
+    "namespace": ("E015", "the dotted path of a function of the request, or None"),
 }
 
 # Said above in words of ours.
@@ -135,6 +144,10 @@ def _problems(attribute: str) -> Iterator[str]:
         attempts = [lambda item=item: build_broker(*item) for item in value.items()]  # type: ignore[misc]
     elif attribute == "lifespan":
         attempts = [load_lifespan]
+    elif attribute == "sync_context":
+        attempts = [load_sync_context]
+    elif attribute == "namespace":
+        attempts = [load_namespace]
     for attempt in attempts:
         try:
             attempt()

@@ -14,10 +14,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from .limits import Rate, parse_rate
 
-__all__ = ["SETTINGS", "Conf", "conf"]
+__all__ = ["SETTINGS", "Conf", "conf", "import_function"]
 
 MEMORY_BROKER = "django_ws_dispatch.brokers.memory.MemoryBroker"
 MEBIBYTE = 1024 * 1024
@@ -47,6 +48,30 @@ def _strings(name: str, value: object, what: str) -> list[str]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
         raise _wrong(name, value, f"a list of {what}")
     return list(value)
+
+
+def _dotted_path(name: str, expected: str) -> str | None:
+    value = _get(name)
+    if value is not None and not isinstance(value, str):
+        raise _wrong(name, value, expected)
+    return value
+
+
+def import_function(name: str, path: str, remedy: str) -> Any:
+    """Return the function at the dotted path of a setting.
+
+    Raises:
+        ImproperlyConfigured: nothing that can be called is there.
+    """
+    try:
+        function = import_string(path)
+    except (ImportError, TypeError, ValueError) as exc:  # the last two for ".." and "."
+        raise ImproperlyConfigured(
+            f"{name}: {path!r} can not be imported: {exc}. {remedy}"
+        ) from exc
+    if not callable(function):
+        raise ImproperlyConfigured(f"{name}: {path!r} is {function!r}, and no function. {remedy}")
+    return function
 
 
 class Conf:
@@ -166,14 +191,26 @@ class Conf:
     @property
     def lifespan(self) -> str | None:
         """``WEBSOCKET_LIFESPAN``: dotted path of an ``@asynccontextmanager`` function."""
-        value = _get("WEBSOCKET_LIFESPAN")
-        if value is not None and not isinstance(value, str):
-            raise _wrong(
-                "WEBSOCKET_LIFESPAN",
-                value,
-                "the dotted path of an @asynccontextmanager function without arguments",
-            )
-        return value
+        return _dotted_path(
+            "WEBSOCKET_LIFESPAN",
+            "the dotted path of an @asynccontextmanager function without arguments",
+        )
+
+    @property
+    def namespace(self) -> str | None:
+        """``WEBSOCKET_NAMESPACE``: dotted path of a function of the request."""
+        return _dotted_path(
+            "WEBSOCKET_NAMESPACE", "the dotted path of a function of the request, or None"
+        )
+
+    @property
+    def sync_context(self) -> str | None:
+        """``WEBSOCKET_SYNC_CONTEXT``: dotted path of a function of the websocket."""
+        return _dotted_path(
+            "WEBSOCKET_SYNC_CONTEXT",
+            "the dotted path of a function of the websocket that returns a context manager, or "
+            "None",
+        )
 
 
 def check_origins(name: str, value: object) -> list[str]:

@@ -20,6 +20,7 @@ from .handshake.middleware import Chain
 from .handshake.origin import OriginCheck, Refusal
 from .handshake.request import split_path
 from .lifespan import Lifespan, load_lifespan
+from .namespaces import load_namespace
 from .raw import RawSocket
 from .routes import Routes, current_routes
 from .typing import ASGIApplication, Receive, Scope, Send
@@ -42,6 +43,9 @@ class Site:
         self.chain = Chain(conf.middleware) if conf.middleware else None
         self.max_connections = conf.max_connections
         self.script_name = settings.FORCE_SCRIPT_NAME
+        self.namespace = load_namespace()
+        self.plain = self.chain is None and self.namespace is None
+        lanes.load_sync_context()
         for alias in conf.brokers:
             get_broker(alias)
 
@@ -147,9 +151,9 @@ class WebSocketDispatcher:
             # The context of a connection has none yet: to ask would cost more than the accept.
             if prefix := site.script_name or scope.get("root_path"):
                 set_script_prefix(prefix)
-            if site.chain is not None or not handler.plain:
+            if not (site.plain and handler.plain):
                 admission = Admission(handler, socket, home)
-            if admission is None or await admission.admit(site.chain):
+            if admission is None or await admission.admit(site):
                 if isinstance(socket, RawSocket):
                     await call_raw(handler, socket, resolved, rest)
                 else:

@@ -104,7 +104,7 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
         if (rest := socket.take_down()) is not None:
             await rest
         if socket.accepted and websocket_closed.receivers:
-            async with _bounded("websocket_closed", socket.path):
+            async with _bounded("websocket_closed", socket.path, socket):
                 await socket.send_signal(
                     websocket_closed, code=socket.close_code, reason=socket.close_reason
                 )
@@ -159,7 +159,7 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
                 extra={"path": socket.path, "status_code": code},
             )
     if connecting:
-        with lanes.errand():  # it may have to be rendered
+        with lanes.errand(socket):  # it may have to be rendered
             await socket.deny(response, reason)
     else:
         socket.kick(code, "")
@@ -179,13 +179,13 @@ async def _report(socket: WebSocket, exc: BaseException, connecting: bool) -> No
 
 
 @asynccontextmanager
-async def _bounded(signal: str, path: str) -> AsyncIterator[None]:
+async def _bounded(signal: str, path: str, socket: WebSocket | None = None) -> AsyncIterator[None]:
     """Send a signal on a lane of its own, and wait for its receivers no longer than they may take.
 
     Somebody else's call may block that lane, and a server that stops waits for this.
     """
     try:
-        with lanes.errand():
+        with lanes.errand(socket):
             async with asyncio.timeout(SIGNAL_GRACE):
                 yield
     except TimeoutError:

@@ -26,7 +26,6 @@ from django.utils.asyncio import async_unsafe
 from .brokers import BaseBroker, get_broker
 from .codes import CloseCode, check_close_code, cut_reason
 from .conf import conf
-from .control import publish_control, send_control
 from .exceptions import BrokerError
 from .messages import GROUP_CHANNEL, USER_CHANNEL, encode_close, encode_data
 from .registry import Member, Registry, aclose, local
@@ -39,8 +38,6 @@ __all__ = [
     "aclose",
     "local",
     "mark_dispatching",
-    "publish_control",
-    "send_control",
     "user_group",
 ]
 

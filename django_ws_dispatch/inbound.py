@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Hashable
 from time import monotonic
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ class Inbound(Outbound):
         "has_read",
         "lane",
         "lane_ended",
+        "lane_urgent",
     )
 
     _server_receive: Receive
@@ -67,6 +69,7 @@ class Inbound(Outbound):
     # sync work
     lane: lanes.Lane | None
     lane_ended: bool
+    lane_urgent: bool
     # limits
     _bucket: TokenBucket | None = None
     _heard: float | None = None
@@ -75,6 +78,27 @@ class Inbound(Outbound):
     def is_between_reads(self) -> bool:
         """Whether the handler has read, and does not right now."""
         return self.has_read and self._phase != READING and self._waiter is None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its client has left, or it was closed."""
+        return self.ready_state >= CLOSING
+
+    @property
+    def lane_user(self) -> Hashable | None:
+        """Who is logged in, as far as anybody has asked."""
+        return None
+
+    @property
+    def lane_client(self) -> Hashable:
+        """Who may be the same as another socket's client."""
+        client = self.scope.get("client")
+        return self.lane_user or (client[0] if client else id(self))
+
+    @property
+    def lane_socket(self) -> Any:
+        """Whose sync context is entered."""
+        return self
 
     def _watch_limits(self) -> None:
         """Look at every message: there is a rate or an idle limit."""

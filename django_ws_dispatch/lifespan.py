@@ -91,7 +91,7 @@ class Lifespan:
             scope["state"].update(self.state)
         if not get_broker("default").in_process:
             # Not from the first user on: a logout just before that would be missed.
-            connections.local().hear()
+            connections.local().watch.listen()
         await send({"type": "lifespan.startup.complete"})
         await receive()  # lifespan.shutdown
         try:

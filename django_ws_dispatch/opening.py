@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django.dispatch import Signal
 from django.http.response import HttpResponseBase
 
 from . import groups, servers
+from .auth.watch import Watch, Watched
 from .exceptions import WebSocketDisconnect
 from .handshake.denial import check_header, deny
 from .handshake.request import HandshakeRequest, build_request
@@ -29,28 +30,13 @@ if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
     from django.urls import ResolverMatch
 
-__all__ = ["Headers", "Home", "Opening", "Watched"]
-
-
-class Watched(NamedTuple):
-    """By what a logout, or a change of a user, finds a socket.
-
-    Attributes:
-        session: the token of its session.
-        user: the primary key of its user.
-        in_session: that of the user whom the session names, which a middleware may overrule.
-    """
-
-    session: str | None
-    user: str | None
-    in_session: str | None
+__all__ = ["Headers", "Home", "Opening"]
 
 
 class Home(Protocol):
     """Where the open sockets of an event loop are: ``connections.Connections``."""
 
-    async def resolve_user(self, socket: Any, load: Callable[[], Awaitable[Any]], /) -> Any:
-        """Load the user of a socket, such that no logout falls between."""
+    watch: Watch
 
     def remove(self, socket: Any, /) -> None:
         """The socket is over."""
@@ -69,6 +55,7 @@ class Opening(Connection):
         "_request",
         "_subprotocols",
         "home",
+        "namespace",
         "subprotocol",
         "watched",
     )
@@ -80,6 +67,8 @@ class Opening(Connection):
     _request: HandshakeRequest | None
     _joined: list[groups.Group] | None  # as often as it joined
     watched: Watched | None
+    namespace: str | None
+    """``None`` as long as it is not known"""
     _accept_headers: list[tuple[bytes, bytes]] | None
     denied = False
     _id: str | None = None
@@ -105,8 +94,10 @@ class Opening(Connection):
         self._phase = APART
         self.wire = SHUT
         self._cancels = 0
-        self.accepted = self.has_read = self.attends = self.lane_ended = self._code_known = False
+        self.accepted = self.has_read = self.attends = self._code_known = False
+        self.lane_ended = self.lane_urgent = False
         self.subprotocol = self.close_code = self.close_reason = None
+        self.namespace = ""
         self.home = self.watched = self.lane = self._request = self._accept_headers = None
         self._joined = self._outbox = self._writer = self._ahead = self._waiter = None
         self._inbox = self._cancel_at = self._abort_at = self._left_at = None
@@ -114,6 +105,12 @@ class Opening(Connection):
         self._size_unchecked = limits.max_message_size // 4
         if limits.rate is not None or limits.idle_timeout is not None:
             self._watch_limits()
+
+    @property
+    def lane_user(self) -> Hashable | None:
+        """Who is logged in, as far as anybody has asked."""
+        user = None if self.watched is None else self.watched.user
+        return None if user is None else (self.namespace, user)
 
     # What the handshake brought
 
@@ -136,7 +133,7 @@ class Opening(Connection):
             if self._match is not None:
                 self._request.resolver_match = self._match
             if self.home is not None:
-                self._request.around = partial(self.home.resolve_user, self)
+                self._request.around = partial(self.home.watch.resolve_user, self)
         return self._request
 
     @property

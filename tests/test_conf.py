@@ -30,6 +30,8 @@ DEFAULTS = {
     "WEBSOCKET_SYNC_THREADS": 4,
     "WEBSOCKET_BROKERS": {"default": {"BACKEND": MEMORY_BROKER}},
     "WEBSOCKET_LIFESPAN": None,
+    "WEBSOCKET_NAMESPACE": None,
+    "WEBSOCKET_SYNC_CONTEXT": None,
 }
 
 RIGHT: list[tuple[str, Any, Any]] = [
@@ -141,6 +143,8 @@ WRONG: list[tuple[str, Any, str]] = [
         "takes BACKEND, LOCATION and OPTIONS (a dict); remove or move OPTIONS",
     ),
     ("WEBSOCKET_LIFESPAN", len, "the dotted path of an @asynccontextmanager function"),
+    ("WEBSOCKET_NAMESPACE", len, "the dotted path of a function of the request, or None"),
+    ("WEBSOCKET_SYNC_CONTEXT", len, "the dotted path of a function of the websocket that"),
 ]
 
 
@@ -330,7 +334,7 @@ def test_middleware_is_rebuilt_after_a_change() -> None:
 
 def test_the_number_of_lanes_follows_its_setting() -> None:
     with override_settings(WEBSOCKET_SYNC_THREADS=2):
-        assert not lanes._router._lanes
+        assert lanes._router._pool is None
         assert conf.sync_threads == 2
 
 

@@ -15,11 +15,12 @@ from django.test import override_settings
 from django.urls import get_script_prefix, include, reverse
 from django.urls import path as django_path
 
-from django_ws_dispatch import connections, groups
+from django_ws_dispatch import connections
+from django_ws_dispatch.auth.control import publish_control
+from django_ws_dispatch.auth.keys import logged_out, tokens_of
 from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from django_ws_dispatch.exceptions import Deny
-from django_ws_dispatch.handshake.user import logged_out, session_token
 from django_ws_dispatch.routing import path, re_path
 
 from .fake_server import HABITS, FakeServer, hurry, serving, until
@@ -423,11 +424,11 @@ class FarBroker(MemoryBroker):
 
 async def test_a_server_hears_of_logouts_elsewhere_from_its_start_and_not_from_its_first_user():
     brokers = {"default": {"BACKEND": f"{__name__}.FarBroker"}}
-    token = session_token("a session")
+    (token,) = tokens_of("a session")
     with override_settings(WEBSOCKET_BROKERS=brokers):
         task, events, _ = await run_lifespan(WebSocketDispatcher(nothing))
-        await connections.local().hear()
-        await groups.publish_control(json.dumps({"session": token}).encode())
+        await connections.local().watch.listen()
+        await publish_control(json.dumps({"session": token}).encode())
         assert token in logged_out
         events.put_nowait({"type": "lifespan.shutdown"})
         await task

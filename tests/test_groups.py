@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperatio
 from django.db import transaction
 
 from django_ws_dispatch import groups, registry
+from django_ws_dispatch.auth.control import send_control
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, user_group
 from tests.fake_members import FakeMember, run
@@ -628,7 +629,7 @@ def test_a_process_without_a_dispatcher_warns_once_that_nobody_hears_it(
 ) -> None:
     monkeypatch.setattr(groups, "dispatching", False)
     monkeypatch.setattr(groups, "_warned", False)
-    groups.send_control(b"says nothing")
+    send_control({"says": "nothing"})
     ROOM.send("x")
     ROOM.send("y")
     assert len(caplog.records) == 1

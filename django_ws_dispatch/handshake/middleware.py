@@ -21,9 +21,10 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
+from .. import lanes
+from ..auth.sessions import guard_session
 from .denial import response_headers
 from .request import HandshakeRequest
-from .user import guard_session
 
 __all__ = ["Chain", "SwitchingProtocols", "accept_headers", "is_accepted"]
 
@@ -85,7 +86,9 @@ class Chain(BaseHandler):
         """
         token = _route.set((handler, tuple(args), dict(kwargs or {})))
         try:
-            response: HttpResponseBase = await self._chain(request)
+            # What sync middleware leaves on its thread, or on a connection, ends there.
+            with lanes.apart():
+                response: HttpResponseBase = await self._chain(request)
         finally:
             _route.reset(token)
         if is_accepted(response) and "session" in request.__dict__:

@@ -23,8 +23,9 @@ from django.core.handlers.asgi import ASGIRequest
 from django.utils.asyncio import async_unsafe
 from django.utils.functional import LazyObject, SimpleLazyObject, empty
 
+from ..auth.sessions import open_session
+from ..auth.users import aload_user, load_user
 from ..typing import Scope
-from .user import aload_user, load_user, open_session
 
 __all__ = ["BadRequest", "HandshakeRequest", "build_request", "split_path"]
 

@@ -15,6 +15,7 @@ from django.http.response import HttpResponseBase
 from django.test import TestCase, override_settings
 from django.utils import timezone, translation
 
+from django_ws_dispatch.auth.sessions import SessionKeyChange
 from django_ws_dispatch.handshake.middleware import (
     Chain,
     SwitchingProtocols,
@@ -22,10 +23,9 @@ from django_ws_dispatch.handshake.middleware import (
     is_accepted,
 )
 from django_ws_dispatch.handshake.request import HandshakeRequest, build_request
-from django_ws_dispatch.handshake.user import SessionKeyChange
+from tests.auth.test_sessions import request_with, session_of
 
 from . import middleware_examples
-from .test_user import request_with, session_of
 
 HERE = "tests.handshake.middleware_examples"
 SESSION = "django.contrib.sessions.middleware.SessionMiddleware"

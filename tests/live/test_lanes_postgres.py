@@ -9,7 +9,8 @@ from django.db import OperationalError, connections
 from django.test import override_settings
 
 from django_ws_dispatch import lanes
-from tests.test_lanes import (
+from django_ws_dispatch.lanes import caretaker
+from tests.lanes.test_lanes import (
     ALIAS,
     Socket,
     extra_database,
@@ -116,11 +117,11 @@ def test_messages_in_a_row_share_a_connection(observer):
 
 def test_connections_within_their_age_are_kept(observer, database, monkeypatch):
     database["CONN_MAX_AGE"] = 600
-    monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 0.05)
 
     async def main():
         used = await one_query_each([Socket() for _ in range(20)])
-        await asyncio.sleep(4 * lanes.CHECK_AFTER_SECONDS)
+        await asyncio.sleep(4 * caretaker.CHECK_AFTER_SECONDS)
         assert observer.backends() == used
         assert await one_query_each([Socket() for _ in range(20)]) == used
 
@@ -250,7 +251,7 @@ def test_three_waiting_queries_do_not_delay_an_unrelated_socket(observer):
 @pytest.mark.parametrize("max_age", [0, 600])
 def test_aiterator_keeps_its_cursor_on_the_server(database, sessions, monkeypatch, max_age):
     database["CONN_MAX_AGE"] = max_age
-    monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 0.02)
+    monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 0.02)
 
     async def handler():
         names, keys = {await sync_to_async(thread_name)()}, set()
@@ -258,7 +259,7 @@ def test_aiterator_keeps_its_cursor_on_the_server(database, sessions, monkeypatc
             keys.add(session.session_key)
             if len(keys) % 10 == 0:
                 await Socket().run(backend)
-                await asyncio.sleep(1.5 * lanes.CHECK_AFTER_SECONDS)
+                await asyncio.sleep(1.5 * caretaker.CHECK_AFTER_SECONDS)
                 names.add(await sync_to_async(thread_name)())
         return names, keys
 

@@ -18,6 +18,7 @@ import redis
 from asgiref.sync import async_to_sync
 
 from django_ws_dispatch import groups
+from django_ws_dispatch.auth.control import decode, publish_control, send_control
 from django_ws_dispatch.brokers.redis import RedisBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
@@ -207,12 +208,14 @@ def test_control_messages_reach_other_processes(site: Valkey) -> None:
         heard: list[bytes] = []
         registry.control = heard.append
         await registry.listen_control()
-        await groups.publish_control(b"one")
-        groups.send_control(b"two")  # In a running loop: a thread does it.
+        await publish_control(b"one")
+        send_control({"user": "two"})  # In a running loop: a thread does it.
         await until(lambda: len(heard) == 2)
-        await asyncio.to_thread(groups.send_control, b"three")
+        await asyncio.to_thread(send_control, {"user": "three"})
         await until(lambda: len(heard) == 3)
-        assert heard == [b"one", b"two", b"three"]
+        assert heard[0] == b"one"
+        told = [decode(payload) for payload in heard[1:]]
+        assert [message and message.user for message in told] == ["two", "three"]
 
     run(scenario)
 
@@ -343,7 +346,7 @@ def test_a_broker_that_is_not_there_is_told_to_publishers_and_joiners(
         await asyncio.to_thread(own_site.start)
         await until(lambda: ask(own_site, "PUBSUB", "CHANNELS") == ["wsd:control:"])
         await registry.listen_control()
-        await groups.publish_control(b"heard")
+        await publish_control(b"heard")
         await until(lambda: heard == [b"heard"])
         await registry.join(member, ROOM)
         await ROOM.asend("y")
@@ -484,7 +487,7 @@ def test_a_logout_does_not_fail_because_of_the_broker(
     own_site: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_site.kill()
-    groups.send_control(b"x")
+    send_control({"user": "x"})
     assert "could not be told" in caplog.text
 
 

@@ -11,7 +11,8 @@ from django.contrib.auth.signals import user_logged_out
 from django.db import connection
 from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_settings
 
-from django_ws_dispatch import connections, lanes
+from django_ws_dispatch import lanes
+from django_ws_dispatch.auth.tell import end_session, verify_user
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
@@ -524,7 +525,7 @@ class Transactions(TestCase):
             assert await socket.receive() == "anna"
             user.is_active = False
             await user.asave()
-            connections.recheck_user(user)
+            verify_user(user)
             with pytest.raises(WebSocketDisconnect) as over:
                 await socket.receive()
             assert over.value.code == 4401
@@ -536,7 +537,7 @@ class Transactions(TestCase):
             await client.aforce_login(user)
             async with client.connect("/ws/private/") as socket:
                 await socket.receive()
-                connections.close_session(client.cookies["sessionid"].value)
+                end_session([client.cookies["sessionid"].value])
                 with pytest.raises(WebSocketDisconnect) as over:
                     await socket.receive()
                 assert over.value.code == 4401
@@ -567,7 +568,7 @@ class Transactions(TestCase):
         assert refused == 401
 
     async def test_no_lane_is_started_and_no_connection_closed(self):
-        with mock.patch.object(lanes.Lane, "submit", side_effect=AssertionError("a lane")):
+        with mock.patch.object(lanes.Lane, "turn", side_effect=AssertionError("a lane")):
             await self.test_a_logged_in_client_is_the_user_of_the_handshake()
         assert not [t for t in threading.enumerate() if t.name.startswith("websocket-lane")]
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from django_ws_dispatch import control, groups
+from django_ws_dispatch import groups
+from django_ws_dispatch.auth import control
+from django_ws_dispatch.auth.control import EVERYBODY, publish_control, send_control
 from django_ws_dispatch.brokers import get_broker
 from django_ws_dispatch.brokers.memory import MemoryBroker
-from django_ws_dispatch.control import EVERYBODY, publish_control, send_control
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from tests.fake_members import run, until
@@ -32,13 +33,14 @@ def test_control_messages_reach_every_loop_that_listens() -> None:
         await local.listen_control()
         await local.listen_control()
         await publish_control(b"async")
-        await asyncio.to_thread(send_control, b"thread")
+        await asyncio.to_thread(send_control, {"user": "thread"})
         await until(lambda: len(heard) == 2)
-        send_control(b"in a running loop")
+        send_control({"user": "in a running loop"})
         await until(lambda: len(heard) == 3)
 
     run(scenario)
-    assert heard == [b"async", b"thread", b"in a running loop"]
+    assert heard[0] == b"async"
+    assert [json.loads(one)["user"] for one in heard[1:]] == ["thread", "in a running loop"]
 
 
 def test_what_a_control_message_does_wrong_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -57,7 +59,7 @@ def test_what_a_control_message_does_wrong_is_logged(caplog: pytest.LogCaptureFi
 
 def test_sending_control_never_raises(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     settings.WEBSOCKET_BROKERS = {"default": {"BACKEND": "nowhere.Broker"}}
-    send_control(b"x")
+    send_control({"user": "x"})
     assert "could not be told" in caplog.text
     assert "no running event loop" not in caplog.text
 
@@ -137,8 +139,9 @@ def test_all_that_failed_is_said_once_the_broker_takes_it_as_verify_everybody(
     broker: Deaf, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(100):
-        send_control(control.encode(user=str(number)))
-    wait(lambda: broker.attempts > 103)
+        send_control({"user": str(number)})
+    assert broker.attempts < 50  # each would take the time-out
+    wait(lambda: broker.attempts > 50)
     (thread,) = at_work()
     assert thread.daemon
     broker.deaf = False
@@ -155,11 +158,11 @@ def test_what_fails_while_the_others_are_told_is_told_as_well(broker: Deaf) -> N
     def fail_once_more() -> None:
         broker.on_taken = None
         broker.deaf = True
-        send_control(b"another")
+        send_control({"user": "another"})
         broker.deaf = False
 
     broker.on_taken = fail_once_more
-    send_control(b"one")
+    send_control({"user": "one"})
     broker.deaf = False
     wait(lambda: not at_work())
     assert [message["user"] for message in broker.took] == [EVERYBODY, EVERYBODY]
@@ -170,7 +173,7 @@ def test_a_second_outage_is_logged_and_told_as_the_first(
 ) -> None:
     for _ in range(2):
         broker.deaf = True
-        send_control(b"x")
+        send_control({"user": "x"})
         broker.deaf = False
         wait(lambda: not at_work())
     assert len(broker.took) == 2
@@ -180,7 +183,7 @@ def test_a_second_outage_is_logged_and_told_as_the_first(
 def test_nobody_is_told_through_a_broker_of_an_earlier_setting(
     broker: Deaf, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    send_control(b"x")
+    send_control({"user": "x"})
     other = use(settings, Deaf)
     wait(lambda: not at_work())
     assert not other.attempts
@@ -190,9 +193,9 @@ def test_nobody_is_told_through_a_broker_of_an_earlier_setting(
 def test_what_fails_with_the_new_setting_is_told_through_its_broker(
     broker: Deaf, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    send_control(b"x")
+    send_control({"user": "x"})
     other = use(settings, Deaf)
-    send_control(b"y")
+    send_control({"user": "y"})
     assert len(caplog.records) == 2
     other.deaf = False
     wait(lambda: not at_work())
@@ -201,14 +204,14 @@ def test_what_fails_with_the_new_setting_is_told_through_its_broker(
 
 
 def test_a_setting_that_has_become_wrong_ends_it(broker: Deaf, settings: Any) -> None:
-    send_control(b"x")
+    send_control({"user": "x"})
     settings.WEBSOCKET_BROKERS = {}
     wait(lambda: not at_work())
 
 
 def test_a_broker_of_this_process_alone_is_not_tried_again(broker: Deaf, settings: Any) -> None:
     here = use(settings, DeafInProcess)
-    send_control(b"x")
+    send_control({"user": "x"})
     wait(lambda: not at_work())
     assert here.attempts == 1
 
@@ -221,10 +224,10 @@ def test_a_process_that_can_start_no_thread_does_not_fail(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
-        send_control(b"x")
+        send_control({"user": "x"})
     assert "could not be told" in caplog.text
     assert "can't create" not in caplog.text
-    send_control(b"y")
+    send_control({"user": "y"})
     broker.deaf = False
     wait(lambda: not at_work())
     assert len(broker.took) == 1
@@ -236,11 +239,12 @@ import django
 from django.conf import settings
 settings.configure(WEBSOCKET_BROKERS={{"default": {{"BACKEND": "{__name__}.Deaf"}}}})
 django.setup()
-from django_ws_dispatch.control import send_control
-send_control(b"x")
+from django_ws_dispatch.auth.control import send_control
+send_control({{"user": "x"}})
 """
     process = subprocess.run(
         [sys.executable, "-c", script], timeout=30, check=False, capture_output=True, text=True
     )
     assert process.returncode == 0
+    assert "This process ends" in process.stderr
     assert process.stderr.count("could not be told") == 1

@@ -16,8 +16,9 @@ from django.db.models.signals import post_delete, post_save
 from django.test import RequestFactory, TransactionTestCase, override_settings
 from django.utils.functional import SimpleLazyObject
 
-from django_ws_dispatch import connections, control, receivers
-from django_ws_dispatch.control import publish_control
+from django_ws_dispatch import connections
+from django_ws_dispatch.auth import control, receivers, tell
+from django_ws_dispatch.auth.control import publish_control
 from django_ws_dispatch.decorators import login_required
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
@@ -92,13 +93,13 @@ class UserProxy(User):
 
 
 class Told:
-    """Instead of ``connections``: what it was told."""
+    """Instead of ``tell``: what it was told."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sessions: list[str] = []
         self.users: list[Any] = []
-        monkeypatch.setattr(connections, "close_session", self.sessions.append)
-        monkeypatch.setattr(connections, "recheck_user", lambda user: self.users.append(user.pk))
+        monkeypatch.setattr(tell, "end_session", lambda keys, *_: self.sessions.extend(keys))
+        monkeypatch.setattr(tell, "verify_user", lambda user, _: self.users.append(user.pk))
 
 
 @pytest.fixture
@@ -198,10 +199,10 @@ def test_a_logout_without_a_session_key_tells_nobody(told, session):
 
 
 def test_a_logout_does_not_fail_because_of_the_sockets(monkeypatch, caplog):
-    def fail(key: str) -> None:
+    def fail(*args: Any) -> None:
         raise RuntimeError("no broker")
 
-    monkeypatch.setattr(connections, "close_session", fail)
+    monkeypatch.setattr(tell, "end_session", fail)
     request: Any = RequestFactory().get("/")
     request.session = type("Session", (), {"session_key": "a" * 32})()
     user_logged_out.send(sender=User, request=request, user=None)
@@ -274,7 +275,7 @@ class OpenSocketTests(TransactionTestCase):
     async def test_what_this_process_could_not_say_is_no_news_to_itself(self) -> None:
         async with (await self.logged_in()).connect("/ws/echo/") as socket:
             await User.objects.filter(username="ada").aupdate(is_active=False)
-            await publish_control(control.encode(user=control.EVERYBODY))
+            await publish_control(control.encode({"user": control.EVERYBODY}))
             await self.assertOpen(socket)
 
     async def test_another_name_and_another_login_close_nothing(self) -> None:
@@ -343,7 +344,7 @@ class OpenSocketTests(TransactionTestCase):
                     await other.wait_closed()
                 over.set()
                 await tasks[0]
-                home = connections.local()
+                home = connections.local().watch
                 watched = [*home._by_session.values(), *home._by_user.values()]
                 assert [len(sockets) for sockets in watched] == [1, 1]
                 await self.assertOpen(socket)
@@ -355,7 +356,7 @@ class OpenSocketTests(TransactionTestCase):
                 await self.assertOpen(socket)
 
     async def test_a_browser_without_a_session_takes_no_thread(self) -> None:
-        hopping = mock.patch("django_ws_dispatch.handshake.user.sync_to_async")
+        hopping = mock.patch("django_ws_dispatch.auth.users.sync_to_async")
         with hopping as hops, pytest.raises(HandshakeDenied):
             async with WebSocketClient().connect("/ws/echo/"):
                 pass

@@ -1,41 +1,27 @@
-"""Who is it: the session and the user of a handshake, verified as Django does and never written.
+"""The session of a handshake: read as Django reads it, and never given another key.
 
-Django's own ``get_user()`` gives the session a new key where ``SECRET_KEY_FALLBACKS`` verified it
-and flushes it where its hash is stale. A socket must do neither: it can not hand the browser the
-cookie that goes with it, so that a rotation of keys would log everybody out.
+A page may give it one, and tells nobody: Django has no signal for that. So the methods of the
+session engine tell, which every page and command goes through (``tell_of_keys()``).
 """
 
 from __future__ import annotations
 
-import threading
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from importlib import import_module
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import sync_to_async
-from django.apps import apps
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.crypto import constant_time_compare, salted_hmac
 
 if TYPE_CHECKING:
-    from django.contrib.auth.base_user import AbstractBaseUser
-    from django.contrib.auth.models import AnonymousUser
     from django.http import HttpRequest
 
-__all__ = [
-    "SessionKeyChange",
-    "aload_nobody",
-    "aload_user",
-    "guard_session",
-    "load_user",
-    "logged_out",
-    "open_session",
-    "reopen_session",
-    "session_token",
-]
+__all__ = ["SessionKeyChange", "guard_session", "open_session", "reopen_session", "tell_of_keys"]
+
+# The key of a user in the data of a session: django.contrib.auth.SESSION_KEY.
+USER_KEY = "_auth_user_id"
 
 
 class SessionKeyChange(RuntimeError):
@@ -158,9 +144,14 @@ def open_session(request: HttpRequest) -> SessionBase:
     return _engine(settings.SESSION_ENGINE)(request.COOKIES.get(settings.SESSION_COOKIE_NAME))
 
 
-def reopen_session(session: SessionBase) -> SessionBase:
-    """Return a session with the engine and the key of ``session``, with nothing loaded yet."""
-    return type(session)(session.session_key)
+def reopen_session(session: SessionBase, key: str | None = None) -> SessionBase:
+    """Return a session with the engine of ``session``, with nothing loaded yet.
+
+    Args:
+        session: which.
+        key: another than that of ``session``.
+    """
+    return type(session)(key or session.session_key)
 
 
 def guard_session(session: SessionBase) -> None:
@@ -172,107 +163,77 @@ def guard_session(session: SessionBase) -> None:
         session.__class__ = _guarded(type(session))
 
 
-def session_token(session_key: str) -> str:
-    """Return what stands for a session in a control message: a keyed hash, never the key."""
-    return salted_hmac("django_ws_dispatch.session", session_key, algorithm="sha256").hexdigest()
+def tell_of_keys(
+    engine: str, changed: Callable[[Any, str], None], ended: Callable[[Any, str], None]
+) -> None:
+    """Have a session engine tell what becomes of the keys of its sessions. Once for each engine.
 
-
-class _LoggedOut:
-    """The sessions, as tokens, that were logged out a short while ago. Any thread.
-
-    Django tells of a logout before the session is gone from the store, perhaps with a transaction
-    of the whole request still to be committed. Until then nobody shall be in by it.
+    Args:
+        engine: as ``SESSION_ENGINE`` has it. One in signed cookies has nothing to tell: the browser
+            has it all, and a key of it is good for one page.
+        changed: is called with a session in which somebody is logged in, and the key it had.
+        ended: is called with a session and the key that was deleted from its store.
     """
-
-    SECONDS = 60.0
-
-    def __init__(self) -> None:
-        self._until: dict[str, float] = {}  # the next to be forgotten comes first
-        self._lock = threading.Lock()
-
-    def add(self, token: str) -> None:
-        now = monotonic()
-        with self._lock:
-            self._until.pop(token, None)
-            self._until[token] = now + self.SECONDS
-            while self._until[oldest := next(iter(self._until))] < now:
-                del self._until[oldest]
-
-    def __contains__(self, token: str | None) -> bool:
-        return token is not None and self._until.get(token, 0.0) > monotonic()
+    store: Any = import_module(engine).SessionStore
+    if engine in _telling or not hasattr(store, "cycle_key") or _is_in_cookies(store):
+        return
+    _telling.add(engine)
+    store.cycle_key, store.acycle_key = _cycling(store.cycle_key, store.acycle_key, changed)
+    store.delete, store.adelete = _deleting(store.delete, store.adelete, ended)
 
 
-logged_out = _LoggedOut()
+_telling: set[str] = set()
 
 
-async def aload_nobody() -> AnonymousUser:
-    """Return the user of a session that is logged out, whatever its store still says."""
-    return _anonymous()
+def _is_in_cookies(store: type[Any]) -> bool:
+    from django.contrib.sessions.backends import signed_cookies
+
+    return issubclass(store, signed_cookies.SessionStore)
 
 
-def load_user(session: SessionBase) -> AbstractBaseUser | AnonymousUser:
-    """Return the session's user as ``django.contrib.auth.get_user`` finds it, and write nothing.
+def _cycling(cycle: Any, acycle: Any, changed: Callable[[Any, str], None]) -> tuple[Any, Any]:
+    def tell(session: Any, before: str | None) -> None:
+        after = session.session_key
+        # Whose sockets nobody is in by, nobody has to look for.
+        if before and after and before != after and USER_KEY in session._session_cache:
+            changed(session, before)
 
-    A user that the backend does not give (deleted, inactive), a backend that is not in
-    ``AUTHENTICATION_BACKENDS`` and a stale hash make it an ``AnonymousUser``.
+    @wraps(cycle)
+    def cycle_key(self: Any) -> None:
+        before, self._key_changes = self.session_key, True
+        try:
+            cycle(self)
+        finally:
+            del self._key_changes
+        tell(self, before)
 
-    Raises:
-        ImproperlyConfigured: ``django.contrib.auth`` is not installed.
-    """
-    auth = _auth()
-    try:
-        user_id, path = session[auth.SESSION_KEY], session[auth.BACKEND_SESSION_KEY]
-    except KeyError:
-        return _anonymous()
-    if path not in settings.AUTHENTICATION_BACKENDS:
-        return _anonymous()
-    user = auth.load_backend(path).get_user(_primary_key(user_id))
-    return _verified(user, session.get(auth.HASH_SESSION_KEY))
+    @wraps(acycle)
+    async def acycle_key(self: Any) -> None:
+        before, self._key_changes = self.session_key, True
+        try:
+            await acycle(self)
+        finally:
+            del self._key_changes
+        tell(self, before)
 
-
-async def aload_user(session: SessionBase) -> AbstractBaseUser | AnonymousUser:
-    """See ``load_user()``: the same methods of the backend as on a page, and one thread hop.
-
-    None for a browser without a session: strangers do not queue for the lanes.
-    """
-    if session.session_key is None and not hasattr(session, "_session_cache"):
-        return load_user(session)
-    user: AbstractBaseUser | AnonymousUser = await sync_to_async(load_user)(session)
-    return user
+    return cycle_key, acycle_key
 
 
-def _auth() -> Any:
-    if not apps.is_installed("django.contrib.auth"):
-        raise ImproperlyConfigured(
-            "The user of a socket was asked for: add 'django.contrib.auth' and "
-            "'django.contrib.contenttypes' to INSTALLED_APPS."
-        )
-    return import_module("django.contrib.auth")
+def _deleting(delete: Any, adelete: Any, ended: Callable[[Any, str], None]) -> tuple[Any, Any]:
+    def tell(session: Any, key: str | None) -> None:
+        if key and not getattr(session, "_key_changes", False):
+            ended(session, key)
 
+    @wraps(delete)
+    def delete_(self: Any, session_key: str | None = None) -> None:
+        key = session_key or self.session_key
+        delete(self, session_key)
+        tell(self, key)
 
-def _anonymous() -> AnonymousUser:
-    from django.contrib.auth.models import AnonymousUser
+    @wraps(adelete)
+    async def adelete_(self: Any, session_key: str | None = None) -> None:
+        key = session_key or self.session_key
+        await adelete(self, session_key)
+        tell(self, key)
 
-    return AnonymousUser()
-
-
-def _primary_key(value: str) -> Any:
-    # The session holds it as text, whatever the type of the key.
-    from django.contrib.auth import get_user_model
-
-    return get_user_model()._meta.pk.to_python(value)
-
-
-def _verified(user: Any, session_hash: str | None) -> AbstractBaseUser | AnonymousUser:
-    if user is None:
-        return _anonymous()
-    if not hasattr(user, "get_session_auth_hash"):
-        verified = True
-    elif not session_hash:
-        verified = False
-    else:
-        verified = constant_time_compare(session_hash, user.get_session_auth_hash()) or any(
-            constant_time_compare(session_hash, fallback)
-            for fallback in user.get_session_auth_fallback_hash()
-        )
-    return user if verified else _anonymous()
+    return delete_, adelete_

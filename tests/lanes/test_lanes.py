@@ -19,6 +19,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_ws_dispatch import lanes
+from django_ws_dispatch.lanes import caretaker, databases, pool
 
 PREFIX = "websocket-lane-"
 ALIAS = "lanes"
@@ -29,10 +30,15 @@ class Socket:
 
     opened = weakref.WeakSet()
 
-    def __init__(self, *, is_between_reads=True):
+    def __init__(self, *, is_between_reads=True, user=None, client=None, urgent=False):
         self.opened.add(self)
         self.lane = None
-        self.lane_ended = False
+        self.lane_ended = self.is_over = False
+        self.lane_urgent = urgent
+        self.lane_user = user
+        self.lane_client = user or client or id(self)
+        self.lane_socket = None
+        self.path = "/ws/"
         self.is_between_reads = is_between_reads
 
     def start(self, handler):
@@ -138,7 +144,7 @@ def no_lane_outlives_its_test():
 @pytest.fixture
 def database(tmp_path, django_db_blocker, monkeypatch):
     options = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
-    monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 0.05)
     with django_db_blocker.unblock(), extra_database(**options):
         yield connections[ALIAS].settings_dict
 
@@ -204,23 +210,52 @@ def test_a_socket_without_sync_work_holds_nothing_and_starts_no_thread():
     assert lane_threads() == []
 
 
-def test_a_socket_may_land_on_another_lane_after_a_read():
+def test_the_calls_of_many_sockets_run_no_more_at_once_than_the_setting_says():
+    at_once, most = [], []
+
+    def work():
+        at_once.append(1)
+        most.append(len(at_once))
+        time.sleep(0.001)
+        at_once.pop()
+        return thread_name()
+
     async def main():
-        socket, other = Socket(), Socket()
-        first = await socket.run(thread_name)
-        assert await other.hold(thread_name) == first
-        assert await socket.run(thread_name) != first
+        sockets = [Socket() for _ in range(200)]
+        for _ in range(3):
+            names = await asyncio.gather(*(socket.run(work) for socket in sockets))
+            assert set(names) <= {f"{PREFIX}{number}" for number in range(4)}
+        await until(lambda: lane_threads() == [])
+
+    run(main())
+    assert max(most) <= 4
+
+
+def test_as_many_calls_run_at_once_as_the_setting_says():
+    async def main():
+        calls = [Blocked() for _ in range(4)]
+        tasks = [asyncio.create_task(Socket().run(call)) for call in calls]
+        await until(lambda: all(call.running.is_set() for call in calls))
+        fifth = asyncio.create_task(Socket().run(thread_name))
+        for call in calls:
+            call.gate.set()
+        await asyncio.gather(*tasks, fifth)
 
     run(main())
 
 
-def test_many_sockets_share_the_threads_of_the_setting():
+def test_threads_that_wait_for_their_sockets_are_few_and_the_longest_idle_goes(monkeypatch):
+    monkeypatch.setattr(pool, "SHORT_IDLE_SECONDS", 0.01)
+
     async def main():
-        sockets = [Socket() for _ in range(200)]
-        for _ in range(3):
-            names = await asyncio.gather(*(socket.run(thread_name) for socket in sockets))
-            assert set(names) == {f"{PREFIX}{number}" for number in range(4)}
-            assert len(lane_threads()) == 4
+        with override_settings(WEBSOCKET_SYNC_THREADS=1):
+            sockets = [Socket() for _ in range(pool.IDLE_THREADS + 2)]
+            for socket in sockets:
+                await socket.hold(thread_name)
+            assert [socket.lane is None for socket in sockets] == [True] * 2 + [False] * (
+                pool.IDLE_THREADS
+            )
+            assert (await sockets[0].hold(thread_name)).startswith(PREFIX)
 
     run(main())
 
@@ -250,20 +285,13 @@ def test_three_blocked_sockets_do_not_delay_an_unrelated_one():
     run(main())
 
 
-def test_a_free_lane_with_many_idle_holds_is_less_busy_than_a_blocked_one():
+def test_a_socket_that_holds_its_lane_and_does_something_else_is_in_nobodys_way():
     async def main():
-        with override_settings(WEBSOCKET_SYNC_THREADS=2):
-            blocked, idle = Blocked(), [Socket() for _ in range(6)]
-            names = [await socket.hold(thread_name) for socket in idle]
-            for socket, name in zip(idle, names, strict=True):
-                if name == names[0]:
-                    socket.read()
-            task = asyncio.create_task(Socket().run(blocked))
-            await until(blocked.running.is_set)
+        with override_settings(WEBSOCKET_SYNC_THREADS=1):
+            for socket in [Socket() for _ in range(6)]:
+                await socket.hold(thread_name)
             for _ in range(5):
-                assert await Socket().hold(thread_name) == names[1]
-            blocked.gate.set()
-            assert await task == names[0]
+                await Socket().run(thread_name)
 
     run(main())
 
@@ -328,8 +356,8 @@ def test_a_call_after_such_a_read_holds_until_the_next_one():
 
 
 def test_a_socket_that_never_reads_loses_its_lane_after_a_while_without_work(monkeypatch):
-    monkeypatch.setattr(lanes, "HOLD_IDLE_SECONDS", 0.05)
-    monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr(caretaker, "HOLD_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 0.01)
 
     async def main():
         pushing, reading = Socket(is_between_reads=False), Socket()
@@ -342,8 +370,8 @@ def test_a_socket_that_never_reads_loses_its_lane_after_a_while_without_work(mon
 
 
 def test_a_socket_that_never_reads_loses_its_lane_while_others_keep_it_busy(monkeypatch):
-    monkeypatch.setattr(lanes, "HOLD_IDLE_SECONDS", 0.05)
-    monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr(caretaker, "HOLD_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 0.01)
 
     async def main():
         pushing, busy = Socket(is_between_reads=False), Socket()
@@ -357,8 +385,8 @@ def test_a_socket_that_never_reads_loses_its_lane_while_others_keep_it_busy(monk
 
 
 def test_a_running_call_keeps_the_lane_of_a_socket_that_never_reads(monkeypatch):
-    monkeypatch.setattr(lanes, "HOLD_IDLE_SECONDS", 0.0)
-    monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(caretaker, "HOLD_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 0.0)
 
     async def main():
         socket, call = Socket(is_between_reads=False), Blocked()
@@ -372,23 +400,30 @@ def test_a_running_call_keeps_the_lane_of_a_socket_that_never_reads(monkeypatch)
     run(main())
 
 
-def test_a_task_that_outlives_its_handler_falls_back_to_the_single_thread_of_asgiref():
+def test_a_task_that_outlives_its_handler_has_a_thread_for_each_call():
+    here = threading.local()
+
+    def look():
+        seen = getattr(here, "seen", 0)
+        here.seen = seen + 1
+        return seen, thread_name()
+
     async def main():
-        socket, ended = Socket(), asyncio.Event()
+        socket, called, ended = Socket(), asyncio.Event(), asyncio.Event()
 
         async def outliving():
-            before = await sync_to_async(thread_name)()
+            calls = [await sync_to_async(look)(), await sync_to_async(look)()]
+            called.set()
             await ended.wait()
-            return before, await sync_to_async(thread_name)(), await sync_to_async(thread_name)()
+            return [*calls, await sync_to_async(look)(), await sync_to_async(look)()]
 
         task = socket.start(outliving())
-        await until(lambda: socket.lane is not None and not socket.lane.pending)
+        await called.wait()
         socket.end()
         ended.set()
-        before, after, again = await task
-        assert before.startswith(PREFIX)
-        assert after == again
-        assert after == await sync_to_async(thread_name)()
+        calls = await task
+        assert [seen for seen, _ in calls] == [0, 1, 0, 0]
+        assert all(name.startswith(PREFIX) for _, name in calls)
         assert socket.lane is None
 
     run(main())
@@ -551,16 +586,21 @@ def test_below_async_to_sync_work_runs_in_the_calling_thread():
 
 def test_a_changed_setting_takes_effect_at_the_next_call():
     async def names(count):
-        return {await Socket().hold(thread_name) for _ in range(count)}
+        calls = [Blocked() for _ in range(count)]
+        tasks = [asyncio.create_task(Socket().run(call)) for call in calls]
+        await until(lambda: all(call.running.is_set() for call in calls))
+        for call in calls:
+            call.gate.set()
+        return set(await asyncio.gather(*tasks))
 
-    assert len(run(names(8))) == 4
-    with override_settings(WEBSOCKET_SYNC_THREADS=2):
-        assert len(run(names(8))) == 2
-    assert len(run(names(8))) == 4
+    assert len(run(names(4))) == 4
+    with override_settings(WEBSOCKET_SYNC_THREADS=6):
+        assert len(run(names(6))) == 6
+    assert len(run(names(4))) == 4
 
 
 def test_a_changed_setting_leaves_held_lanes_to_their_holders(monkeypatch):
-    monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 0.01)
 
     async def main():
         socket = Socket()
@@ -570,7 +610,7 @@ def test_a_changed_setting_leaves_held_lanes_to_their_holders(monkeypatch):
             assert await Socket().run(threading.current_thread) is not thread
             socket.read()
             await until(lambda: not thread.is_alive())
-            assert await socket.run(thread_name) == f"{PREFIX}0"
+            assert await socket.run(threading.current_thread) is not thread
 
     run(main())
 
@@ -590,6 +630,7 @@ def test_shutdown_ends_the_threads_and_later_work_gets_new_ones():
         await socket.run(thread_name)
         lanes.shutdown()
         assert lane_threads() == []
+        assert not [one for one in threading.enumerate() if one.name == "websocket-lanes"]
         assert (await socket.run(thread_name)).startswith(PREFIX)
 
     run(main())
@@ -618,7 +659,9 @@ settings.configure()
 from django_ws_dispatch import lanes
 
 class Socket:
-    lane, lane_ended, is_between_reads = None, False, True
+    lane = lane_user = lane_client = lane_socket = None
+    lane_ended = lane_urgent = is_over = False
+    is_between_reads = True
 
 async def main():
     loop, running = asyncio.get_running_loop(), asyncio.Event()
@@ -658,11 +701,9 @@ def test_a_connection_within_its_age_is_kept_and_used_again(database):
     async def main():
         connection = await Socket().run(lane_connection)
         kept = connection.connection
-        lane = lane_threads()
-        await until(lambda: time.monotonic() - started > 3 * lanes.CHECK_AFTER_SECONDS)
+        await until(lambda: time.monotonic() - started > 3 * caretaker.CHECK_AFTER_SECONDS)
         assert connection.connection is kept
         assert (await Socket().run(lane_connection)).connection is kept
-        assert lane_threads() == lane
 
     started = time.monotonic()
     run(main())
@@ -670,7 +711,7 @@ def test_a_connection_within_its_age_is_kept_and_used_again(database):
 
 def test_a_connection_past_its_age_is_replaced_when_a_hold_begins(database, monkeypatch):
     database["CONN_MAX_AGE"] = 600
-    monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 60)
+    monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 60)
 
     async def main():
         connection = await Socket().run(lane_connection)
@@ -681,7 +722,7 @@ def test_a_connection_past_its_age_is_replaced_when_a_hold_begins(database, monk
 
 
 def test_messages_in_a_row_share_a_connection_without_an_age(database, monkeypatch):
-    monkeypatch.setattr(lanes, "CHECK_AFTER_SECONDS", 60)
+    monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 60)
 
     async def main():
         connection = await Socket().run(lane_connection)
@@ -692,20 +733,15 @@ def test_messages_in_a_row_share_a_connection_without_an_age(database, monkeypat
     run(main())
 
 
-def test_no_connection_is_closed_while_somebody_holds_the_lane(database):
+def test_a_connection_is_given_back_though_its_socket_is_in_the_middle_of_a_message(database):
     async def main():
         holding = Socket()
         connection = await holding.hold(lane_connection)
-        first = connection.connection
-        await until(lambda: time.monotonic() - started > 4 * lanes.CHECK_AFTER_SECONDS)
-        await Socket().run(thread_name)
-        assert connection.connection is first
-        holding.read()
         await until(lambda: connection.connection is None)
+        assert holding.lane is not None
+        assert (await holding.hold(lane_connection)).connection is not None
 
-    started = time.monotonic()
-    with override_settings(WEBSOCKET_SYNC_THREADS=1):
-        run(main())
+    run(main())
 
 
 def test_aiterator_keeps_its_cursor_while_others_use_the_lane(database):
@@ -718,7 +754,7 @@ def test_aiterator_keeps_its_cursor_while_others_use_the_lane(database):
                 keys.append(session.session_key)
                 if len(keys) % 10 == 0:
                     await Socket().run(lane_connection)
-                    await asyncio.sleep(1.5 * lanes.CHECK_AFTER_SECONDS)
+                    await asyncio.sleep(1.5 * caretaker.CHECK_AFTER_SECONDS)
             return keys
 
         assert len(set(await Socket().start(handler()))) == 40
@@ -758,21 +794,22 @@ def test_a_connection_that_failed_but_works_is_kept(database):
     run(main())
 
 
-def test_a_kept_connection_is_tried_once_when_a_lane_at_rest_is_taken(database):
+def test_a_kept_connection_is_tried_once_when_a_lane_at_rest_is_taken(database, monkeypatch):
     database["CONN_MAX_AGE"] = 600
+    monkeypatch.setattr(databases, "RESTED", 0.05)
     tried = []
 
     async def main():
         connection = await Socket().run(lane_connection)
         connection.is_usable = lambda: tried.append(1) or True
-        await until(lambda: time.monotonic() - started > 2 * lanes.CHECK_AFTER_SECONDS)
+        rests_since = time.monotonic()
+        await until(lambda: time.monotonic() - rests_since > 2 * databases.RESTED)
         socket = Socket()
         for _ in range(3):
             await socket.hold(lane_connection)
         socket.read()
         assert len(tried) == 1
 
-    started = time.monotonic()
     run(main())
 
 
@@ -791,7 +828,7 @@ def test_a_transaction_is_never_touched(database):
             connection = await sync_to_async(lane_connection)()
             connection.errors_occurred, connection.is_usable = True, lambda: False
             socket.read()
-            await asyncio.sleep(3 * lanes.CHECK_AFTER_SECONDS)
+            await asyncio.sleep(3 * caretaker.CHECK_AFTER_SECONDS)
             await sync_to_async(atomic.__exit__)(None, None, None)
             return await Session.objects.using(ALIAS).filter(session_key=key).aexists()
 

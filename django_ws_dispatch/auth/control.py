@@ -1,0 +1,251 @@
+"""Control messages: what the processes of a site tell each other, through the default broker.
+
+::
+
+    {"session": token, "also": [tokens], "user": pk}   a session has ended: logged out, deleted
+    {"changed": [tokens], "to": [keys, sealed]}         a session has another key
+    {"where": token}                                    has it? whoever knows says "changed" again
+    {"user": pk}                                        a user was saved or deleted; "*" for all
+
+Each has ``from``, the process that says it, and ``namespace`` where one was active. What a process
+does not know is for newer ones.
+
+One that the broker does not take is not lost: a thread tries again until it does. What failed
+meanwhile becomes one message that says "verify everybody", so that nothing piles up, but for the
+keys of sessions, which nobody could find out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import logging
+import os
+import random
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from ..brokers import BaseBroker, get_broker
+from ..messages import CONTROL_CHANNEL, encode_data
+
+__all__ = [
+    "EVERYBODY",
+    "Message",
+    "decode",
+    "encode",
+    "publish_control",
+    "send_control",
+    "sender",
+]
+
+logger = logging.getLogger("django_ws_dispatch.groups")
+
+# Seconds before what failed is tried again, at first and at most; each pause is cut by up to a
+# half, so that the processes of a site do not all come at once.
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 1.0
+# Keys of sessions that are kept for a broker that is away.
+MOST_KEPT = 10_000
+
+EVERYBODY = "*"
+"""Stands for the primary key of any user."""
+
+_START = secrets.token_hex(8)
+
+
+def sender() -> str:
+    """Return what stands for this process in control messages; a fork is another one."""
+    return f"{_START}.{os.getpid()}"
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Return a control message of this process, which does not heed it itself."""
+    return json.dumps({**message, "from": sender()}).encode()
+
+
+class Message(NamedTuple):
+    """A control message, read."""
+
+    sessions: tuple[str, ...] = ()
+    """tokens of a session that has ended, one for each secret"""
+    changed: tuple[tuple[str, str], ...] = ()
+    """tokens of a session that has another key, each with that key, sealed"""
+    where: str | None = None
+    user: str | None = None
+    namespace: str | None = None
+    sender: str | None = None
+
+
+def decode(payload: bytes) -> Message | None:
+    """Return a control message, whoever wrote it; ``None`` if it is none."""
+    try:
+        found = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+
+    def text(name: str) -> str | None:
+        return value if isinstance(value := found.get(name), str) else None
+
+    def texts(name: str) -> list[str]:
+        values = found.get(name)
+        return [one for one in values if isinstance(one, str)] if isinstance(values, list) else []
+
+    session = text("session")
+    return Message(
+        sessions=(*([] if session is None else [session]), *texts("also")),
+        changed=tuple(zip(texts("changed"), texts("to"), strict=False)),
+        where=text("where"),
+        user=text("user"),
+        namespace=text("namespace"),
+        sender=text("from"),
+    )
+
+
+async def publish_control(payload: bytes) -> None:
+    """Tell every process of the site, this one included, through the default broker.
+
+    Args:
+        payload: of the control message.
+
+    Raises:
+        BrokerError: the broker did not take it in time.
+    """
+    await get_broker("default").apublish(CONTROL_CHANNEL, encode_data(payload))
+
+
+def send_control(message: Mapping[str, Any]) -> None:
+    """Tell the other processes, from sync code in any thread, where no loop is blocked.
+
+    Never raises. Where the broker does not take it, it is tried again.
+
+    Args:
+        message: the control message.
+    """
+    with suppress(RuntimeError):  # no loop runs here
+        asyncio.get_running_loop()
+        # Not a task: this loop may be about to end (an async view under WSGI), and not a daemon, so
+        # that a command that is about to end still says it. It takes no longer than the time-out.
+        threading.Thread(
+            target=_send_control, args=(message,), name="django-ws-dispatch-control"
+        ).start()
+        return
+    _send_control(message)
+
+
+def _send_control(message: Mapping[str, Any]) -> None:
+    broker: BaseBroker | None = None
+    try:
+        broker = get_broker("default")
+        if _retry.is_at_work_for(broker):
+            # It would only wait for the time-out again.
+            _retry.add(broker, message)
+            return
+        broker.publish(CONTROL_CHANNEL, encode_data(encode(message)))
+    except Exception:  # A logout must not fail because of us.
+        if broker is None or _retry.add(broker, message):
+            logger.exception(
+                "Other processes could not be told of a logout or a changed user: until the broker "
+                "takes that their sockets stay open. It is tried again; what else fails meanwhile "
+                "is not logged."
+            )
+
+
+class _Retry:
+    """What the other processes have not been told, and the thread that sees to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._broker: BaseBroker | None = None
+        self._failed = False
+        self._kept: deque[Mapping[str, Any]] = deque(maxlen=MOST_KEPT)
+        self._thread: threading.Thread | None = None
+
+    def is_at_work_for(self, broker: BaseBroker) -> bool:
+        """Whether ``broker`` did not take a message a moment ago."""
+        return self._is_at_work() and self._broker is broker
+
+    def add(self, broker: BaseBroker, message: Mapping[str, Any]) -> bool:
+        """Note that ``broker`` did not take a message; ``False`` if it was known to be away."""
+        with self._lock:
+            at_work = self._is_at_work()
+            known = at_work and self._broker is broker
+            self._broker, self._failed = broker, True
+            if "changed" in message:
+                self._kept.append(message)
+            if not at_work:
+                # A daemon: it may take for ever. The processes that are left verify nobody then.
+                self._thread = threading.Thread(
+                    target=self._run, name="django-ws-dispatch-control-again", daemon=True
+                )
+                with suppress(RuntimeError):  # This process ends.
+                    self._thread.start()
+        return not known
+
+    def at_exit(self) -> None:
+        """Try once more: the process ends."""
+        with self._lock:
+            broker = self._broker if self._is_at_work() and self._failed else None
+        if broker is not None and _reaches_others(broker):
+            try:
+                self._tell(broker)
+            except Exception:
+                logger.error(
+                    "This process ends, and could not tell others of a logout or a changed user: "
+                    "the broker %r is away. They verify every user when they have lost it as well.",
+                    broker.alias,
+                )
+
+    def _is_at_work(self) -> bool:
+        # In a fork the thread of its parent is not alive.
+        return self._thread is not None and self._thread.is_alive()
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(pause * 2, LONGEST_PAUSE)
+            with self._lock:
+                broker, self._failed = self._broker, False
+            if broker is not None and _reaches_others(broker):
+                try:
+                    self._tell(broker)
+                except Exception:
+                    self._failed = True
+                    logger.debug("Other processes could not be told yet.", exc_info=True)
+                    continue
+                logger.warning(
+                    "The broker %r takes messages again: other processes verify every user, since "
+                    "they could not be told of a logout or a changed user.",
+                    broker.alias,
+                )
+            with self._lock:
+                if not self._failed:  # nothing since
+                    self._kept.clear()
+                    self._thread = None
+                    return
+
+    def _tell(self, broker: BaseBroker) -> None:
+        # Keys first: who verifies a session has to know under which it is found.
+        for message in list(self._kept):
+            broker.publish(CONTROL_CHANNEL, encode_data(encode(message)))
+        broker.publish(CONTROL_CHANNEL, encode_data(encode({"user": EVERYBODY})))
+
+
+_retry = _Retry()
+atexit.register(_retry.at_exit)
+
+
+def _reaches_others(broker: BaseBroker) -> bool:
+    """Return whether other processes still hear ``broker``: the setting may have changed."""
+    try:
+        return get_broker("default") is broker and not broker.in_process
+    except Exception:  # The setting is wrong now.
+        return False

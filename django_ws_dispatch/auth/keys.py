@@ -1,0 +1,138 @@
+"""What becomes of the keys of sessions while sockets are open that were opened under them.
+
+Django gives a session another key at a login, when its user has changed the password, and where a
+key of ``SECRET_KEY_FALLBACKS`` has verified it. The page goes on with a new cookie, and so does the
+socket: what was known by the old key is known by the new one. Any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from time import monotonic
+from typing import Generic, TypeVar
+
+from django.conf import settings
+from django.utils.crypto import salted_hmac
+
+__all__ = ["changes", "logged_out", "seal", "tokens_of", "unseal"]
+
+_V = TypeVar("_V")
+
+# Seconds for which a session that is logged out may still be found in its store.
+LOGOUT_SECONDS = 60.0
+# Seconds for which somebody may ask what has become of a key, and how many are remembered.
+CHANGE_SECONDS = 24 * 3600.0
+MOST_CHANGES = 10_000
+
+
+def _secrets() -> list[str | bytes]:
+    # While the secret is being changed some processes have the old one, and some know both.
+    return [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+
+
+def tokens_of(session_key: str) -> list[str]:
+    """Return what stands for a session in a control message: keyed hashes, never the key.
+
+    One for each secret, the current one's first.
+    """
+    return [
+        salted_hmac(
+            "django_ws_dispatch.session", session_key, secret=secret, algorithm="sha256"
+        ).hexdigest()
+        for secret in _secrets()
+    ]
+
+
+def seal(key: str, under: str) -> list[str]:
+    """Return a session's new key such that only who has its old one, and a secret, can read it.
+
+    A session gets another key once: of each stream no part is used twice.
+
+    Args:
+        key: the new one.
+        under: the old one.
+
+    Returns:
+        It once for each of ``tokens_of(under)``.
+    """
+    data = key.encode()
+    return [_mixed(data, under, secret).hex() for secret in _secrets()]
+
+
+def unseal(sealed: str, under: str, token: str) -> str | None:
+    """Return what was sealed under a key that has this token; ``None`` if it was not."""
+    for secret, own in zip(_secrets(), tokens_of(under), strict=True):
+        if own == token:
+            try:
+                return _mixed(bytes.fromhex(sealed), under, secret).decode("ascii") or None
+            except ValueError:
+                return None
+    return None
+
+
+def _mixed(data: bytes, under: str, secret: str | bytes) -> bytes:
+    stream = b"".join(
+        salted_hmac(
+            f"django_ws_dispatch.session.{block}", under, secret=secret, algorithm="sha256"
+        ).digest()
+        for block in range(-(-len(data) // 32))
+    )
+    return bytes(one ^ other for one, other in zip(data, stream, strict=False))
+
+
+class Recent(Generic[_V]):
+    """What was noted a while ago, and no longer.
+
+    Args:
+        seconds: for how long.
+        most: how many.
+    """
+
+    def __init__(self, seconds: float, most: int | None = None) -> None:
+        self._seconds = seconds
+        self._most = most
+        self._noted: OrderedDict[str, tuple[float, _V]] = OrderedDict()  # the oldest comes first
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._noted)
+
+    def note(self, token: str, value: _V) -> None:
+        """Remember it from now on."""
+        now = monotonic()
+        with self._lock:
+            self._noted.pop(token, None)
+            self._noted[token] = now + self._seconds, value
+            while next(iter(self._noted.values()))[0] < now:
+                self._noted.popitem(last=False)
+            if self._most is not None and len(self._noted) > self._most:
+                self._noted.popitem(last=False)
+
+    def get(self, token: str) -> _V | None:
+        """Return what was noted, ``None`` if nothing was, or too long ago."""
+        until, value = self._noted.get(token, (0.0, None))
+        return value if until > monotonic() else None
+
+
+class LoggedOut(Recent[bool]):
+    """The sessions, as tokens, that were logged out a short while ago.
+
+    Django tells of a logout before the session is gone from the store, perhaps with a transaction
+    of the whole request still to be committed. Until then nobody shall be in by it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(LOGOUT_SECONDS)
+
+    def add(self, token: str) -> None:
+        """Nobody is in by this session."""
+        self.note(token, True)
+
+    def __contains__(self, token: str) -> bool:
+        return self.get(token) is not None
+
+
+logged_out = LoggedOut()
+changes: Recent[str] = Recent(CHANGE_SECONDS, MOST_CHANGES)
+"""token of an old key -> the new key, sealed"""

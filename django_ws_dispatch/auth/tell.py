@@ -1,0 +1,70 @@
+"""What a page, a command or a task has done to sessions and users, told to every open socket.
+
+Any thread. This process hears of it at once, others through the default broker (``control.py``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from ..brokers import get_broker
+from . import control
+from .keys import changes, logged_out, seal, tokens_of
+from .watch import key_of, watches
+
+__all__ = ["end_session", "move_session", "verify_user"]
+
+
+def end_session(keys: Iterable[str], user: Any = None, namespace: str = "") -> None:
+    """Close the sockets of a session that is being logged out, on every node.
+
+    A socket that comes a little later, while the store may still have the session, is nobody's.
+
+    Args:
+        keys: of the session, and of the browser's cookie.
+        user: who logs out. Sockets whose session had another key are verified.
+        namespace: in which.
+    """
+    tokens = list(dict.fromkeys(token for key in keys for token in tokens_of(key)))
+    for token in tokens:
+        logged_out.add(token)  # before the loops look who is there, and where there is none yet
+    if tokens or user is not None:
+        message: dict[str, Any] = {}
+        if tokens:
+            message = {"session": tokens[0], "also": tokens[1:]}
+        if (pk := key_of(user)) is not None:
+            message["user"] = pk
+        _tell(message, namespace)
+
+
+def move_session(before: str, after: str) -> None:
+    """A session in which somebody is logged in has another key: its sockets go with it."""
+    tokens, sealed = tokens_of(before), seal(after, before)
+    for token, one in zip(tokens, sealed, strict=True):
+        changes.note(token, one)
+    _tell({"changed": tokens, "to": sealed}, "")
+
+
+def verify_user(user: Any, namespace: str = "") -> None:
+    """Verify the sockets of a user that has been changed, on every node.
+
+    Args:
+        user: with its primary key.
+        namespace: in which; without one in all of them.
+    """
+    _tell({"user": str(user.pk)}, namespace)
+
+
+def _tell(message: dict[str, Any], namespace: str) -> None:
+    """Tell every loop of this process at once, and other processes through the broker."""
+    if namespace:
+        message["namespace"] = namespace
+    known = control.decode(json.dumps(message).encode()) or control.Message()
+    for loop, watch in list(watches.items()):
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(watch.heed, known)
+    if not get_broker("default").in_process:
+        control.send_control(message)

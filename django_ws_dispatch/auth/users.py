@@ -1,0 +1,154 @@
+"""The user of a session, verified as Django does and never written.
+
+Django's own ``get_user()`` gives the session a new key where ``SECRET_KEY_FALLBACKS`` verified it
+and flushes it where its hash is stale. A socket must do neither: it can not hand the browser the
+cookie that goes with it, so that a rotation of keys would log everybody out.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+from django.apps import apps
+from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.crypto import constant_time_compare
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+    from django.contrib.auth.models import AnonymousUser
+
+__all__ = ["Verdict", "aload_nobody", "aload_user", "load_user", "verify"]
+
+
+class Verdict(Enum):
+    """Whether somebody is still who they were."""
+
+    IN = "in"
+    OUT = "out"
+    # As it looks. But the session may have got another key, which a page has not saved yet.
+    STALE = "stale"
+    MISSING = "missing"
+
+
+async def aload_nobody() -> AnonymousUser:
+    """Return the user of a session that is logged out, whatever its store still says."""
+    return _anonymous()
+
+
+def load_user(session: SessionBase) -> AbstractBaseUser | AnonymousUser:
+    """Return the session's user as ``django.contrib.auth.get_user`` finds it, and write nothing.
+
+    A user that the backend does not give (deleted, inactive), a backend that is not in
+    ``AUTHENTICATION_BACKENDS`` and a stale hash make it an ``AnonymousUser``.
+
+    Raises:
+        ImproperlyConfigured: ``django.contrib.auth`` is not installed.
+    """
+    auth = _auth()
+    try:
+        user_id, path = session[auth.SESSION_KEY], session[auth.BACKEND_SESSION_KEY]
+    except KeyError:
+        return _anonymous()
+    if path not in settings.AUTHENTICATION_BACKENDS:
+        return _anonymous()
+    user = auth.load_backend(path).get_user(_primary_key(user_id))
+    return _verified(user, session.get(auth.HASH_SESSION_KEY))
+
+
+async def aload_user(session: SessionBase) -> AbstractBaseUser | AnonymousUser:
+    """See ``load_user()``: the same methods of the backend as on a page, and one thread hop.
+
+    None for a browser without a session: strangers do not queue for the lanes.
+    """
+    if session.session_key is None and not hasattr(session, "_session_cache"):
+        return load_user(session)
+    user: AbstractBaseUser | AnonymousUser = await sync_to_async(load_user)(session)
+    return user
+
+
+def verify(session: SessionBase | None, in_session: str | None, user: str | None) -> Verdict:
+    """Look again whether a socket's user is still in. For sync code.
+
+    Args:
+        session: with nothing loaded yet; ``None`` where it says nothing.
+        in_session: the primary key of the user whom it named, ``None`` for none.
+        user: that of the socket's user, whom a middleware may have named instead.
+
+    Raises:
+        Exception: it can not be said now: the database is away.
+    """
+    if session is not None and in_session is not None:
+        verdict = _verify(session, in_session)
+        if verdict is not Verdict.IN:
+            return verdict
+    if user is None or user == in_session:
+        return Verdict.IN
+    from django.contrib.auth import get_user_model
+
+    named = get_user_model()._default_manager.filter(pk=user).first()
+    return Verdict.IN if named is not None and named.is_active else Verdict.OUT
+
+
+def _verify(session: SessionBase, pk: str) -> Verdict:
+    auth = _auth()
+    key = session.session_key
+    user_id, path = session.get(auth.SESSION_KEY), session.get(auth.BACKEND_SESSION_KEY)
+    if user_id is None or path is None:
+        _raise_if_away(session, key)
+        return Verdict.MISSING
+    if path not in settings.AUTHENTICATION_BACKENDS:
+        return Verdict.OUT
+    user = auth.load_backend(path).get_user(_primary_key(user_id))
+    if user is None:
+        return Verdict.OUT
+    if str(user.pk) != pk or _verified(user, session.get(auth.HASH_SESSION_KEY)) is not user:
+        return Verdict.STALE
+    return Verdict.IN
+
+
+def _raise_if_away(session: Any, key: str | None) -> None:
+    # Django's engines over a cache take one that is away for one that has nothing.
+    if hasattr(session, "_cache") and key is not None:
+        session._cache.get(f"{getattr(session, 'cache_key_prefix', '')}{key}")
+
+
+def _auth() -> Any:
+    if not apps.is_installed("django.contrib.auth"):
+        raise ImproperlyConfigured(
+            "The user of a socket was asked for: add 'django.contrib.auth' and "
+            "'django.contrib.contenttypes' to INSTALLED_APPS."
+        )
+    return import_module("django.contrib.auth")
+
+
+def _anonymous() -> AnonymousUser:
+    from django.contrib.auth.models import AnonymousUser
+
+    return AnonymousUser()
+
+
+def _primary_key(value: str) -> Any:
+    # The session holds it as text, whatever the type of the key.
+    from django.contrib.auth import get_user_model
+
+    return get_user_model()._meta.pk.to_python(value)
+
+
+def _verified(user: Any, session_hash: str | None) -> AbstractBaseUser | AnonymousUser:
+    if user is None:
+        return _anonymous()
+    if not hasattr(user, "get_session_auth_hash"):
+        verified = True
+    elif not session_hash:
+        verified = False
+    else:
+        verified = constant_time_compare(session_hash, user.get_session_auth_hash()) or any(
+            constant_time_compare(session_hash, fallback)
+            for fallback in user.get_session_auth_fallback_hash()
+        )
+    return user if verified else _anonymous()

@@ -1,0 +1,173 @@
+"""Looking again whether the users of open sockets are still in. It is never given up.
+
+One look at a time for a socket, and a few at a time for all: another event meanwhile makes it look
+again. What can not be said now, since the database or the broker is away, is asked again until it
+can. And who seems to be out may only have been given another key for the session, by a page that is
+not done yet: so such a look is repeated, and other processes are asked, before a socket is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from .. import lanes
+from ..codes import CloseCode
+from .sessions import reopen_session
+from .users import Verdict, verify
+
+__all__ = ["Verifier"]
+
+logger = logging.getLogger("django_ws_dispatch.connection")
+
+# Looks under way at once.
+AT_ONCE = 4
+# Seconds before a look that failed is repeated, at first and at most; each is cut by up to a half.
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 5.0
+# Seconds before a look is repeated that says "out" and may be wrong; after an outage of the broker
+# others may still have to say what they could not.
+DOUBT_SECONDS = 0.4
+PATIENCE_SECONDS = 2.0
+# Seconds that a page may take to save a session that it has given another key.
+PAGE_SECONDS = 60.0
+
+
+class Verifier:
+    """The verifications of one event loop.
+
+    Args:
+        loop: which.
+        make_task: starts a task that is no socket's.
+        ask_where: asks what has become of a session; may raise if nobody can be asked.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        make_task: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
+        ask_where: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        self._loop = loop
+        self._make_task = make_task
+        self._ask_where = ask_where
+        self._ready: dict[Any, None] = {}
+        self._looking: dict[Any, asyncio.Task[None]] = {}
+        self._again: set[Any] = set()  # of those: once more
+        self._timers: dict[Any, asyncio.TimerHandle] = {}
+        self._pauses: dict[Any, float] = {}  # of those whose last look failed
+        self._doubted: dict[Any, float] = {}  # socket -> until when it may still be in
+        self._patient_until = 0.0
+        self._failing = False
+
+    def verify(self, socket: Any) -> None:
+        """Look at a socket's user as soon as possible, after a look that is under way."""
+        if (timer := self._timers.pop(socket, None)) is not None:
+            timer.cancel()
+        if socket in self._looking:
+            self._again.add(socket)
+            return
+        self._ready[socket] = None
+        self._start()
+
+    def go_on(self, socket: Any) -> None:
+        """The session of a socket has another key: whoever doubts can look there."""
+        if socket in self._doubted:
+            self.verify(socket)
+
+    def forget(self, socket: Any) -> None:
+        """A socket is over."""
+        if (timer := self._timers.pop(socket, None)) is not None:
+            timer.cancel()
+        for known in (self._ready, self._pauses, self._doubted):
+            known.pop(socket, None)
+        self._again.discard(socket)
+
+    def be_patient(self) -> None:
+        """The broker was away: others may know what is still to be told."""
+        self._patient_until = monotonic() + PATIENCE_SECONDS
+
+    def close(self) -> None:
+        """Look at nobody any more."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._ready.clear()
+        self._again.clear()
+
+    def _later(self, socket: Any, seconds: float) -> None:
+        self._timers[socket] = self._loop.call_later(seconds, self.verify, socket)
+
+    def _start(self) -> None:
+        while self._ready and len(self._looking) < AT_ONCE:
+            socket = next(iter(self._ready))
+            del self._ready[socket]
+            self._looking[socket] = self._make_task(self._look(socket))
+
+    async def _look(self, socket: Any) -> None:
+        try:
+            await self._look_at(socket)
+        except Exception as exc:
+            self._failed(socket, exc)
+        else:
+            self._pauses.pop(socket, None)
+            self._succeeded()
+        finally:
+            del self._looking[socket]
+            if socket in self._again:
+                self._again.discard(socket)
+                self.verify(socket)
+            self._start()
+
+    async def _look_at(self, socket: Any) -> None:
+        watched = socket.watched
+        if watched is None or socket.is_over:
+            self.forget(socket)
+            return
+        session = reopen_session(socket.session, watched.key) if watched.in_session else None
+        with lanes.errand(socket, urgent=True):
+            verdict = await sync_to_async(verify)(session, watched.in_session, watched.user)
+        if verdict is Verdict.IN:
+            self._doubted.pop(socket, None)
+        elif verdict is Verdict.OUT or not await self._is_doubtful(socket, watched, verdict):
+            self._doubted.pop(socket, None)
+            socket.kick(CloseCode.LOGGED_OUT, "no longer logged in")
+
+    async def _is_doubtful(self, socket: Any, watched: Any, verdict: Verdict) -> bool:
+        """Whether who seems to be out has to be looked at again."""
+        now = monotonic()
+        if verdict is Verdict.MISSING and now < watched.key_since + PAGE_SECONDS:
+            self._doubted[socket] = now  # The page that has given it this key saves it at its end.
+        elif socket not in self._doubted:
+            await self._ask_where(watched)
+            self._doubted[socket] = now + DOUBT_SECONDS
+        elif now >= max(self._doubted[socket], self._patient_until):
+            return False
+        self._later(socket, DOUBT_SECONDS)
+        return True
+
+    def _succeeded(self) -> None:
+        if self._failing:
+            self._failing = False
+            logger.warning("Users can be verified again.")
+            for socket in list(self._pauses):
+                self.verify(socket)
+
+    def _failed(self, socket: Any, exc: Exception) -> None:
+        pause = self._pauses.get(socket, FIRST_PAUSE)
+        self._pauses[socket] = min(pause * 2, LONGEST_PAUSE)
+        self._later(socket, pause * random.uniform(0.5, 1))
+        if not self._failing:
+            self._failing = True
+            logger.error(
+                "The user of %s can not be verified. It is tried again until that is possible, as "
+                "are others; until then their sockets stay open, and no other line says so.",
+                socket.path,
+                exc_info=exc,
+                extra={"path": socket.path},
+            )

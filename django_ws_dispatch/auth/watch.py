@@ -1,0 +1,309 @@
+"""Whose the sockets of an event loop are, and for how long: who has logged out, or was changed.
+
+A user is watched before it is loaded: the tokens of its session are registered, then the session
+and the user are read, so that a logout that falls between finds the socket. What may have been
+missed is looked up (``verifier.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
+from time import monotonic
+from typing import Any, NamedTuple, Protocol
+
+from django.apps import apps
+from django.contrib.sessions.backends.base import SessionBase
+
+from .. import groups
+from ..brokers import get_broker
+from ..codes import CloseCode
+from ..exceptions import BrokerError
+from . import control
+from .control import EVERYBODY, Message
+from .keys import changes, logged_out, tokens_of, unseal
+from .sessions import reopen_session
+from .users import aload_nobody, aload_user
+from .verifier import Verifier
+
+__all__ = ["Watch", "Watched", "key_of", "watches"]
+
+logger = logging.getLogger("django_ws_dispatch.connection")
+
+
+class Watched(NamedTuple):
+    """By what a logout, or a change of a user, finds a socket.
+
+    Attributes:
+        key: of its session. It stays in this process.
+        sessions: the tokens of the key.
+        user: the primary key of its user.
+        in_session: that of the user whom the session names, which a middleware may overrule.
+        key_since: when the session was given this key, on the clock of ``monotonic()``.
+    """
+
+    key: str | None = None
+    sessions: tuple[str, ...] = ()
+    user: str | None = None
+    in_session: str | None = None
+    key_since: float = float("-inf")
+
+    @property
+    def users(self) -> set[str]:
+        return {pk for pk in (self.user, self.in_session) if pk is not None}
+
+
+NOBODY = Watched()
+
+
+class Socket(Protocol):
+    """What is watched."""
+
+    watched: Watched | None
+    namespace: str | None
+    """``None`` as long as it is not known: then it may be any"""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def request(self) -> Any: ...
+    @property
+    def session(self) -> Any: ...
+    def kick(self, code: int, reason: str = "", /) -> None: ...
+
+
+class Watch:
+    """Who the sockets of one event loop belong to.
+
+    Args:
+        loop: which.
+        is_open: whether a socket is still there.
+        make_task: starts a task that is no socket's.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        is_open: Callable[[Any], bool],
+        make_task: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
+    ) -> None:
+        self._loop = loop
+        self._is_open = is_open
+        self._make_task = make_task
+        self._by_session: dict[str, dict[Socket, None]] = {}
+        self._by_user: dict[str, dict[Socket, None]] = {}
+        self._resolving: dict[int, set[str]] = {}
+        self._listening: asyncio.Task[None] | None = None
+        self.verifier = Verifier(loop, make_task, self._ask_where)
+        watches[loop] = self
+
+    # The user of a socket
+
+    async def resolve_user(self, socket: Socket, load: Callable[[], Awaitable[Any]]) -> Any:
+        """Load the user of a socket, such that no logout and no change falls between."""
+        await asyncio.shield(self.listen())
+        from_session = socket.request.user_from_session
+        changed: set[str] = set()
+        self._resolving[id(changed)] = changed
+        try:
+            if from_session:
+                # What was read before this socket is known here may be out of date.
+                if hasattr(socket.session, "_session_cache"):
+                    load = partial(aload_user, reopen_session(socket.session))
+                if self._watch_session(socket):
+                    load = aload_nobody
+            while True:
+                changed.clear()
+                user = in_session = await load()
+                if not from_session:
+                    in_session = await self._user_in_session(socket)
+                if _is_logged_out(socket.watched or NOBODY):  # meanwhile, perhaps
+                    user = in_session = await aload_nobody()
+                watched = (socket.watched or NOBODY)._replace(
+                    user=key_of(user), in_session=key_of(in_session)
+                )
+                self._watch(socket, watched)
+                if not changed & {EVERYBODY, *watched.users}:
+                    return user
+        finally:
+            del self._resolving[id(changed)]
+
+    async def _user_in_session(self, socket: Socket) -> Any:
+        """Whom the session says it is, where a middleware has said who the user is.
+
+        It may have asked the session, or not: who logs out there is no longer who was let in.
+        """
+        if not (socket.request.has_session and apps.is_installed("django.contrib.auth")):
+            return None
+        session: object = socket.session
+        if not isinstance(session, SessionBase):
+            return None  # a middleware's own
+        self._watch_session(socket)
+        return await aload_user(reopen_session(socket.session))
+
+    def _watch_session(self, socket: Socket) -> bool:
+        """Watch the session of a socket; return whether it was logged out a moment ago."""
+        key = socket.session.session_key
+        sessions = tuple(tokens_of(key)) if key else ()
+        watched = (socket.watched or NOBODY)._replace(key=key, sessions=sessions)
+        self._watch(socket, watched)
+        return _is_logged_out(watched)
+
+    def _watch(self, socket: Socket, watched: Watched) -> None:
+        self._unwatch(socket)
+        if self._is_open(socket):  # or a task has outlived its handler
+            socket.watched = watched
+            for index, key in self._entries(watched):
+                index.setdefault(key, {})[socket] = None
+
+    def forget(self, socket: Socket) -> None:
+        """Watch a socket no longer."""
+        self._unwatch(socket)
+        self.verifier.forget(socket)
+
+    def _unwatch(self, socket: Socket) -> None:
+        for index, key in self._entries(socket.watched or NOBODY):
+            if key in index:
+                index[key].pop(socket, None)
+                if not index[key]:
+                    del index[key]
+        socket.watched = None
+
+    def _entries(self, watched: Watched) -> list[tuple[dict[str, dict[Socket, None]], str]]:
+        sessions = [(self._by_session, token) for token in watched.sessions]
+        return sessions + [(self._by_user, pk) for pk in watched.users]
+
+    # What happens elsewhere
+
+    def listen(self) -> asyncio.Task[None]:
+        """Hear of logouts and changes elsewhere. Return the task that is done once it does."""
+        if self._listening is None:
+            self._listening = self._make_task(self._listen())
+        return self._listening
+
+    async def _listen(self) -> None:
+        registry = groups.local()
+        registry.control = self.take
+        registry.on_reconnect = self.catch_up
+        try:
+            await registry.listen_control()
+        except BrokerError as exc:
+            # It reconnects by itself, and every user is verified then.
+            logger.error("Logouts elsewhere are not heard of: %s", exc)
+
+    def take(self, payload: bytes) -> None:
+        """Take a control message of any process."""
+        message = control.decode(payload)
+        if message is None:
+            logger.warning("A control message of another process can not be read")
+        elif message.sender != control.sender():  # what is this process's own is known already
+            self.heed(message)
+
+    def heed(self, message: Message) -> None:
+        """Do what a control message says."""
+        for token, sealed in message.changed:
+            changes.note(token, sealed)
+            for socket in list(self._by_session.get(token, ())):
+                self._follow(socket, token, sealed)
+        if message.where is not None and (known := changes.get(message.where)) is not None:
+            answer = {"changed": [message.where], "to": [known]}
+            self._make_task(_publish(answer))
+        for ended in message.sessions:
+            logged_out.add(ended)
+            for socket in list(self._by_session.get(ended, ())):
+                self._session_ended(socket, message.namespace)
+        if message.user == EVERYBODY:
+            self.verify_all()
+        elif message.user is not None:
+            self._note_changed(message.user)
+            concerned = self._by_user.get(message.user, ())
+            self.verify(one for one in concerned if _is_in(one, message.namespace))
+
+    def catch_up(self) -> None:
+        """The broker is back: a logout may have been missed, and a key that was changed."""
+        self.verifier.be_patient()
+        self.verify_all()
+
+    def verify_all(self) -> None:
+        """Verify every user."""
+        self._note_changed(EVERYBODY)
+        self.verify(dict.fromkeys(one for sockets in self._by_user.values() for one in sockets))
+
+    def verify(self, sockets: Iterable[Socket]) -> None:
+        """Look again whether the users of sockets are still in."""
+        for socket in list(sockets):
+            self.verifier.verify(socket)
+
+    def _note_changed(self, pk: str) -> None:
+        for changed in self._resolving.values():
+            changed.add(pk)
+
+    def _session_ended(self, socket: Socket, namespace: str | None) -> None:
+        watched = socket.watched or NOBODY
+        if not watched.users:
+            return  # it is nobody's, and so it stays
+        if _is_in(socket, namespace):
+            socket.kick(CloseCode.LOGGED_OUT, "logged out")
+        else:
+            self.verifier.verify(socket)
+
+    def _follow(self, socket: Socket, token: str, sealed: str) -> None:
+        """The session of a socket has another key."""
+        watched = socket.watched or NOBODY
+        key = None if watched.key is None else unseal(sealed, watched.key, token)
+        if key is None:
+            return
+        if isinstance(session := socket.session, SessionBase):
+            session._session_key = key
+        moved = watched._replace(key=key, sessions=tuple(tokens_of(key)), key_since=monotonic())
+        self._watch(socket, moved)
+        if _is_logged_out(moved):
+            self._session_ended(socket, socket.namespace)
+        else:
+            self.verifier.go_on(socket)
+
+    async def _ask_where(self, watched: Watched) -> None:
+        """Ask other processes what has become of a session that is not there any more.
+
+        Raises:
+            BrokerError: nobody can be asked now.
+        """
+        for token in watched.sessions:
+            if (known := changes.get(token)) is not None:
+                self.heed(Message(changed=((token, known),)))
+                return
+        if not get_broker("default").in_process:
+            for token in watched.sessions:
+                await control.publish_control(control.encode({"where": token}))
+
+    def close(self) -> None:
+        """Watch nobody any more. Its tasks are those of whoever made them."""
+        watches.pop(self._loop, None)
+        self.verifier.close()
+
+
+watches: dict[asyncio.AbstractEventLoop, Watch] = {}
+"""Those of all event loops of this process."""
+
+
+def key_of(user: Any) -> str | None:
+    """Return the primary key of a user as text, ``None`` where there is none."""
+    pk = getattr(user, "pk", None)
+    return None if pk is None else str(pk)
+
+
+def _is_logged_out(watched: Watched) -> bool:
+    return any(token in logged_out for token in watched.sessions)
+
+
+def _is_in(socket: Socket, namespace: str | None) -> bool:
+    return not namespace or socket.namespace is None or socket.namespace == namespace
+
+
+async def _publish(message: dict[str, Any]) -> None:
+    try:
+        await control.publish_control(control.encode(message))
+    except BrokerError as exc:
+        logger.debug("The key of a session could not be told: %s", exc)

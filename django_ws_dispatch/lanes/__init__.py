@@ -1,0 +1,246 @@
+"""Sync work of all sockets on a bounded set of threads: the lanes.
+
+A handler calls asgiref's ``sync_to_async`` or the async ORM and knows nothing of this module. By
+itself asgiref would send the work of all sockets to one thread, or, with a context per socket, open
+a database connection for each. Here at most ``WEBSOCKET_SYNC_THREADS`` calls of the process run at
+once, on as many connections. Between two reads a socket has a thread of its own, its lane, so that
+all its sync code sees one thread, and nobody else's sync code does::
+
+    task of a socket --sync_to_async--> ThreadSensitiveContext (one for the process)
+        --> _Router.submit: whose task is this? --> the lane of that socket (pool.py)
+
+Entering a ``ThreadSensitiveContext`` per socket costs 2 us; two context variables a tenth of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Executor, Future
+from functools import partial
+from time import monotonic
+from typing import Any, ParamSpec, TypeVar, cast
+
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
+from django.core.signals import setting_changed
+
+from ..conf import conf
+from .context import Passing, executor_of_asgiref, load_sync_context, within
+from .lane import Holder, Lane
+from .pool import Pool
+
+__all__ = [
+    "Holder",
+    "Lane",
+    "apart",
+    "background",
+    "enter",
+    "errand",
+    "load_sync_context",
+    "off",
+    "release",
+    "shutdown",
+]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def enter(holder: Holder) -> None:
+    """Send the sync work of the current context, and of tasks started in it, to a lane.
+
+    Inside ``off()`` only ``WEBSOCKET_SYNC_CONTEXT`` is entered around it. Below ``async_to_sync``
+    asgiref prefers the calling thread.
+    """
+    if _off.get():
+        _enter_nothing_but_context(holder)
+        return
+    SyncToAsync.thread_sensitive_context.set(_shared)
+    _holder.set(holder)
+
+
+def release(holder: Holder) -> None:
+    """Give the holder's lane back; without one, do nothing.
+
+    To be called at every read and, after setting ``lane_ended``, at the end. Work of the holder
+    that is queued or running keeps the lane until it is done.
+    """
+    lane = holder.lane
+    if lane is not None:
+        lane.pool.release(lane)
+
+
+@contextlib.contextmanager
+def off() -> Iterator[None]:
+    """Use no lanes for what is entered in the current context: asgiref alone decides.
+
+    For the test client: the transaction of a ``TestCase`` is seen in its own thread only.
+    """
+    was_off = _off.get()
+    context = SyncToAsync.thread_sensitive_context
+    entered = context.get(None) is _shared
+    _off.set(True)
+    if entered:
+        context.set(cast(ThreadSensitiveContext, None))  # asgiref tests its truth
+    try:
+        yield
+    finally:
+        _off.set(was_off)
+        if entered:
+            context.set(_shared)
+
+
+class _Errand:
+    """A holder that is no socket.
+
+    Args:
+        websocket: whose sync context is entered; ``None`` for none.
+        urgent: others wait for it.
+        pool: another than the process's.
+    """
+
+    lane: Lane | None = None
+    lane_ended = False
+    lane_user: Hashable | None = None
+    is_between_reads = is_over = False
+
+    def __init__(
+        self, websocket: Any = None, *, urgent: bool = False, pool: Pool | None = None
+    ) -> None:
+        self.lane_socket = websocket
+        self.lane_urgent = urgent
+        self.pool = pool
+
+    @property
+    def lane_client(self) -> Hashable:
+        return self if self.lane_socket is None else self.lane_socket.lane_client
+
+    @property
+    def path(self) -> str:
+        return "" if self.lane_socket is None else str(self.lane_socket.path)
+
+
+@contextlib.contextmanager
+def errand(websocket: Any, *, urgent: bool = False) -> Iterator[None]:
+    """Send the sync work of this block to a lane of its own, though it is not the handler's.
+
+    Args:
+        websocket: on whose behalf: its sync context is entered.
+        urgent: others wait for it.
+    """
+    with _held_by(_Errand(websocket, urgent=urgent)):
+        yield
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """Send the sync work of this block to a thread, and to connections, that end with it.
+
+    For middleware: it has them to itself, as that of a page has, and no slot to wait for.
+    """
+    if _off.get():
+        yield
+        return
+    with _held_by(_Errand(pool=Pool(1, private=True))):
+        yield
+
+
+@contextlib.contextmanager
+def _held_by(errand: _Errand) -> Iterator[None]:
+    before = _holder.get()
+    enter(errand)
+    try:
+        yield
+    finally:
+        errand.lane_ended = True
+        release(errand)
+        _holder.set(before)
+
+
+def background() -> contextvars.Context:
+    """Return the context for what no socket does: an empty one, but inside ``off()`` the current.
+
+    There sync work has to stay where the work of the test is.
+    """
+    return contextvars.copy_context() if _off.get() else contextvars.Context()
+
+
+def shutdown(timeout: float = 5.0) -> None:
+    """Let the lanes finish, close their connections, end their threads; later work gets new ones.
+
+    A process that ends need not call it. A test does before it drops the database.
+
+    Args:
+        timeout: seconds to wait; a lane still held by then ends when it is given back.
+    """
+    deadline = monotonic() + timeout
+    for thread in _router.retire():
+        thread.join(max(0.0, deadline - monotonic()))
+
+
+class _Router(Executor):
+    """Sends a call to the lane of the socket in whose task it is made."""
+
+    def __init__(self) -> None:
+        self._pool: Pool | None = None  # made at the first call: settings are read lazily
+        self._lock = threading.Lock()
+
+    def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_R]:
+        # asgiref calls this in the loop's thread, in the context of the task.
+        holder = _holder.get()
+        if holder is None:
+            return SyncToAsync.single_thread_executor.submit(fn, *args, **kwargs)
+        call: Any = fn if not args and not kwargs else partial(fn, *args, **kwargs)
+        if holder.lane_socket is not None:
+            call = within(holder.lane_socket, call)
+        future: Future[_R] = self._pool_of(holder).submit(holder, call)
+        return future
+
+    def _pool_of(self, holder: Any) -> Pool:
+        pool: Pool | None = getattr(holder, "pool", None) or self._pool
+        if pool is None:
+            with self._lock:
+                pool = self._pool = self._pool or Pool(conf.sync_threads)
+        return pool
+
+    def retire(self) -> list[threading.Thread]:
+        """Use new lanes from now on; return the threads of old ones that have not ended."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        return [] if pool is None else pool.retire()
+
+
+def _setting_changed(*, setting: str, **kwargs: Any) -> None:
+    if setting in ("WEBSOCKET_SYNC_THREADS", "WEBSOCKET_SYNC_CONTEXT"):
+        _router.retire()
+
+
+def _enter_once(executor: Executor) -> ThreadSensitiveContext:
+    # Never exited: asgiref refuses the work of tasks that outlive their context.
+    context = ThreadSensitiveContext(executor=executor)
+    with contextlib.suppress(StopIteration):  # it awaits nothing, so it needs no loop
+        context.__aenter__().send(None)  # type: ignore[no-untyped-call]
+    return context
+
+
+def _enter_nothing_but_context(holder: Any) -> None:
+    if holder.lane_socket is None or load_sync_context() is None:
+        return
+    current = getattr(AsyncToSync.executors, "current", None)
+    if isinstance(current, Passing) and current.websocket is holder.lane_socket:
+        return
+    if current is None:
+        executor = executor_of_asgiref(asyncio.get_running_loop())
+        _enter_once(Passing(executor, holder.lane_socket))
+    else:
+        AsyncToSync.executors.current = Passing(current, holder.lane_socket)
+
+
+_off: contextvars.ContextVar[bool] = contextvars.ContextVar("lanes_off", default=False)
+_holder: contextvars.ContextVar[Any] = contextvars.ContextVar("lane_holder", default=None)
+_router = _Router()
+_shared = contextvars.Context().run(_enter_once, _router)
+setting_changed.connect(_setting_changed)

@@ -1,0 +1,196 @@
+"""A lane: the thread that runs the sync work of one socket."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from enum import Enum
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+
+from .databases import Databases, Left, User
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+__all__ = ["Holder", "Lane", "Slot"]
+
+logger = logging.getLogger("django_ws_dispatch.lanes")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Holder(Protocol):
+    """A socket, as the lanes see it. Hashable by identity.
+
+    Attributes:
+        lane: the lane held now; set by the lanes and, but for its first value ``None``, nowhere
+            else.
+        lane_ended: the handler is over; set it before the last ``release()``.
+        lane_urgent: others wait for its calls: a handshake.
+        lane_client: whose it is: clients take turns.
+        lane_user: the same, if it is known to be somebody who is logged in. The calls of one user
+            leave a slot to the others.
+        is_between_reads: the handler has read, and will again, so that it holds its lane until
+            then, no matter how long. Another one loses it after a while without work.
+        is_over: the client has left, or the socket is closed.
+        path: for the log.
+    """
+
+    lane: Lane | None
+    lane_ended: bool
+    lane_urgent: bool
+
+    @property
+    def lane_client(self) -> Hashable: ...
+    @property
+    def lane_user(self) -> Hashable | None: ...
+    @property
+    def is_between_reads(self) -> bool: ...
+    @property
+    def is_over(self) -> bool: ...
+    @property
+    def path(self) -> str: ...
+
+
+class Slot:
+    """Runs one call at a time, and has the connections for it."""
+
+    def __init__(self, number: int, *, closes: bool = False) -> None:
+        self.number = number
+        self.databases = Databases()
+        self.closes = closes  # its connections are closed after each call
+        self.lane: Lane | None = None  # whose call runs
+        self.owner: Lane | None = None  # who has left something here: it is nobody else's
+        self.since = 0.0  # when its call began, or the last one ended
+        self.checked = False  # its connections are being looked after
+        self.rested = True  # they were since the last call
+        self.wanted: deque[Lane] = deque()  # whose cursors are here, and who wait for their turn
+        self.wanted_first = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing happens here."""
+        return self.lane is None and not self.checked
+
+    def is_free_for(self, lane: Lane | None) -> bool:
+        """Whether a call of that lane, or of any, may run now."""
+        return self.is_idle and (self.owner is None or self.owner is lane)
+
+
+class Turn(Enum):
+    """What a lane's thread is woken for."""
+
+    CALL = "call"
+    GIVE_BACK = "give back"  # what it has left, so that others get the slot
+    END = "end"
+
+
+class Lane:
+    """The thread of one socket, from its first call to its next read.
+
+    Its attributes belong to the pool, under its lock. It is not a ``ThreadPoolExecutor``: the
+    interpreter waits for the running call of one before it exits.
+    """
+
+    def __init__(self, pool: Pool, holder: Holder) -> None:
+        self.pool = pool
+        self.holder = holder
+        self.token = User()
+        self.user: Hashable | None = None
+        self.calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self.pending = 0  # calls queued or running
+        self.leaving = False  # over as soon as nothing is pending
+        self.waits = False  # for a slot
+        self.slot: Slot | None = None  # where its call runs, or its last one ran
+        self.left = Left(state=False, cursor=False, transaction=False)  # there
+        self.idle_since = 0.0
+        self._kept: dict[str, Any] = {}
+        self._thread: threading.Thread | None = None
+        self._turns: SimpleQueue[Turn] = SimpleQueue()
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """``None`` before its first call runs."""
+        return self._thread
+
+    def turn(self, turn: Turn = Turn.CALL) -> None:
+        """Wake the thread. Not under the pool's lock: to start one waits for it."""
+        if self._thread is not None:
+            self._turns.put(turn)
+            return
+        number = 0 if self.slot is None else self.slot.number
+        thread = threading.Thread(target=self._run, name=f"websocket-lane-{number}", daemon=True)
+        self._thread = thread
+        try:
+            # Free-threaded Python gives a new thread its starter's context: an empty one.
+            contextvars.Context().run(thread.start)
+        except RuntimeError as exc:  # no more threads are to be had
+            self._thread = None
+            future, _ = self.calls.popleft()
+            self.pool.done(self, None)
+            future.set_exception(exc)
+
+    # What follows runs on the lane's own thread.
+
+    def _run(self) -> None:
+        turn = Turn.CALL
+        while turn is not Turn.END:
+            if turn is Turn.CALL:
+                self._call()
+            elif turn is Turn.GIVE_BACK:
+                self._give_back()
+            turn = self._turns.get()
+        if self.pool.is_private and self.slot is not None:
+            _guarded(self.slot.databases.close)
+
+    def _call(self) -> None:
+        future, call = self.calls.popleft()
+        if self.slot is None or not future.set_running_or_notify_cancel():
+            self.pool.done(self, None)
+            return
+        databases = self.slot.databases
+        result: Any = None
+        failure: BaseException | None = None
+        try:
+            _guarded(self._take, databases)
+            result = call()
+        except BaseException as exc:  # the caller's to handle
+            failure = exc
+        left = _guarded(databases.end)
+        if self.slot.closes:
+            _guarded(databases.close)
+            left = None
+        # Before the result is set: who has it finds the books in order.
+        self.pool.done(self, left)
+        if failure is None:
+            future.set_result(result)
+        else:
+            future.set_exception(failure)
+        # Or they would live until the next call: the traceback leads to this frame.
+        del future, call, result, failure
+
+    def _take(self, databases: Databases) -> None:
+        if self._kept:
+            databases.adopt(self._kept)
+            self._kept = {}
+        databases.begin(self.token)
+
+    def _give_back(self) -> None:
+        if self.slot is not None:
+            self._kept = _guarded(self.slot.databases.discard) or {}
+            self.pool.given_back(self)
+
+
+def _guarded(step: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R | None:
+    """Do what must not cost a socket its call."""
+    try:
+        return step(*args, **kwargs)
+    except Exception:
+        logger.exception("Looking after the database connections of a websocket failed.")
+        return None

@@ -1,0 +1,315 @@
+"""The pool of slots in which the calls of all lanes run.
+
+::
+
+    call of a socket --> its Lane: a thread of its own, until its next read
+                             |  waits for
+                             v
+                         a Slot, of WEBSOCKET_SYNC_THREADS: one call at a time, and connections
+
+A thread serves one socket and ends with it, so that whatever is kept for a thread is kept for one
+socket. Connections cost too much for that. They go on to the next socket, but where something was
+left on them (``databases.py``).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from time import monotonic
+from typing import TypeVar
+
+from .caretaker import SHORT_IDLE_SECONDS, Caretaker
+from .databases import Left
+from .lane import Holder, Lane, Slot, Turn
+from .waiting import Answer, Rank, Waiting
+
+__all__ = ["Pool"]
+
+logger = logging.getLogger("django_ws_dispatch.lanes")
+
+# Threads, for each slot, that may wait for the next call of their sockets; as many again may do so
+# for a moment after a read, since to wake a thread costs less than to start one.
+IDLE_THREADS = 16
+
+_R = TypeVar("_R")
+
+
+class Pool:
+    """A number of slots, and the lanes whose calls run in them.
+
+    Its public methods may be called in any thread. What the caretaker sees of it belongs to whoever
+    has ``lock``, in which nothing waits.
+
+    Args:
+        slots: how many calls may run at once.
+        private: one visitor's own: at its end the connections are closed.
+    """
+
+    def __init__(self, slots: int, *, private: bool = False) -> None:
+        self.is_private = private
+        self.lock = threading.RLock()
+        self.slots = [Slot(number) for number in range(slots)]
+        self.extra = Slot(slots, closes=True)
+        self.lanes: dict[Lane, None] = {}
+        self.waiting: Waiting[Lane] = Waiting(self._ask)
+        self.idle: dict[Lane, None] = {}  # the longest idle comes first
+        self.retired = False
+        self.caretaker: Caretaker | None = None
+        self._lingering: dict[Holder, Lane] = {}  # of the idle ones: after a read
+
+    def submit(self, holder: Holder, call: Callable[[], _R]) -> Future[_R]:
+        """Run ``call`` in the thread of a holder, behind its calls that came before."""
+        future: Future[_R] = Future()
+        with self.lock:
+            lane = holder.lane
+            if lane is None:
+                lane = holder.lane = self._lingering.pop(holder, None) or self._new_lane(holder)
+            lane.leaving = holder.lane_ended
+            lane.calls.append((future, call))
+            lane.pending += 1
+            # A lane from before a change of the setting stays where it is.
+            granted = lane.pool._want(lane)
+        if granted:
+            lane.turn()
+        return future
+
+    def release(self, lane: Lane) -> None:
+        """The socket reads, or its handler has ended: its lane is over, as soon as it is idle.
+
+        While the handler runs not before its transaction, or the cursor that it may read on from.
+        """
+        with self.lock:
+            lane.leaving = True
+            if not lane.pending:
+                self.leave(lane)
+
+    def retire(self) -> list[threading.Thread]:
+        """End with the last lane; return the threads that have not ended."""
+        with self.lock:
+            self.retired = True
+            for slot in self.slots:
+                slot.rested = False
+            self._look_after_soon()
+            self._hurry()
+            threads = [lane.thread for lane in self.lanes if lane.thread is not None]
+            return threads if self.caretaker is None else [*threads, self.caretaker]
+
+    # Called by the threads of lanes, and of the caretaker
+
+    def done(self, lane: Lane, left: Left | None) -> None:
+        """A call of the lane's is over.
+
+        Args:
+            left: what it has left; ``None`` where nothing was done.
+        """
+        with self.lock:
+            slot = lane.slot
+            lane.pending -= 1
+            if slot is not None:
+                slot.lane, slot.since, slot.rested = None, monotonic(), False
+                if left is not None:
+                    lane.left = left
+                    slot.owner = lane if left.state else None
+            granted = []
+            if not lane.pending:
+                self._rest(lane)
+            elif self._want(lane, behind_others=True):
+                granted.append(lane)
+            if slot is not None:
+                granted += self.fill(slot)
+        _wake(granted)
+
+    def given_back(self, lane: Lane) -> None:
+        """The lane has closed the connections on which it had left something."""
+        with self.lock:
+            lane.left = Left(state=False, cursor=False, transaction=False)
+            granted = []
+            if lane.slot is not None:
+                lane.slot.owner = lane.slot.lane = None
+                granted = self.fill(lane.slot)
+            if lane.pending and self._want(lane):
+                granted.append(lane)
+        _wake(granted)
+
+    def checked(self, slot: Slot) -> None:
+        """The connections of a slot were looked after."""
+        with self.lock:
+            slot.checked, slot.rested = False, True
+            self._hurry()
+            granted = self.fill(slot)
+        _wake(granted)
+
+    # Under the lock. Who is granted a turn has to be woken without it.
+
+    def grant(self, lane: Lane, slot: Slot) -> bool:
+        """Let the lane run a call in a slot that is free."""
+        slot.lane, slot.since = lane, monotonic()
+        lane.slot, lane.user, lane.waits = slot, lane.holder.lane_user, False
+        return True
+
+    def leave(self, lane: Lane) -> bool:
+        """An idle lane is left by its socket. Return whether it is over."""
+        if not lane.holder.lane_ended:
+            if lane.left.transaction or self.has_cursor(lane):
+                return False
+            # To end another one instead would cost more than it saves.
+            full = len(self._lingering) >= IDLE_THREADS * len(self.slots)
+            if not (lane.left.state or full or self.retired or self.is_private):
+                lane.holder.lane = None
+                self._lingering[lane.holder] = lane
+                return False
+        self.end(lane)
+        return True
+
+    def end(self, lane: Lane) -> None:
+        """An idle lane is over."""
+        if self._lingering.pop(lane.holder, None) is not lane:
+            lane.holder.lane = None
+        lane.token.is_over = True
+        self.idle.pop(lane, None)
+        self.lanes.pop(lane, None)
+        self._hurry()
+        if lane.thread is not None:
+            if lane.slot is not None and lane.slot.owner is lane and not self.is_private:
+                self.take_away(lane, lane.slot)
+            lane.turn(Turn.END)
+
+    def take_away(self, lane: Lane, slot: Slot) -> None:
+        """Have an idle lane close the connections on which it has left something."""
+        if lane.left.transaction:
+            logger.warning(
+                "Rolled back a transaction that %s had left open. A transaction belongs into one "
+                "call of sync_to_async().",
+                lane.holder.path,
+                extra={"path": lane.holder.path},
+            )
+        slot.lane = lane
+        lane.turn(Turn.GIVE_BACK)
+
+    def has_cursor(self, lane: Lane) -> bool:
+        """Whether the lane has left a cursor that is still open."""
+        slot = lane.slot
+        return lane.left.cursor and slot is not None and slot.databases.has_open_cursors(lane.token)
+
+    def _new_lane(self, holder: Holder) -> Lane:
+        lane = Lane(self, holder)
+        self.lanes[lane] = None
+        return lane
+
+    def _want(self, lane: Lane, *, behind_others: bool = False) -> bool:
+        """The lane has a call to run: return whether it may run now."""
+        self.idle.pop(lane, None)
+        self._look_after_soon()
+        slot = lane.slot
+        if lane.waits or (slot is not None and slot.lane is lane) or not self._has_calls(lane):
+            return False
+        if slot is not None and (lane.left.state or self.has_cursor(lane)):
+            if slot.is_free_for(lane):
+                return self.grant(lane, slot)
+            slot.wanted.append(lane)
+        else:
+            free = None if behind_others and self.waiting else self._free_slot(lane)
+            if free is not None:
+                return self.grant(lane, free)
+            rank = Rank.URGENT if lane.holder.lane_urgent else Rank.NEW
+            if rank is Rank.NEW and lane.thread is not None:
+                rank = Rank.GOING_ON
+            self.waiting.put(lane, rank, lane.holder.lane_client)
+        lane.waits = True
+        return False
+
+    def _free_slot(self, lane: Lane) -> Slot | None:
+        free = [slot for slot in self.slots if slot.is_free_for(None)]
+        if not free or self._ask(lane) is Answer.NOT_NOW:
+            return None
+        if lane.slot in free:
+            return lane.slot
+        # One that nobody reads from, and that needs no new connection.
+        return min(free, key=lambda slot: (slot.databases.has_open_cursors(), -slot.since))
+
+    def _ask(self, lane: Lane) -> Answer:
+        if not self._has_calls(lane):
+            return Answer.GONE
+        if lane.thread is None and not lane.holder.lane_urgent and self._is_crowded():
+            return Answer.NOT_NOW
+        if lane.holder.lane_user is not None and len(self.slots) > 1:
+            at_work = [slot.lane.user for slot in self.slots if slot.lane is not None]
+            if at_work.count(lane.holder.lane_user) >= len(self.slots) - 1:
+                return Answer.NOT_NOW
+        return Answer.LEFT if lane.holder.is_over else Answer.YES
+
+    def _has_calls(self, lane: Lane) -> bool:
+        """Forget calls that were cancelled; return whether there are others."""
+        while lane.calls and lane.calls[0][0].cancelled():
+            lane.calls.popleft()
+            lane.pending -= 1
+        if not lane.calls:
+            lane.waits = False
+            self._rest(lane)
+        return bool(lane.calls)
+
+    def fill(self, slot: Slot) -> list[Lane]:
+        """Give a slot to whoever is next, if it is free."""
+        if not slot.is_idle:
+            return []
+        slot.wanted_first = not slot.wanted_first
+        sources = [self._from_waiting, self._from_wanted]
+        for source in reversed(sources) if slot.wanted_first else sources:
+            lane = source(slot)
+            if lane is not None:
+                self.grant(lane, slot)
+                return [lane]
+        return []
+
+    def _from_waiting(self, slot: Slot) -> Lane | None:
+        if slot.owner is not None or slot is self.extra:
+            return None
+        return self.waiting.take()
+
+    def _from_wanted(self, slot: Slot) -> Lane | None:
+        for lane in slot.wanted:
+            if slot.is_free_for(lane):
+                slot.wanted.remove(lane)
+                return lane
+        return None
+
+    def _rest(self, lane: Lane) -> None:
+        """The lane has nothing to do."""
+        lane.idle_since = monotonic()
+        if lane.leaving and self.leave(lane):
+            return
+        self.idle[lane] = None
+
+    def _is_crowded(self) -> bool:
+        """Whether so many threads wait for the next call of their sockets that no more may begin.
+
+        One that has waited for a while is ended. It may have something in a ``threading.local``, so
+        that for a short while it is the others who wait.
+        """
+        if len(self.idle) - len(self._lingering) < IDLE_THREADS * len(self.slots):
+            return False
+        for oldest in self.idle:
+            if oldest.holder.lane is oldest and not (oldest.left.state or oldest.left.cursor):
+                if monotonic() - oldest.idle_since < SHORT_IDLE_SECONDS:
+                    break
+                self.end(oldest)
+                return False
+        return True
+
+    def _hurry(self) -> None:
+        if self.retired and self.caretaker is not None:
+            self.caretaker.hurry()
+
+    def _look_after_soon(self) -> None:
+        if self.caretaker is None and not self.is_private:
+            self.caretaker = Caretaker(self)
+            contextvars.Context().run(self.caretaker.start)
+
+
+def _wake(granted: Iterable[Lane]) -> None:
+    for lane in granted:
+        lane.turn()

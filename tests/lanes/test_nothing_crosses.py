@@ -1,0 +1,326 @@
+"""What one socket leaves on a thread or a connection, and who finds it there."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from asgiref.local import Local
+from asgiref.sync import sync_to_async
+from django.db import connection, connections, transaction
+from django.db.backends.signals import connection_created
+from django.test import override_settings
+
+from django_ws_dispatch import lanes
+from django_ws_dispatch.lanes import caretaker
+
+from .test_lanes import (  # noqa: F401 - fixtures
+    ALIAS,
+    Blocked,
+    Socket,
+    database,
+    lane_connection,
+    lane_threads,
+    no_lane_outlives_its_test,
+    run,
+    thread_name,
+    until,
+)
+
+here = threading.local()
+critical = Local(thread_critical=True)
+
+
+def leave_on_the_thread(name):
+    here.tenant = critical.tenant = name
+
+
+def look_at_the_thread():
+    return getattr(here, "tenant", None), getattr(critical, "tenant", None)
+
+
+def leave_on_the_connection(name):
+    connections[ALIAS].tenant = name
+
+
+def look_at_the_connection():
+    return getattr(connections[ALIAS], "tenant", None)
+
+
+def execute(sql):
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else None
+
+
+def count_query_only():
+    return execute("SELECT * FROM pragma_query_only")[0][0]
+
+
+one_slot = override_settings(WEBSOCKET_SYNC_THREADS=1)
+
+
+@one_slot
+def test_what_a_call_leaves_on_its_thread_is_its_sockets_until_the_next_read():
+    async def main():
+        red, blue = Socket(), Socket()
+        await red.hold(leave_on_the_thread, "red")
+        assert await blue.hold(look_at_the_thread) == (None, None)
+        await blue.hold(leave_on_the_thread, "blue")
+        assert await red.hold(look_at_the_thread) == ("red", "red")
+        assert await blue.hold(look_at_the_thread) == ("blue", "blue")
+        red.read()
+        blue.read()
+        assert await Socket().run(look_at_the_thread) == (None, None)
+
+    run(main())
+
+
+@one_slot
+def test_what_a_call_leaves_on_its_thread_reaches_nobody_among_many():
+    async def main():
+        async def message(number):
+            socket = Socket()
+            for _ in range(5):
+                if number % 2:
+                    await socket.hold(leave_on_the_thread, number)
+                    assert await socket.hold(look_at_the_thread) == (number, number)
+                else:
+                    assert await socket.hold(look_at_the_thread) == (None, None)
+            socket.end()
+
+        await asyncio.gather(*map(message, range(60)))
+
+    run(main())
+
+
+@one_slot
+def test_an_attribute_of_a_connection_is_its_sockets_alone(database):  # noqa: F811
+    async def main():
+        red, blue = Socket(), Socket()
+        await red.hold(leave_on_the_connection, "red")
+        looking = asyncio.create_task(blue.hold(look_at_the_connection))
+        assert await red.hold(look_at_the_connection) == "red"
+        red.read()
+        assert await looking is None
+
+    run(main())
+
+
+@one_slot
+def test_an_attribute_that_was_put_back_is_nobodys_business(database):  # noqa: F811
+    def work():
+        connections[ALIAS].tenant = "red"
+        del connections[ALIAS].tenant
+        return lane_connection().connection
+
+    async def main():
+        red, blue = Socket(), Socket()
+        assert await red.hold(work) is (await blue.hold(lane_connection)).connection
+
+    run(main())
+
+
+@one_slot
+def test_what_a_statement_leaves_in_the_session_is_its_sockets_alone(database):  # noqa: F811
+    async def main():
+        red, blue = Socket(), Socket()
+        await red.hold(execute, "PRAGMA query_only = 1")
+        looking = asyncio.create_task(blue.hold(count_query_only))
+        assert await red.hold(count_query_only) == 1
+        red.read()
+        assert await looking == 0
+        assert await red.run(count_query_only) == 0
+
+    run(main())
+
+
+@one_slot
+def test_a_temporary_table_goes_with_the_message_that_made_it(database):  # noqa: F811
+    async def main():
+        socket = Socket()
+        await socket.hold(execute, "CREATE TEMP TABLE mine (x)")
+        await socket.hold(execute, "INSERT INTO mine VALUES (1)")
+        assert await socket.run(execute, "SELECT * FROM mine") == [(1,)]
+        assert await Socket().run(execute, "SELECT count(*) FROM sqlite_temp_master") == [(0,)]
+
+    run(main())
+
+
+@one_slot
+def test_plain_queries_leave_the_connection_to_the_next_socket(database):  # noqa: F811
+    def query():
+        execute("SELECT count(*) FROM sqlite_master WHERE name IN ('a', 'b')")
+        with transaction.atomic(using=ALIAS):
+            execute("SELECT 1")
+        return connections[ALIAS].connection
+
+    async def main():
+        assert len({id(await Socket().hold(query)) for _ in range(5)}) == 1
+
+    run(main())
+
+
+@one_slot
+def test_what_is_set_for_every_new_connection_is_nothing_that_was_left(database):  # noqa: F811
+    def receiver(connection, **kwargs):
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA query_only = 1")
+
+    connection_created.connect(receiver)
+    try:
+
+        async def main():
+            first = await Socket().hold(lane_connection)
+            assert await Socket().hold(count_query_only) == 1
+            assert (await Socket().hold(lane_connection)).connection is first.connection
+
+        run(main())
+    finally:
+        connection_created.disconnect(receiver)
+
+
+@one_slot
+def test_somebody_who_waits_gets_the_slot_of_one_who_left_something_and_does_nothing(
+    database,  # noqa: F811
+    monkeypatch,
+):
+    monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 0.05)
+
+    async def main():
+        red = Socket()
+        await red.hold(leave_on_the_connection, "red")
+        assert await Socket().run(look_at_the_connection) is None
+        # It is given back to whom it belongs.
+        assert await red.hold(look_at_the_connection) == "red"
+        red.read()
+        assert await Socket().run(look_at_the_connection) is None
+
+    run(main())
+
+
+@one_slot
+def test_what_was_left_is_kept_while_nobody_waits(database, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 0.01)
+
+    async def main():
+        red = Socket()
+        await red.hold(execute, "PRAGMA query_only = 1")
+        await asyncio.sleep(3 * caretaker.TICK_SECONDS)
+        assert await red.hold(count_query_only) == 1
+
+    run(main())
+
+
+@one_slot
+def test_an_open_transaction_is_nobody_elses_and_is_rolled_back_in_the_end(
+    database,  # noqa: F811
+    monkeypatch,
+    caplog,
+):
+    monkeypatch.setattr(caretaker, "HOLD_IDLE_SECONDS", 0.2)
+
+    def begin():
+        atomic = transaction.atomic(using=ALIAS)
+        atomic.__enter__()
+        execute("INSERT INTO rows VALUES (1)")
+
+    async def main():
+        await Socket().run(execute, "CREATE TABLE rows (x)")
+        red = Socket()
+        await red.hold(begin)
+        assert await Socket().run(execute, "SELECT count(*) FROM rows") == [(0,)]
+
+    run(main())
+    (record,) = caplog.records
+    assert "Rolled back a transaction" in record.getMessage()
+    assert record.path == "/ws/"
+
+
+@override_settings(DEBUG=True)
+@one_slot
+def test_nobody_sees_the_queries_of_others(database):  # noqa: F811
+    def queries():
+        execute("SELECT 1")
+        return len(connections[ALIAS].queries)
+
+    async def main():
+        assert await Socket().run(queries) == 1
+        socket = Socket()
+        assert [await socket.hold(queries) for _ in range(2)] == [1, 2]
+
+    run(main())
+
+
+# Middleware, which has a thread of its own
+
+
+def test_apart_has_a_thread_and_connections_of_its_own_that_end_with_it(database):  # noqa: F811
+    async def main():
+        async def handshake():
+            with lanes.apart():
+                await sync_to_async(leave_on_the_thread)("red")
+                await sync_to_async(leave_on_the_connection)("red")
+                thread = await sync_to_async(threading.current_thread)()
+                opened = await sync_to_async(lane_connection)()
+                assert await sync_to_async(look_at_the_thread)() == ("red", "red")
+                assert await sync_to_async(look_at_the_connection)() == "red"
+            assert await sync_to_async(look_at_the_thread)() == (None, None)
+            assert await sync_to_async(look_at_the_connection)() is None
+            await until(lambda: not thread.is_alive())
+            assert opened.connection is None
+
+        await Socket().start(handshake())
+
+    run(main())
+
+
+@one_slot
+def test_apart_waits_for_no_slot():
+    async def main():
+        blocked = Blocked()
+        task = asyncio.create_task(Socket().run(blocked))
+        await until(blocked.running.is_set)
+
+        async def handshake():
+            with lanes.apart():
+                return await sync_to_async(thread_name)()
+
+        await Socket().start(handshake())
+        blocked.gate.set()
+        await task
+
+    run(main())
+
+
+def test_a_task_that_outlives_apart_still_has_a_thread_of_its_own():
+    async def main():
+        over = asyncio.Event()
+
+        async def outliving():
+            await over.wait()
+            return await sync_to_async(look_at_the_thread)()
+
+        async def handshake():
+            with lanes.apart():
+                task = asyncio.create_task(outliving())
+                await sync_to_async(leave_on_the_thread)("red")
+            over.set()
+            return await task
+
+        assert await Socket().start(handshake()) == (None, None)
+        await until(lambda: lane_threads() == [])
+
+    run(main())
+
+
+def test_the_default_connection_is_looked_after_as_any_other():
+    def look():
+        seen = getattr(connection, "tenant", None)
+        connection.tenant = "red"
+        return seen
+
+    async def main():
+        return [await Socket().run(look) for _ in range(5)]
+
+    assert run(main()) == [None] * 5
