@@ -17,11 +17,12 @@ from django.http.response import HttpResponseBase
 from . import lanes
 from .codes import CloseCode
 from .exceptions import Deny, WebSocketDisconnect
-from .handshake.denial import deny, response_for, shown_path
+from .handshake.denial import deny, response_for
 from .handshake.origin import Refusal
 from .handshake.request import HandshakeRequest, build_request
 from .outbound import CLOSING, CONNECTING, OPEN
 from .raw import ConnectionGone, RawSocket
+from .shown import shown_path
 from .signals import websocket_closed
 from .typing import Scope, Send
 from .websockets import WebSocket

@@ -18,6 +18,7 @@ ROOMS = [
     "exceptions",
     "codes",
     "signals",
+    "shown",
     "limits",
     "conf",
     "servers",

@@ -21,6 +21,7 @@ from django.http.response import HttpResponseBase
 
 from ..exceptions import Deny
 from ..servers import sends_each_header_once
+from ..shown import shown_path
 from ..typing import Scope, Send
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "refuse",
     "response_for",
     "response_headers",
-    "shown_path",
 ]
 
 logger = logging.getLogger("django_ws_dispatch")
@@ -101,11 +101,6 @@ def response_for(exc: BaseException) -> HttpResponseBase:
     if isinstance(exc, (SuspiciousOperation, BadRequest)):
         return refuse(400)
     return refuse(500)
-
-
-def shown_path(scope: Scope) -> str:
-    """Return the path as the server gave it, escaped: for log lines."""
-    return ascii(scope.get("path", ""))[1:-1]
 
 
 def _log_denial(path: str, status: int, reason: str) -> None:
