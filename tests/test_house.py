@@ -19,6 +19,7 @@ ROOMS = [
     "codes",
     "signals",
     "shown",
+    "origins",
     "limits",
     "conf",
     "servers",

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.utils.http import is_same_domain
 
-from ..conf import DEFAULT_PORTS
+from ..origins import DEFAULT_PORTS
 from ..shown import quoted
 from ..typing import Scope
 from .request import BadRequest, HandshakeRequest, build_request
@@ -51,7 +51,9 @@ class _Rules:
         self.origins = tuple(origins)
         # "*" alone is no wildcard in CSRF_TRUSTED_ORIGINS, where it would come from by mistake.
         self.any = not own and "*" in self.origins
-        self.exact = frozenset(origin for origin in self.origins if "*" not in origin)
+        exact = (origin for origin in self.origins if "*" not in origin)
+        # As it comes: bytes, which are read as latin-1. A site writes them as UTF-8.
+        self.exact = frozenset(exact if own else map(_as_bytes, exact))
         self.wildcards: dict[str, list[str]] = {}
         for origin in self.origins:
             if "*" in origin and origin != "*":
@@ -268,6 +270,10 @@ def _said(name: bytes, request: HandshakeRequest, headers: Iterable[tuple[bytes,
     came, read = ",".join(values), request.headers.get(header)
     meaning = f", read as {quoted(read)}" if read is not None and read != came else ""
     return f"{header} was {quoted(came)}{meaning}"
+
+
+def _as_bytes(origin: str) -> str:
+    return origin.encode(errors="surrogatepass").decode("latin-1")
 
 
 def _listed(items: Sequence[str]) -> str:

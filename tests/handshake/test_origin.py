@@ -156,6 +156,51 @@ def test_listed_origins_replace_the_page_and_the_trusted_ones():
         assert check.check(scope()) is None
 
 
+LISTED = [
+    "file://",
+    "app://.",
+    "capacitor://localhost",
+    "wss://example.com",
+    "http://example.com/",
+    "https://example.com:443",
+    "HTTPS://Example.com",
+    "https://user@example.com",
+    "https://b\u00fccher.example",
+    "https://\u4e2d\u6587.example",
+]
+
+
+@pytest.mark.parametrize("origin", LISTED)
+def test_a_listed_origin_fits_what_is_written_like_it_and_nothing_else(origin: str):
+    check = OriginCheck([origin])
+    written = origin.encode()
+    assert check.check(scope(written)) is None
+    others = [
+        b"https://example.com",
+        b"http://example.com",
+        b"ws://example.com",
+        b"https://xn--bcher-kva.example",
+        b"https://b\xfccher.example",
+        b"null",
+        b"",
+        written + b"/",
+        written + b":443",
+        written.removesuffix(b"/"),
+        written.swapcase(),
+        b" " + written,
+        *(one.encode() for one in LISTED),
+        *hostile_origins("https://example.com").values(),
+    ]
+    assert [one for one in others if one != written and check.check(scope(one)) is None] == []
+
+
+@pytest.mark.parametrize("origin", LISTED)
+def test_listed_for_one_handler_it_fits_there_only(origin: str):
+    check = OriginCheck()
+    assert check.check(scope(origin.encode()), (origin,)) is None
+    assert status(check.check(scope(origin.encode()))) == 403
+
+
 def test_an_empty_list_allows_no_browser():
     check = OriginCheck([])
     assert status(check.check(scope(OWN.encode()))) == 403
