@@ -162,6 +162,7 @@ def _check_order() -> Iterator[Warning]:
 def _check_routes(said: set[str]) -> Iterator[CheckMessage]:
     try:
         routes = Routes(conf.handlers, strict=False)
+        routes.learn_languages()
     except Exception as exc:
         problem = str(exc)
         if not isinstance(exc, ImproperlyConfigured):

@@ -40,6 +40,8 @@ ROOMS = [
     "connections",
     "handlers",
     "patterns",
+    "languages",
+    "index",
     "routes",
     "routing",
     "decorators",

@@ -55,13 +55,16 @@ class Chain(BaseHandler):
 
     Args:
         paths: dotted paths of middleware classes or factories, the outermost first.
+        urlconf: what they find as ``request.urlconf``; ``None``: nothing, as on most pages.
+            ``LocaleMiddleware`` looks there for ``i18n_patterns()``.
 
     Raises:
         ImproperlyConfigured: one of them can not be imported or is no middleware.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], urlconf: Any = None) -> None:
         super().__init__()
+        self._urlconf = urlconf
         self._load(paths)
 
     async def run(
@@ -83,6 +86,8 @@ class Chain(BaseHandler):
         Returns:
             A response that ``is_accepted()``, or the one to deny the handshake with.
         """
+        if self._urlconf is not None:
+            request.urlconf = self._urlconf
         token = _route.set((handler, tuple(args), dict(kwargs or {})))
         try:
             response: HttpResponseBase = await self._chain(request)
