@@ -184,7 +184,7 @@ def check_header(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     name, value = name.lower(), value.strip(b" \t")
     if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
         if name == b"set-cookie":  # what it holds is for the browser only
-            raise ValueError(f"The cookie {value.partition(b'=')[0]!r} can not be sent.")
+            raise ValueError(f"The cookie {value.partition(b'=')[0]!r} is not one that can be sent.")
         raise ValueError(f"{name!r}: {value!r} is not a header that can be sent.")
     return name, value
 
@@ -194,7 +194,7 @@ def _cookie(cookie: Morsel[Any]) -> bytes:
     try:
         return _encoded(cookie.OutputString())
     except CookieError:
-        raise ValueError(f"The cookie {cookie.key!r} can not be sent.") from None
+        raise ValueError(f"The cookie {cookie.key!r} is not one that can be sent.") from None
 
 
 def _encoded(text: str | bytes) -> bytes:

@@ -189,7 +189,7 @@ def test_a_cookie_with_a_line_break_in_an_attribute_becomes_a_500(
     assert (status, body) == (500, b"Internal Server Error")
     assert b"set-cookie" not in dict(headers)
     assert "The cookie" in caplog.text
-    assert "can not be sent" in caplog.text
+    assert "can be sent" in caplog.text
     assert "secret" not in caplog.text
 
 
@@ -213,13 +213,13 @@ def test_a_version_of_python_that_refuses_a_cookie_itself_is_understood():
 
     response: Any = HttpResponse(status=403)
     response.cookies = {"token": Refused()}
-    with pytest.raises(ValueError, match="The cookie 'token' can not be sent") as raised:
+    with pytest.raises(ValueError, match="The cookie 'token' is not one") as raised:
         response_headers(response)
     assert raised.value.__suppress_context__
 
 
 def test_a_cookie_of_a_mounted_application_is_checked_and_not_shown():
-    with pytest.raises(ValueError, match="The cookie b'token' can not be sent") as raised:
+    with pytest.raises(ValueError, match="The cookie b'token' is not one") as raised:
         RawResponse(403, [(b"Set-Cookie", b"token=secret\r\nX-Injected: 1")])
     assert "secret" not in str(raised.value)
 
