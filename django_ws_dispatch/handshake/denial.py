@@ -184,7 +184,9 @@ def check_header(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     name, value = name.lower(), value.strip(b" \t")
     if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
         if name == b"set-cookie":  # what it holds is for the browser only
-            raise ValueError(f"The cookie {value.partition(b'=')[0]!r} is not one that can be sent.")
+            raise ValueError(
+                f"The cookie {value.partition(b'=')[0]!r} is not one that can be sent."
+            )
         raise ValueError(f"{name!r}: {value!r} is not a header that can be sent.")
     return name, value
 
