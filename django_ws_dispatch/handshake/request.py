@@ -31,12 +31,13 @@ __all__ = ["BadRequest", "HandshakeRequest", "build_request", "split_path"]
 
 SCHEMES = {"ws": "http", "wss": "https"}
 
-# The scheme in a Forwarded header (RFC 7239 section 4), and what is between quotes: a host, say,
-# that only looks like one.
+# The scheme in a Forwarded header (RFC 7239 section 4); and what is between quotes, a host, say,
+# that only looks like one: to the end where the second quote is missing, so that nothing is read
+# twice.
 _FORWARDED = re.compile(
     r"""(?P<proto>(?:^|[;,])\s*proto=)(?P<quote>"?)(?P<scheme>wss?)(?P=quote)(?=\s*(?:[;,]|$))"""
-    r"""|"(?:[^"\\]|\\.)*(?:"|$)""",
-    re.IGNORECASE,
+    r"""|"(?:[^"\\]|\\.)*+(?:"|\\?\Z)""",
+    re.IGNORECASE | re.DOTALL,
 )
 
 

@@ -11,7 +11,12 @@ from django.http import HttpResponse
 from django.middleware.security import SecurityMiddleware
 from django.test import override_settings
 
-from django_ws_dispatch.handshake.request import BadRequest, build_request, split_path
+from django_ws_dispatch.handshake.request import (
+    _FORWARDED,
+    BadRequest,
+    build_request,
+    split_path,
+)
 
 
 def scope(**changes: Any) -> dict[str, Any]:
@@ -159,6 +164,7 @@ def test_no_other_header_is_believed(setting: Any):
         ('host="a;proto=wss', 'host="a;proto=wss'),
         ('proto="wss', 'proto="wss'),
         ('proto=wss"', 'proto=wss"'),
+        ('host="a\\', 'host="a\\'),
     ],
 )
 @override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_FORWARDED", "proto=https"))
@@ -166,6 +172,15 @@ def test_in_a_forwarded_header_it_is_the_proto_that_counts(value: str, expected:
     request = build_request(scope(headers=[(b"forwarded", value.encode())]))
     assert request.headers["Forwarded"] == expected
     assert request.is_secure() is (expected.partition(",")[0].strip() == "proto=https")
+
+
+@pytest.mark.parametrize(
+    "value", ['"', '"a', '"\\', '"\\"', '"' + '\\"' * 9, '"a;proto=wss', '"\n"']
+)
+def test_a_quote_is_read_once_so_that_no_header_takes_long(value: str):
+    match = _FORWARDED.match(value)
+    assert match is not None
+    assert match.end() == len(value)
 
 
 @override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "wss"))
