@@ -11,8 +11,10 @@ from django.http.response import HttpResponseBase
 
 from . import lanes
 from .connections import Connections, counts
+from .endings import report
 from .exceptions import Deny
 from .handlers import Handler, is_coroutine_function
+from .handshake.course import Course
 from .handshake.middleware import Chain, accept_headers, is_accepted
 from .namespaces import checked, set_namespace
 from .websockets import WebSocket
@@ -75,7 +77,7 @@ class Admission:
         for key in self._counted:
             counts.leave(key)
 
-    async def _deny(self, response: HttpResponseBase | int, reason: str) -> bool:
+    async def _deny(self, response: HttpResponseBase | int, reason: str | None) -> bool:
         if isinstance(response, int):
             response = Deny(response).response
         await self._socket.deny(response, reason)
@@ -85,10 +87,21 @@ class Admission:
         socket = self._socket
         request = socket.request
         resolved: Any = request.resolver_match
-        response = await chain.run(request, self._handler.callback, resolved.args, resolved.kwargs)
+        callback, args, kwargs = self._handler.callback, resolved.args, resolved.kwargs
+        course = Course()
+        try:
+            response = await chain.run(request, callback, args, kwargs, course)
+        finally:
+            for culprit, exc in course.failures:
+                await report(socket, exc, culprit)
         if not is_accepted(response):
-            return await self._deny(response, "a middleware of WEBSOCKET_MIDDLEWARE")
-        socket.accept_with(accept_headers(response))
+            return await self._deny(response, course.reason(response))
+        try:
+            headers = accept_headers(response)
+        except ValueError as exc:
+            await report(socket, exc, "a middleware of WEBSOCKET_MIDDLEWARE")
+            return await self._deny(500, None)
+        socket.accept_with(headers)
         return True
 
     async def _watch_known(self) -> bool:

@@ -27,6 +27,7 @@ ws_dispatch.W006     A route is there twice.
 ws_dispatch.W007     ``--deploy``: the Origin check is turned off.
 ws_dispatch.W008     ``--deploy``: any Host is allowed, which the Origin check compares with.
 ws_dispatch.W009     ``--deploy``: a broker reaches this process only.
+ws_dispatch.W010     An allowed origin is one that no browser sends.
 ===================  ==============================================================================
 
 Django's own checks of URL patterns (``urls.W003`` and its like) run on the routes as well. No check
@@ -55,6 +56,7 @@ from .handshake.origin import OriginCheck
 from .lanes import load_sync_context
 from .lifespan import load_lifespan
 from .namespaces import load_namespace
+from .origins import unsent
 from .patterns import shape_of
 from .routes import Routes
 
@@ -102,6 +104,7 @@ def check_websockets(app_configs: object = None, **kwargs: object) -> list[Check
     """
     messages: list[CheckMessage] = [*_check_settings(), *_check_proxy(), *_check_order()]
     messages += _check_routes({message.msg for message in messages})
+    messages += _check_unsent_origins()
     if not any(isinstance(message, Error) for message in messages):
         # A wrong setting stops the import of asgi.py: that has been said.
         messages += _check_application()
@@ -172,6 +175,7 @@ def _check_order() -> Iterator[Warning]:
 def _check_routes(said: set[str]) -> Iterator[CheckMessage]:
     try:
         routes = Routes(conf.handlers, strict=False)
+        routes.learn_languages()
     except Exception as exc:
         problem = str(exc)
         if not isinstance(exc, ImproperlyConfigured):
@@ -298,21 +302,33 @@ def _check_application() -> Iterator[Warning]:
             )
 
 
+def _allowed_origins() -> Iterator[tuple[str, Iterable[str], str | None]]:
+    """Every list of origins that can be read, with its name, and its route where it has one."""
+    with suppress(ImproperlyConfigured):  # said by _check_settings
+        yield "WEBSOCKET_ALLOWED_ORIGINS", conf.allowed_origins or (), None
+    with suppress(Exception):  # said by _check_routes
+        for route in Routes(conf.handlers, strict=False).routes:
+            if route.handler is not None:
+                origins = route.handler.options.allowed_origins or ()
+                yield "@allowed_origins()", origins, _obj(route.route)
+
+
+def _check_unsent_origins() -> Iterator[Warning]:
+    for name, origins, obj in _allowed_origins():
+        for origin in origins:
+            if (remedy := unsent(origin)) is not None:
+                text = f"{name} has {origin!r}, which no browser sends."
+                hint = f"{remedy} Where a native client sends it as it is, silence this check."
+                yield Warning(text, hint=hint, obj=obj, id="ws_dispatch.W010")
+
+
 def _check_open_origins() -> Iterator[Warning]:
     hint = 'Name the origins: ["https://example.com", "https://*.example.com"].'
-    text = "lets any page of any site open a WebSocket here with the cookies of its visitor."
-    with suppress(ImproperlyConfigured):  # said by check_websockets
-        if "*" in (conf.allowed_origins or ()):
-            problem = f'WEBSOCKET_ALLOWED_ORIGINS has "*", which {text}'
-            yield Warning(problem, hint=hint, id="ws_dispatch.W007")
-    try:
-        routes = Routes(conf.handlers, strict=False).routes
-    except Exception:
-        return  # said by check_websockets
-    for route in routes:
-        if route.handler is not None and "*" in (route.handler.options.allowed_origins or ()):
-            problem = f'@allowed_origins("*") {text}'
-            yield Warning(problem, hint=hint, obj=_obj(route.route), id="ws_dispatch.W007")
+    for name, origins, obj in _allowed_origins():
+        if "*" in origins:
+            text = f'{name} has "*", which lets any page of any site open a WebSocket here with '
+            text += "the cookies of its visitor."
+            yield Warning(text, hint=hint, obj=obj, id="ws_dispatch.W007")
 
 
 def _check_open_hosts() -> Iterator[Warning]:

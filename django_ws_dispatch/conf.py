@@ -7,9 +7,7 @@ when it is built, ``manage.py check`` reports it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -17,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .limits import Rate, parse_rate
+from .origins import check_origins
 
 __all__ = ["SETTINGS", "Conf", "conf", "import_function"]
 
@@ -24,7 +23,6 @@ MEMORY_BROKER = "django_ws_dispatch.brokers.memory.MemoryBroker"
 MEBIBYTE = 1024 * 1024
 MAX_SECONDS = 1e9
 MAX_THREADS = 10_000
-DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def _get(name: str, default: Any = None) -> Any:
@@ -211,74 +209,6 @@ class Conf:
             "the dotted path of a function of the websocket that returns a context manager, or "
             "None",
         )
-
-
-def check_origins(name: str, value: object) -> list[str]:
-    """Return ``value`` as a list of origins.
-
-    Raises:
-        ImproperlyConfigured: it is not a list of ``"*"`` or ``scheme://host[:port]``, as browsers
-            write it.
-    """
-    origins = _strings(name, value, 'origins such as "https://example.com"')
-    for origin in origins:
-        scheme, separator, host = origin.partition("://")
-        whole = bool(separator and scheme) and not host.startswith((".", ":"))
-        whole = whole and host.count("[") == host.count("]") and not set(host) & set("/?#@ ")
-        if origin != "*" and not (whole and host):
-            raise ImproperlyConfigured(
-                f"{name}: {origin!r} is not an origin. Write scheme, host and, where it is not "
-                'the default, the port: "https://example.com", "https://*.example.com", '
-                '"http://localhost:3000".'
-            )
-        # What no browser sends, and what no origin fits.
-        if scheme.lower() in ("ws", "wss"):
-            raise ImproperlyConfigured(
-                f"{name}: {origin!r} is no page's origin. Write the scheme of the page that opens "
-                'the socket, as in "https://example.com".'
-            )
-        if origin != "*" and (host == "*" or "*" in host.lstrip("*")):
-            raise ImproperlyConfigured(
-                f"{name}: {origin!r} fits no origin. A * stands for the subdomains of a host, at "
-                'its beginning, as in "https://*.example.com".'
-            )
-        # Behind a * capital letters make no difference.
-        stars = "*." if host.startswith("*") else ""
-        plain = origin if not stars else f"{scheme}://{host.lstrip('*').lstrip('.')}".lower()
-        if origin != "*" and plain != (sent := _as_sent(name, plain)):
-            raise ImproperlyConfigured(
-                f"{name}: no browser sends {origin!r}. "
-                f'Write "{sent.replace("://", f"://{stars}", 1)}".'
-            )
-    return origins
-
-
-def _as_sent(name: str, origin: str) -> str:
-    """Return the origin of a page as browsers write it (RFC 6454 section 6.2, WHATWG URL)."""
-    scheme, _, rest = origin.lower().partition("://")
-    if scheme not in DEFAULT_PORTS:
-        return origin  # what a native client sends is its own affair
-    address, bracket, rest = rest.rpartition("]")  # colons in it lead to no port
-    host, _, port = rest.partition(":")
-    host = address + bracket + host
-    if not host.isascii():
-        # IDNA 2003, which has another name for these (UTS 46 calls them deviations).
-        if not set(host) & set("ßς\u200c\u200d"):
-            with suppress(UnicodeError):
-                host = host.encode("idna").decode()
-        if not re.fullmatch(r"[a-z0-9._-]+", host):
-            raise ImproperlyConfigured(
-                f"{name}: no browser sends {origin!r}. Write its host in punycode, as in "
-                '"https://xn--bcher-kva.example".'
-            )
-    if port and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536):
-        raise ImproperlyConfigured(
-            f"{name}: {origin!r} has no port from 1 to 65535. Write one, as in "
-            f'"{scheme}://{host}:8000", or none: "{scheme}://{host}".'
-        )
-    if not port or int(port) == DEFAULT_PORTS[scheme]:
-        return f"{scheme}://{host}"
-    return f"{scheme}://{host}:{int(port)}"
 
 
 conf = Conf()

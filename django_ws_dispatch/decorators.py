@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from .conf import check_origins
 from .handlers import change_options
 from .limits import parse_rate
+from .origins import check_origins
 
 if TYPE_CHECKING:
     # With the plugin of django-stubs that is AUTH_USER_MODEL, as request.user has it.
@@ -116,7 +116,7 @@ def allowed_origins(*origins: str) -> Callable[[H], H]:
         origins: as in ``WEBSOCKET_ALLOWED_ORIGINS``.
 
     Raises:
-        ImproperlyConfigured: one of them is not an origin.
+        ImproperlyConfigured: one of them is not an origin, or fits none.
     """
     if origins and callable(origins[0]):
         raise TypeError('Name the origins: @allowed_origins("https://example.com").')

@@ -39,8 +39,9 @@ class Site:
         for name in SETTINGS:
             getattr(conf, name)
         self.routes: Routes = current_routes()
+        self.routes.learn_languages()
         self.origins = OriginCheck(conf.allowed_origins)
-        self.chain = Chain(conf.middleware) if conf.middleware else None
+        self.chain = Chain(conf.middleware, self.routes.urlconf) if conf.middleware else None
         self.max_connections = conf.max_connections
         self.script_name = settings.FORCE_SCRIPT_NAME
         self.namespace = load_namespace()

@@ -17,16 +17,17 @@ from django.http.response import HttpResponseBase
 from . import lanes
 from .codes import CloseCode
 from .exceptions import Deny, WebSocketDisconnect
-from .handshake.denial import deny, response_for, shown_path
+from .handshake.denial import deny, response_for
 from .handshake.origin import Refusal
 from .handshake.request import HandshakeRequest, build_request
 from .outbound import CLOSING, CONNECTING, OPEN
 from .raw import ConnectionGone, RawSocket
+from .shown import shown_path
 from .signals import websocket_closed
 from .typing import Scope, Send
 from .websockets import WebSocket
 
-__all__ = ["fail", "finish", "refuse"]
+__all__ = ["fail", "finish", "refuse", "report"]
 
 handshake_logger = logging.getLogger("django_ws_dispatch.handshake")
 connection_logger = logging.getLogger("django_ws_dispatch.connection")
@@ -145,7 +146,7 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
     meaning = _meaning(exc)
     connecting = socket.ready_state is CONNECTING
     if meaning is None:
-        await _report(socket, exc, connecting)
+        await report(socket, exc, connecting=connecting)
         response, code, reason = response_for(exc), int(CloseCode.FAILED), None
     else:
         response, code = meaning
@@ -165,16 +166,26 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
         socket.kick(code, "")
 
 
-async def _report(socket: WebSocket, exc: BaseException, connecting: bool) -> None:
-    """One traceback, and Django's signal, for a handler that failed."""
+async def report(
+    socket: WebSocket, exc: BaseException, culprit: str | None = None, *, connecting: bool = True
+) -> None:
+    """One traceback, and Django's signal, for a handler that failed.
+
+    Args:
+        culprit: another one than the handler, as in ``"the middleware a.b.C"``.
+        connecting: whether the socket was not accepted yet.
+    """
     extra: dict[str, Any] = {"path": socket.path, "status_code": 500 if connecting else 1011}
     try:
         request = extra["request"] = socket.request
     except SuspiciousOperation:
         request = None
-    handler_failed = "The handler of %s failed"
     logger = handshake_logger if connecting else connection_logger
-    logger.error(handler_failed, socket.path, exc_info=exc, extra=extra)
+    if culprit is None:
+        logger.error("The handler of %s failed", socket.path, exc_info=exc, extra=extra)
+    else:
+        text = "The handshake of %s failed in %s"
+        logger.error(text, socket.path, culprit, exc_info=exc, extra=extra)
     await _announce(exc, type(socket), request, socket.path)
 
 

@@ -19,6 +19,7 @@ from . import servers
 from .codes import CloseCode
 from .exceptions import WebSocketDisconnect
 from .limits import Limits
+from .shown import shown_path
 from .typing import Event, Scope, Send
 
 __all__ = ["BLOCKED", "BUSY", "FREE", "SHUT", "Outbound", "WebSocketState"]
@@ -107,8 +108,8 @@ class Outbound:
 
     @property
     def path(self) -> str:
-        """The path as the server gave it, escaped: for log lines."""
-        return ascii(self.scope.get("path", ""))[1:-1]
+        """The path as the server gave it, escaped and cut: for log lines."""
+        return shown_path(self.scope)
 
     def kick(self, code: int, reason: str = "") -> None:
         """Close it from elsewhere."""

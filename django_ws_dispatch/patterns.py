@@ -6,13 +6,21 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from django.conf import settings
 from django.urls import ResolverMatch
-from django.urls.resolvers import RegexPattern, RoutePattern, URLPattern, URLResolver
+from django.urls.resolvers import (
+    LocalePrefixPattern,
+    RegexPattern,
+    RoutePattern,
+    URLPattern,
+    URLResolver,
+)
 
 __all__ = [
     "Mount",
     "MountPattern",
     "beginning",
+    "depends_on_language",
     "is_literal",
     "is_mount",
     "leaves",
@@ -39,7 +47,7 @@ class MountPattern(URLPattern):
 
     def resolve(self, path: str) -> ResolverMatch | None:
         match = super().resolve(path)
-        if match is not None:
+        if match is not None and is_mount(self):  # a translated one may have an end
             rest, *_ = self.pattern.match(path)  # type: ignore[misc]
             mounted: Any = Mount(match.func, rest)
             match.func = mounted
@@ -70,6 +78,13 @@ def is_plain_route(pattern: Any) -> bool:
     return isinstance(pattern.pattern, RoutePattern) and isinstance(route, str)
 
 
+def depends_on_language(pattern: Any) -> bool:
+    """Whether it fits other paths in another language, as far as can be seen."""
+    if isinstance(pattern.pattern, RegexPattern):
+        return not isinstance(pattern.pattern._regex, str)  # type: ignore[attr-defined]
+    return not is_plain_route(pattern)
+
+
 def may_fit(pattern: Any, prefix: str, path: str) -> bool:
     """Whether a path, without its first slash, may be for it: no converter is asked.
 
@@ -80,12 +95,14 @@ def may_fit(pattern: Any, prefix: str, path: str) -> bool:
     """
     if not path.startswith(prefix):
         return False
-    if isinstance(pattern.pattern, RegexPattern):
-        plain = isinstance(pattern.pattern._regex, str)  # type: ignore[attr-defined]
-    else:
-        plain = is_plain_route(pattern)
-    # What follows the language may fit in one of them.
-    return not plain or bool(pattern.pattern.regex.search(path[len(prefix) :]))
+    rest = path[len(prefix) :]
+    if isinstance(pattern.pattern, LocalePrefixPattern):
+        if rest.partition("/")[0] in (*dict(settings.LANGUAGES), settings.LANGUAGE_CODE):
+            return True
+        inside = () if pattern.pattern.prefix_default_language else pattern.url_patterns
+        return any(may_fit(one, prefix, path) for one in inside)
+    # What is translated may fit in one of the languages.
+    return depends_on_language(pattern) or bool(pattern.pattern.regex.search(rest))
 
 
 def leaves(patterns: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -1,27 +1,26 @@
-"""The routes of ``WEBSOCKET_HANDLERS``, adapted to handlers, and the index that finds them."""
+"""The routes of ``WEBSOCKET_HANDLERS``, adapted to handlers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
-from operator import itemgetter
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.urls import Resolver404, ResolverMatch
 from django.urls import include as django_include
 from django.urls import path as django_path
 from django.urls.resolvers import RegexPattern, URLPattern, URLResolver
 
 from .conf import conf
 from .handlers import Handler, HandlerError, import_handler
-from .handshake.request import split_path
-from .patterns import Mount, MountPattern, beginning, is_literal, is_mount, leaves, may_fit
-from .typing import Scope
+from .index import Index, Match
+from .languages import in_language
+from .patterns import MountPattern, depends_on_language, is_mount
 
 __all__ = ["Deferred", "DottedInclude", "Match", "Route", "Routes", "current_routes"]
 
@@ -45,15 +44,6 @@ class DottedInclude(NamedTuple):
     namespace: str | None
 
 
-class Match(NamedTuple):
-    """A route that fits a path."""
-
-    handler: Handler
-    resolver_match: ResolverMatch
-    rest: str | None = None
-    """what a mount left of the path; ``None`` where the route is no mount"""
-
-
 class Route(NamedTuple):
     """One route as checks and ``showwebsockets`` see it."""
 
@@ -70,12 +60,8 @@ class ReverseConf:
         self.urlpatterns = urlpatterns
 
 
-class Routes:
+class Routes(Index):
     """All routes of a ``WEBSOCKET_HANDLERS`` value, adapted, with the index that finds them.
-
-    A literal route is one dict look-up, unless one above it may fit as well. All are filed under
-    the literal segments that they begin with, and Django's own ``URLResolver`` matches the few that
-    are filed under the beginning of a path, in their order.
 
     Args:
         value: the setting.
@@ -88,62 +74,26 @@ class Routes:
     def __init__(self, value: Any, *, strict: bool = True) -> None:
         self.strict = strict
         self.routes: list[Route] = []
-        self._handlers: dict[int, Handler] = {}
+        self._handlers = {}
         patterns, reverse_patterns = self._adapt_all(self._patterns(value), "", 0, frozenset())
         self.reverse_conf = ReverseConf(reverse_patterns)
-        self._filed: dict[str, list[tuple[int, Any]]] = {}
-        for index, pattern in enumerate(patterns):
-            self._filed.setdefault(beginning(pattern), []).append((index, pattern))
-        self._resolver = cache(self._make_resolver)
-        self._literal = dict(self._resolved_literals(patterns))
+        super().__init__(patterns)
 
-    def find(self, scope: Scope) -> Match | None:
-        """Return the first route that fits the path of a scope."""
-        if not scope.get("root_path"):
-            match = self._literal.get(scope.get("path", "/"))
-            if match is not None:
-                return match
-        path = split_path(scope)[1]
-        return self._literal.get(path) or self._find(path)
+    @property
+    def urlconf(self) -> ReverseConf | None:
+        """What middleware is to take for ``request.urlconf``, where the languages are in it."""
+        prefixed = self._languages is not None and self._languages.prefixed
+        return self.reverse_conf if prefixed else None
 
-    def _find(self, path: str) -> Match | None:
-        if not path.startswith("/"):
-            return None
-        beginnings = tuple(_beginnings(path, self._filed))
-        if not beginnings:
-            return None
-        try:
-            return self._match(self._resolver(beginnings), path)
-        except Resolver404:
-            return None
+    def learn_languages(self) -> None:
+        """Read translated routes in every language, which loads them all.
 
-    def _match(self, resolver: URLResolver, path: str) -> Match:
-        match = resolver.resolve(path)
-        callback: Any = match.func
-        rest = None
-        if isinstance(callback, Mount):
-            rest = callback.rest
-            callback = match.func = callback.callback
-        return Match(self._handlers[id(callback)], match, rest)
-
-    def _resolved_literals(self, patterns: list[Any]) -> Iterator[tuple[str, Match]]:
-        # A converter may do anything: it is asked when somebody connects, and never here.
-        others: dict[str, list[tuple[Any, str]]] = {}
-        seen = set()
-        for prefix, pattern, alone in leaves(patterns):
-            if not is_literal(pattern):
-                others.setdefault(beginning(pattern, prefix), []).append((pattern, prefix))
-                continue
-            route = prefix + str(pattern.pattern)
-            above = (other for one in _beginnings("/" + route, others) for other in others[one])
-            if route not in seen and not any(may_fit(*other, route) for other in above):
-                yield "/" + route, self._match(_resolver_of([alone]), "/" + route)
-            seen.add(route)
-
-    def _make_resolver(self, beginnings: tuple[str, ...]) -> URLResolver:
-        filed = [entry for one in beginnings for entry in self._filed[one]]
-        filed.sort(key=itemgetter(0))
-        return _resolver_of([pattern for _, pattern in filed])
+        Raises:
+            ImproperlyConfigured: a route is wrong in one of them.
+        """
+        if self._languages is not None:
+            for route, error in self._languages.learn():
+                self._fail(route, None, error)
 
     def _patterns(self, value: Any) -> list[Any]:
         if isinstance(value, Mapping):
@@ -184,18 +134,25 @@ class Routes:
                 remedy = "Use path(), re_path() and include() from django_ws_dispatch.routing."
                 self._fail(f"{prefix}{pattern!r}", None, HandlerError("This is no route.", remedy))
                 continue
-            route = prefix + str(pattern.pattern)
-            try:
-                self._adapt_one(pattern, route, args, names, matching, reversing)
-            except HandlerError as exc:
-                self._fail(route, getattr(pattern, "name", None), exc)
-            except Exception as exc:
-                if self.strict:
-                    raise
-                self._fail(route, getattr(pattern, "name", None), _as_error(exc))
+            arguments = pattern, prefix, args, names, matching, reversing
+            if depends_on_language(pattern):
+                in_language(settings.LANGUAGE_CODE, self._adapt_one, *arguments)
+            else:
+                self._adapt_one(*arguments)
         return matching, reversing
 
-    def _adapt_one(
+    def _adapt_one(self, pattern: URLPattern | URLResolver, prefix: str, *arguments: Any) -> None:
+        route = prefix + str(pattern.pattern)
+        try:
+            self._adapt_parts(pattern, route, *arguments)
+        except HandlerError as exc:
+            self._fail(route, getattr(pattern, "name", None), exc)
+        except Exception as exc:
+            if self.strict:
+                raise
+            self._fail(route, getattr(pattern, "name", None), _as_error(exc))
+
+    def _adapt_parts(
         self,
         pattern: URLPattern | URLResolver,
         route: str,
@@ -280,7 +237,7 @@ class Routes:
         handler.check_arguments(args, set(names))
         self._handlers[id(callback)] = handler
         self.routes.append(Route(route, pattern.name, handler, None))
-        kind = MountPattern if is_mount(pattern) else URLPattern
+        kind = MountPattern if is_mount(pattern) or depends_on_language(pattern) else URLPattern
         matching.append(kind(pattern.pattern, callback, pattern.default_args, pattern.name))
         reversing.append(URLPattern(pattern.pattern, callback, pattern.default_args, pattern.name))
         if dotted is not None and dotted != pattern.name:
@@ -290,21 +247,6 @@ class Routes:
         if self.strict:
             raise ImproperlyConfigured(f"WEBSOCKET_HANDLERS[{route!r}]: {error}") from error
         self.routes.append(Route(route, name, None, error))
-
-
-def _beginnings(path: str, filed: Mapping[str, Any]) -> Iterator[str]:
-    """The beginnings of a path that something is filed under."""
-    if "" in filed:
-        yield ""
-    end = path.find("/", 1)
-    while end != -1:
-        if (head := path[1 : end + 1]) in filed:
-            yield head
-        end = path.find("/", end + 1)
-
-
-def _resolver_of(patterns: list[Any]) -> URLResolver:
-    return URLResolver(RegexPattern(r"^/"), patterns)
 
 
 def _module_of_routes(path: str) -> ModuleType:
@@ -334,7 +276,7 @@ def current_routes() -> Routes:
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    if setting.startswith("WEBSOCKET_"):
+    if setting.startswith(("WEBSOCKET_", "LANGUAGE", "LOCALE_PATHS", "USE_I18N")):
         current_routes.cache_clear()
 
 

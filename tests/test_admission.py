@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,9 +15,11 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Permission, User
 from django.core.exceptions import PermissionDenied
+from django.core.signals import got_request_exception
 from django.db import connections as databases
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
+from django.utils.decorators import async_only_middleware
 
 from django_ws_dispatch import connections
 from django_ws_dispatch.decorators import (
@@ -27,6 +32,9 @@ from django_ws_dispatch.decorators import (
     with_user,
 )
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
+from django_ws_dispatch.websockets import WebSocket
+
+from .fake_server import serving, until
 
 EVERYBODY = "django.contrib.auth.backends.AllowAllUsersModelBackend"
 MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -574,6 +582,182 @@ async def test_a_middleware_may_say_that_there_is_no_user() -> None:
     assert await Site(login_required(coroutine()), **settings).status() == 401
     limited = connection_limit(1, per="user")(coroutine())
     assert await Site(limited, **settings).status() == 101
+
+
+# Middleware that fails
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
+    return [(one.levelname, one.name, one.getMessage()) for one in caplog.records]
+
+
+@pytest.fixture
+def signals() -> Iterator[list[Any]]:
+    """What ``got_request_exception`` was sent with, and what was being handled then."""
+    seen: list[Any] = []
+
+    def note(sender: Any, request: Any, **kwargs: Any) -> None:
+        seen.append((sender, request.path, sys.exc_info()[0]))
+
+    got_request_exception.connect(note)
+    yield seen
+    got_request_exception.disconnect(note)
+
+
+EXAMPLES = "tests.handshake.middleware_examples"
+FAILING = [f"{EXAMPLES}.{name}" for name in ("raising", "sync_raising", "RaisingMiddleware")]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("failing", FAILING)
+@asynchronous
+async def test_a_middleware_that_fails_is_one_error_with_its_name_and_a_500(
+    failing: str, form: Any, caplog: pytest.LogCaptureFixture, signals: list[Any]
+) -> None:
+    names = [f"{EXAMPLES}.async_header", f"{EXAMPLES}.sync_header", failing]
+    client = WebSocketClient(raise_request_exception=False)
+    with (
+        override_settings(WEBSOCKET_HANDLERS={"ws/": form()}, WEBSOCKET_MIDDLEWARE=names),
+        pytest.raises(HandshakeDenied) as denied,
+    ):
+        async with client.connect("/ws/"):
+            pass
+    assert denied.value.status_code == 500
+    assert denied.value.body == b"Internal Server Error"
+    assert denied.value.headers["X-Async"] == "1"
+    assert entered == []
+    assert lines(caplog) == [
+        (
+            "ERROR",
+            "django_ws_dispatch.handshake",
+            f"The handshake of /ws/ failed in the middleware {failing}",
+        )
+    ]
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[0] is LookupError
+    extra = record.__dict__
+    assert (extra["path"], extra["status_code"], extra["request"].path) == ("/ws/", 500, "/ws/")
+    ((sender, path, kind),) = signals
+    assert issubclass(sender, WebSocket)
+    assert (path, kind) == ("/ws/", LookupError)
+
+
+@pytest.mark.parametrize("failing", FAILING)
+@asynchronous
+async def test_a_test_sees_what_a_middleware_raises(failing: str) -> None:
+    for names in ([failing], [f"{EXAMPLES}.replacing", failing]):
+        with pytest.raises(LookupError, match="broken"):
+            await Site(coroutine(), WEBSOCKET_MIDDLEWARE=names).status()
+
+
+@asynchronous
+async def test_a_middleware_around_the_failure_has_a_line_for_its_own_answer(
+    caplog: pytest.LogCaptureFixture, signals: list[Any]
+) -> None:
+    names = [f"{EXAMPLES}.replacing", f"{EXAMPLES}.raising"]
+    client = WebSocketClient(raise_request_exception=False)
+    with (
+        override_settings(WEBSOCKET_HANDLERS={"ws/": coroutine()}, WEBSOCKET_MIDDLEWARE=names),
+        pytest.raises(HandshakeDenied) as denied,
+    ):
+        async with client.connect("/ws/"):
+            pass
+    assert (denied.value.status_code, denied.value.body) == (503, b"500 there")
+    assert [(level, text) for level, _, text in lines(caplog)] == [
+        ("ERROR", f"The handshake of /ws/ failed in the middleware {EXAMPLES}.raising"),
+        ("WARNING", f"Denied /ws/ with 503: the middleware {EXAMPLES}.replacing."),
+    ]
+    assert len(signals) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, "Http404"), (403, "PermissionDenied"), (429, "Deny")]
+)
+@asynchronous
+async def test_a_middleware_that_refuses_is_one_warning_with_its_name(
+    status: int, kind: str, caplog: pytest.LogCaptureFixture, signals: list[Any]
+) -> None:
+    site = Site(coroutine(), WEBSOCKET_MIDDLEWARE=[f"{EXAMPLES}.raising"])
+    with override_settings(**site.settings), pytest.raises(HandshakeDenied) as denied:
+        async with WebSocketClient().connect(f"/ws/?status={status}"):
+            pass
+    assert denied.value.status_code == status
+    name = f"{EXAMPLES}.raising"
+    assert lines(caplog) == [
+        (
+            "WARNING",
+            "django_ws_dispatch.handshake",
+            f"Denied /ws/ with {status}: the middleware {name} raised {kind}.",
+        )
+    ]
+    assert signals == []
+
+
+@asynchronous
+async def test_a_middleware_that_answers_is_one_warning_with_its_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = [f"{EXAMPLES}.{name}" for name in ("async_header", "denying")]
+    assert await Site(coroutine(), WEBSOCKET_MIDDLEWARE=names).status() == 418
+    ((_, _, text),) = lines(caplog)
+    assert text == f"Denied /ws/ with 418: the middleware {EXAMPLES}.denying."
+
+
+@asynchronous
+async def test_what_a_middleware_sets_and_can_not_be_sent_is_its_failure(
+    caplog: pytest.LogCaptureFixture, signals: list[Any]
+) -> None:
+    site = Site(coroutine(), WEBSOCKET_MIDDLEWARE=[f"{__name__}.breaks_a_line"])
+    with pytest.raises(ValueError, match="The cookie b'token' is not one"):
+        await site.status()
+    assert entered == []
+    ((level, logger, text),) = lines(caplog)
+    assert (level, logger) == ("ERROR", "django_ws_dispatch.handshake")
+    assert text == "The handshake of /ws/ failed in a middleware of WEBSOCKET_MIDDLEWARE"
+    assert "secret" not in caplog.text
+    assert len(signals) == 1
+
+
+def breaks_a_line(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        response = get_response(request)
+        # As a version of Python has it that does not look at it.
+        response.cookies["token"] = "secret"
+        dict.__setitem__(response.cookies["token"], "path", "/\r\nX-Injected: 1")
+        return response
+
+    return middleware
+
+
+@asynchronous
+async def test_a_handshake_that_is_cancelled_has_told_of_its_failures(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = [f"{__name__}.waits_after_it", f"{EXAMPLES}.raising"]
+    waiting.clear()
+    async with serving(coroutine(), WEBSOCKET_MIDDLEWARE=names) as server:
+        await until(waiting.is_set)
+        assert server.task is not None
+        server.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server.ended()
+    assert [(level, text) for level, _, text in lines(caplog) if level == "ERROR"] == [
+        ("ERROR", f"The handshake of /ws/ failed in the middleware {names[1]}")
+    ]
+
+
+waiting = threading.Event()
+
+
+@async_only_middleware
+def waits_after_it(get_response: Any) -> Any:
+    async def middleware(request: Any) -> Any:
+        await get_response(request)
+        waiting.set()
+        return await asyncio.Event().wait()
+
+    return middleware
 
 
 def nobody_is_there(get_response: Any) -> Any:

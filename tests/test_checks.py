@@ -460,6 +460,32 @@ def test_the_checks_are_registered_with_the_app():
         call_command("check", tags=["websockets"], stdout=StringIO(), stderr=StringIO())
 
 
+# Origins
+
+
+def test_an_origin_that_no_browser_sends_is_a_warning_with_the_right_spelling():
+    messages = found(WEBSOCKET_ALLOWED_ORIGINS=["wss://a.example", "https://a.example", "app://."])
+    assert ids(messages) == ["W010"]
+    assert (
+        messages[0].msg
+        == "WEBSOCKET_ALLOWED_ORIGINS has 'wss://a.example', which no browser sends."
+    )
+    assert messages[0].hint.startswith('Write "https://a.example". Where a native client sends it')
+    assert messages[0].obj is None
+
+
+def test_an_origin_of_one_handler_that_no_browser_sends_is_a_warning_that_names_its_route():
+    native = allowed_origins("http://a.example/", "file://")(functools.partial(one))
+    messages = found(WEBSOCKET_HANDLERS={"ws/": ping, "native/": native})
+    assert ids(messages) == ["W010"]
+    assert messages[0].obj == "WEBSOCKET_HANDLERS['native/']"
+    assert "@allowed_origins() has 'http://a.example/'" in messages[0].msg
+
+
+def test_any_origin_is_none_that_no_browser_sends():
+    assert found(WEBSOCKET_ALLOWED_ORIGINS=["*", "https://*.a.example"]) == []
+
+
 # For production
 
 redis_brokers = {

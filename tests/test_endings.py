@@ -16,6 +16,7 @@ from django.urls.converters import REGISTERED_CONVERTERS
 
 from django_ws_dispatch import endings
 from django_ws_dispatch.exceptions import Deny, WebSocketDisconnect, WebSocketError
+from django_ws_dispatch.routing import re_path
 from django_ws_dispatch.signals import websocket_closed, websocket_opened
 from django_ws_dispatch.websockets import WebSocket
 
@@ -691,6 +692,18 @@ async def test_a_log_line_escapes_the_path(caplog):
     (record,) = package_lines(caplog)
     assert "\n" not in record.getMessage()
     assert "\x1b" not in record.getMessage()
+
+
+async def test_a_log_line_cuts_the_path(caplog):
+    path = "/ws/" + "a" * 5000
+    handler = ends_with(Deny(410), form="websocket", accept=False)
+    for route in ("ws/", [re_path("", handler)]):  # nobody's path, and a handler's
+        caplog.clear()
+        async with serving(handler, path, route=route) as server:
+            await server.ended()
+        (record,) = package_lines(caplog)
+        assert len(record.getMessage()) < 300
+        assert record.path == path[:200] + "..."
 
 
 async def test_nothing_is_denied_twice():

@@ -13,8 +13,6 @@ from django.test import override_settings
 from django.urls import get_script_prefix, register_converter
 from django.urls.converters import REGISTERED_CONVERTERS
 from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
-from django.utils import translation
-from django.utils.translation import gettext_lazy
 
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from django_ws_dispatch.handlers import HandlerError
@@ -263,25 +261,6 @@ def test_a_converter_is_asked_at_each_connection_and_not_before(
         find(routes, "/t/refused/")
     assert found(routes, "/other/all/") is C
     assert converted == ["all", "all", "refused"]
-
-
-def test_a_literal_route_follows_the_language_of_a_translated_one_above_it() -> None:
-    routes = Routes([path(gettext_lazy("Yes"), A), path("Yes", B)])  # type: ignore[arg-type]
-    with translation.override("en"):
-        assert found(routes, "/Yes") is A
-    with translation.override("de"):
-        assert found(routes, "/Yes") is B
-
-
-def test_a_translated_route_follows_the_language() -> None:
-    value = [path(gettext_lazy("Yes"), A), path("ws/", B)]  # type: ignore[arg-type]
-    routes = Routes(value)
-    with translation.override("en"):
-        assert found(routes, "/Yes") is A
-        assert found(routes, "/Ja") is None
-    with translation.override("de"):
-        assert found(routes, "/Ja") is A
-    assert found(routes, "/ws/") is B
 
 
 # How it is found

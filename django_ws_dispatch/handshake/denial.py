@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from http.client import responses as phrases
+from http.cookies import CookieError, Morsel
 from typing import Any, cast
 
 from asgiref.sync import sync_to_async
@@ -21,6 +22,7 @@ from django.http.response import HttpResponseBase
 
 from ..exceptions import Deny
 from ..servers import sends_each_header_once
+from ..shown import shown_path
 from ..typing import Scope, Send
 
 __all__ = [
@@ -30,7 +32,6 @@ __all__ = [
     "refuse",
     "response_for",
     "response_headers",
-    "shown_path",
 ]
 
 logger = logging.getLogger("django_ws_dispatch")
@@ -103,11 +104,6 @@ def response_for(exc: BaseException) -> HttpResponseBase:
     return refuse(500)
 
 
-def shown_path(scope: Scope) -> str:
-    """Return the path as the server gave it, escaped: for log lines."""
-    return ascii(scope.get("path", ""))[1:-1]
-
-
 def _log_denial(path: str, status: int, reason: str) -> None:
     """One line for one denied handshake, as ``django.request`` has one for a page.
 
@@ -174,7 +170,7 @@ def response_headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
     else:
         headers = [check_header(_encoded(key), _encoded(value)) for key, value in response.items()]
         headers += [
-            (b"set-cookie", _encoded(cookie.OutputString())) for cookie in response.cookies.values()
+            check_header(b"set-cookie", _cookie(cookie)) for cookie in response.cookies.values()
         ]
     return [header for header in headers if header[0] not in _HOP_BY_HOP]
 
@@ -187,8 +183,20 @@ def check_header(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     """
     name, value = name.lower(), value.strip(b" \t")
     if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+        if name == b"set-cookie":  # what it holds is for the browser only
+            raise ValueError(
+                f"The cookie {value.partition(b'=')[0]!r} is not one that can be sent."
+            )
         raise ValueError(f"{name!r}: {value!r} is not a header that can be sent.")
     return name, value
+
+
+def _cookie(cookie: Morsel[Any]) -> bytes:
+    """Return a cookie with its attributes, which newer versions of Python check themselves."""
+    try:
+        return _encoded(cookie.OutputString())
+    except CookieError:
+        raise ValueError(f"The cookie {cookie.key!r} is not one that can be sent.") from None
 
 
 def _encoded(text: str | bytes) -> bytes:

@@ -2,7 +2,8 @@
 
 The middleware sees a request, and a response with the status 101 that stands for the accept. It is
 Django's own machinery that runs it (``django.core.handlers.base.BaseHandler``), so that sync and
-async classes, ``process_view``, ``MiddlewareNotUsed`` and exceptions mean what they mean on a page.
+async classes, ``process_view`` and ``MiddlewareNotUsed`` mean what they mean on a page; ``course``
+sees to exceptions.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.handlers.base import BaseHandler
-from django.core.handlers.exception import convert_exception_to_response
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 
 from .. import lanes
 from ..auth.sessions import guard_session
+from .course import Course, current, guard, watch
 from .denial import response_headers
 from .request import HandshakeRequest
 
@@ -56,13 +57,16 @@ class Chain(BaseHandler):
 
     Args:
         paths: dotted paths of middleware classes or factories, the outermost first.
+        urlconf: what they find as ``request.urlconf``; ``None``: nothing, as on most pages.
+            ``LocaleMiddleware`` looks there for ``i18n_patterns()``.
 
     Raises:
         ImproperlyConfigured: one of them can not be imported or is no middleware.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], urlconf: Any = None) -> None:
         super().__init__()
+        self._urlconf = urlconf
         self._load(paths)
 
     async def run(
@@ -71,6 +75,7 @@ class Chain(BaseHandler):
         handler: Callable[..., Any],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        course: Course | None = None,
     ) -> HttpResponseBase:
         """Run the handshake through the middleware, in the calling task.
 
@@ -80,17 +85,22 @@ class Chain(BaseHandler):
         Args:
             request: with ``resolver_match`` set, as ``process_view`` may read it.
             handler: what ``process_view`` gets as the view, with ``args`` and ``kwargs``.
+            course: finds out who failed, and who answered.
 
         Returns:
             A response that ``is_accepted()``, or the one to deny the handshake with.
         """
-        token = _route.set((handler, tuple(args), dict(kwargs or {})))
+        if self._urlconf is not None:
+            request.urlconf = self._urlconf
+        route = _route.set((handler, tuple(args), dict(kwargs or {})))
+        on_course = current.set(course or Course())
         try:
             # What sync middleware leaves on its thread, or on a connection, ends there.
             with lanes.apart():
                 response: HttpResponseBase = await self._chain(request)
         finally:
-            _route.reset(token)
+            current.reset(on_course)
+            _route.reset(route)
         if is_accepted(response) and "session" in request.__dict__:
             # From here on there is no response that could carry a session's cookie.
             guard_session(request.session)
@@ -110,7 +120,7 @@ class Chain(BaseHandler):
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
         innermost = self._get_response_async  # type: ignore[attr-defined]
-        handler = convert_exception_to_response(innermost)
+        handler = guard(None, innermost, True)
         handler_is_async = True
         for path in reversed(paths):
             factory = _import(path)
@@ -145,14 +155,17 @@ class Chain(BaseHandler):
                 )
             if hasattr(middleware, "process_view"):
                 hook = self.adapt_method_mode(True, middleware.process_view)
+                hook = watch(path, middleware, hook, True)
                 self._view_middleware.insert(0, hook)
             if hasattr(middleware, "process_template_response"):
                 hook = self.adapt_method_mode(True, middleware.process_template_response)
+                hook = watch(path, middleware, hook, True)
                 self._template_response_middleware.append(hook)
             if hasattr(middleware, "process_exception"):
                 hook = self.adapt_method_mode(False, middleware.process_exception)
+                hook = watch(path, middleware, hook, False)
                 self._exception_middleware.append(hook)
-            handler, handler_is_async = convert_exception_to_response(middleware), is_async
+            handler, handler_is_async = guard(path, middleware, is_async), is_async
         self._chain: Any = self.adapt_method_mode(True, handler, handler_is_async)
 
 

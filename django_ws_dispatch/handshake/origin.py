@@ -15,6 +15,8 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.utils.http import is_same_domain
 
+from ..origins import DEFAULT_PORTS
+from ..shown import quoted
 from ..typing import Scope
 from .request import BadRequest, HandshakeRequest, build_request
 
@@ -25,7 +27,6 @@ _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://((?:[a-z0-9._-]+|\[[a-f0-9:.]+\])(?
 
 MEMO_SIZE = 1024
 MEMO_KEY_BYTES = 512
-SHOWN = 200
 
 
 class Refusal(NamedTuple):
@@ -50,7 +51,9 @@ class _Rules:
         self.origins = tuple(origins)
         # "*" alone is no wildcard in CSRF_TRUSTED_ORIGINS, where it would come from by mistake.
         self.any = not own and "*" in self.origins
-        self.exact = frozenset(origin for origin in self.origins if "*" not in origin)
+        exact = (origin for origin in self.origins if "*" not in origin)
+        # As it comes: bytes, which are read as latin-1. A site writes them as UTF-8.
+        self.exact = frozenset(exact if own else map(_as_bytes, exact))
         self.wildcards: dict[str, list[str]] = {}
         for origin in self.origins:
             if "*" in origin and origin != "*":
@@ -59,8 +62,8 @@ class _Rules:
                 self.wildcards.setdefault(scheme.lower(), []).append(pattern)
         self.accepted: set[tuple[Any, ...]] = set()
 
-    def allow(self, origin: str, own: str) -> bool:
-        if (self.own and origin == own) or origin in self.exact:
+    def allow(self, origin: str, own: tuple[str, ...]) -> bool:
+        if (self.own and origin in own) or origin in self.exact:
             return True
         match = _ORIGIN.fullmatch(origin)
         return match is not None and any(
@@ -73,14 +76,13 @@ class _Rules:
             self.accepted.clear()
         self.accepted.update(keys)
 
-    def expected(self, own: str) -> str:
+    def expected(self, own: str, proxy: str) -> str:
         listed = _listed(self.origins)
         if not self.own:
             return f"one of {self.name} {listed}"
         return (
-            f"{_shown(own)}, which is this handshake's own scheme and Host, or one of "
-            f"CSRF_TRUSTED_ORIGINS {listed}. Behind a proxy that changes Host or ends TLS set "
-            "USE_X_FORWARDED_HOST or SECURE_PROXY_SSL_HEADER; allow other pages with "
+            f"{quoted(own)}, which is this handshake's own scheme and Host, or one of "
+            f"CSRF_TRUSTED_ORIGINS {listed}. {proxy}Allow other pages with "
             "WEBSOCKET_ALLOWED_ORIGINS"
         )
 
@@ -105,7 +107,8 @@ class OriginCheck:
         else:
             self._rules = _Rules(allowed_origins, "WEBSOCKET_ALLOWED_ORIGINS", own=False)
         self._of_handlers: dict[tuple[str, ...], _Rules] = {}
-        self._forwarded = _forwarded_headers()
+        self._proxy = _Proxy()
+        self._forwarded = self._proxy.headers
         self._deciding = frozenset((b"host", b"origin", *self._forwarded))
 
     def check(self, scope: Scope, allowed: Sequence[str] | None = None) -> Refusal | None:
@@ -165,10 +168,10 @@ class OriginCheck:
         if origins and not rules.any:
             if len(origins) > 1:
                 return Refusal(403, f"{len(origins)} Origin headers: expected one.")
-            origin, own = origins[0].decode("latin-1"), f"{request.scheme}://{request.get_host()}"
+            origin, own = origins[0].decode("latin-1"), _own_origins(request)
             if not rules.allow(origin, own):
-                expected = rules.expected(own)
-                return Refusal(403, f"Origin {_shown(origin)} is not allowed: expected {expected}.")
+                expected = rules.expected(own[0], self._proxy.advice(request, headers))
+                return Refusal(403, f"Origin {quoted(origin)} is not allowed: expected {expected}.")
         # Without a Host it is the server's address that counts, and it is no part of the key.
         if hosts and sum(len(value) for _, value in headers) <= MEMO_KEY_BYTES:
             rules.accept(key, (scheme, hosts[0], *origins[:1]))
@@ -186,14 +189,14 @@ class OriginCheck:
         try:
             request = build_request(scope)
         except BadRequest as exc:
-            return Refusal(400, _shown(str(exc)))
+            return Refusal(400, quoted(str(exc)))
         try:
             request.get_host()
         except DisallowedHost:
             name = "Host"
             if settings.USE_X_FORWARDED_HOST and "HTTP_X_FORWARDED_HOST" in request.META:
                 name, hosts = "X-Forwarded-Host", [request.META["HTTP_X_FORWARDED_HOST"]]
-            came = f"{name} {_shown(hosts[0])}" if hosts else "A handshake without a Host"
+            came = f"{name} {quoted(hosts[0])}" if hosts else "A handshake without a Host"
             expected = f"one of ALLOWED_HOSTS {_listed(settings.ALLOWED_HOSTS)}"
             if settings.DEBUG and not settings.ALLOWED_HOSTS:
                 expected = "localhost, since ALLOWED_HOSTS is empty"
@@ -201,27 +204,77 @@ class OriginCheck:
         return request
 
 
-def _forwarded_headers() -> tuple[bytes, ...]:
-    """Return the headers, as they are in a scope, that decide on scheme and host with a proxy."""
-    names = ["HTTP_X_FORWARDED_HOST"] if settings.USE_X_FORWARDED_HOST else []
-    try:
-        if settings.SECURE_PROXY_SSL_HEADER:
-            name, _ = settings.SECURE_PROXY_SSL_HEADER
-            names.append(name)
-        return tuple(
-            name.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1") for name in names
-        )
-    except (AttributeError, TypeError, ValueError) as exc:
-        raise ImproperlyConfigured(
-            "SECURE_PROXY_SSL_HEADER must be a tuple of a header and its value, such as "
-            '("HTTP_X_FORWARDED_PROTO", "https").'
-        ) from exc
+def _own_origins(request: HandshakeRequest) -> tuple[str, ...]:
+    """Return the origin of a page of the handshake's own site.
+
+    A Host with the default port is the same as one without, and browsers leave it out of an origin
+    (RFC 6454 section 6.1): then it is both.
+    """
+    scheme, host = str(request.scheme), request.get_host()
+    port = f":{DEFAULT_PORTS.get(scheme)}"
+    if host.endswith(port):
+        return f"{scheme}://{host.removesuffix(port)}", f"{scheme}://{host}"
+    return (f"{scheme}://{host}",)
 
 
-def _shown(text: str) -> str:
-    """Return what a client sent as it may stand in a log: escaped, quoted, and not all of it."""
-    return ascii(text[:SHOWN]) + "..." * (len(text) > SHOWN)
+class _Proxy:
+    """What the settings let a proxy say of a handshake.
+
+    Raises:
+        ImproperlyConfigured: ``SECURE_PROXY_SSL_HEADER`` is not a header and its value.
+    """
+
+    def __init__(self) -> None:
+        self.host = _raw("HTTP_X_FORWARDED_HOST") if settings.USE_X_FORWARDED_HOST else None
+        self.proto: bytes | None = None
+        self.secure = ""
+        try:
+            if settings.SECURE_PROXY_SSL_HEADER:
+                name, self.secure = settings.SECURE_PROXY_SSL_HEADER
+                self.proto = _raw(name)
+        except (AttributeError, TypeError, ValueError) as exc:
+            raise ImproperlyConfigured(
+                "SECURE_PROXY_SSL_HEADER must be a tuple of a header and its value, such as "
+                '("HTTP_X_FORWARDED_PROTO", "https").'
+            ) from exc
+        # The headers, as they are in a scope, that decide on scheme and host.
+        self.headers = tuple(name for name in (self.host, self.proto) if name is not None)
+
+    def advice(self, request: HandshakeRequest, headers: Sequence[tuple[bytes, bytes]]) -> str:
+        """Return what to set, and what came where that is set: sentences, or nothing."""
+        unset = []
+        said = ""
+        if self.host is None:
+            unset.append("USE_X_FORWARDED_HOST if it changes Host")
+        else:
+            said += f"USE_X_FORWARDED_HOST is set, and {_said(self.host, request, headers)}. "
+        if self.proto is None:
+            unset.append("SECURE_PROXY_SSL_HEADER if it ends TLS")
+        else:
+            said += (
+                f"SECURE_PROXY_SSL_HEADER waits for {quoted(str(self.secure))}, and "
+                f"{_said(self.proto, request, headers)}. "
+            )
+        return said + (f"Behind a proxy set {' and '.join(unset)}. " if unset else "")
+
+
+def _raw(name: str) -> bytes:
+    return name.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1")
+
+
+def _said(name: bytes, request: HandshakeRequest, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    header = name.decode("latin-1").title()
+    values = [value.decode("latin-1") for other, value in headers if other == name]
+    if not values:
+        return f"there was no {header}"
+    came, read = ",".join(values), request.headers.get(header)
+    meaning = f", read as {quoted(read)}" if read is not None and read != came else ""
+    return f"{header} was {quoted(came)}{meaning}"
+
+
+def _as_bytes(origin: str) -> str:
+    return origin.encode(errors="surrogatepass").decode("latin-1")
 
 
 def _listed(items: Sequence[str]) -> str:
-    return f"[{', '.join(map(_shown, items[:8]))}{', ...' * (len(items) > 8)}]"
+    return f"[{', '.join(map(quoted, items[:8]))}{', ...' * (len(items) > 8)}]"

@@ -10,6 +10,7 @@ proxy in front of daphne has to strip it; a scope does not tell where its root_p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import cached_property, partial
 from io import BytesIO
@@ -30,6 +31,15 @@ from ..typing import Scope
 __all__ = ["BadRequest", "HandshakeRequest", "build_request", "split_path"]
 
 SCHEMES = {"ws": "http", "wss": "https"}
+
+# The scheme in a Forwarded header (RFC 7239 section 4); and what is between quotes, a host, say,
+# that only looks like one: to the end where the second quote is missing, so that nothing is read
+# twice.
+_FORWARDED = re.compile(
+    r"""(?P<proto>(?:^|[;,])\s*proto=)(?P<quote>"?)(?P<scheme>wss?)(?P=quote)(?=\s*(?:[;,]|$))"""
+    r"""|"(?:[^"\\]|\\.)*+(?:"|\\?\Z)""",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class BadRequest(exceptions.BadRequest, exceptions.SuspiciousOperation):
@@ -191,7 +201,7 @@ def build_request(scope: Scope) -> HandshakeRequest:
         scope,
         type="http",
         method="GET",
-        scheme=SCHEMES.get(scope.get("scheme") or "ws", scope.get("scheme")),
+        scheme=_page_scheme(scope.get("scheme") or "ws"),
         root_path=prefix,
         path=prefix + path,
         query_string=scope.get("query_string") or b"",
@@ -201,9 +211,41 @@ def build_request(scope: Scope) -> HandshakeRequest:
     )
     try:
         copy["path"].encode()  # a lone surrogate can not be quoted
-        return HandshakeRequest(copy, BytesIO())
+        request = HandshakeRequest(copy, BytesIO())
     except (ValueError, exceptions.BadRequest) as exc:
         raise BadRequest(f"The handshake is not a request: {exc}") from exc
+    if settings.SECURE_PROXY_SSL_HEADER:
+        _read_proxy(request.META, *settings.SECURE_PROXY_SSL_HEADER)
+    return request
+
+
+def _page_scheme(scheme: str) -> str:
+    return SCHEMES.get(scheme.strip().lower(), scheme)
+
+
+def _read_proxy(meta: dict[str, Any], name: str, secure: str) -> None:
+    """Let a proxy say of a socket what it says of a page.
+
+    Some write ``wss`` into ``X-Forwarded-Proto`` where the page's request had ``https``. Only the
+    header that the settings trust is read, and nothing else in it changes.
+
+    Args:
+        meta: of the request; it is changed.
+        name, secure: what ``SECURE_PROXY_SSL_HEADER`` has.
+    """
+    value = meta.get(name)
+    if not isinstance(value, str) or value.partition(",")[0].strip() == secure:
+        return  # not sent, or what the site waits for
+    if name == "HTTP_FORWARDED":
+        meta[name] = _FORWARDED.sub(_page_proto, value)
+    else:
+        meta[name] = ",".join(map(_page_scheme, value.split(",")))
+
+
+def _page_proto(match: re.Match[str]) -> str:
+    if match["scheme"] is None:
+        return match[0]
+    return f"{match['proto']}{match['quote']}{_page_scheme(match['scheme'])}{match['quote']}"
 
 
 def _address(address: Any) -> tuple[Any, Any] | None:

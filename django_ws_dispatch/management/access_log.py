@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from ..shown import shown
 from ..typing import ASGIApplication, Event, Receive, Scope, Send
 
 __all__ = ["AccessLog"]
@@ -46,7 +47,7 @@ class AccessLog:
         finally:
             if status is not None:  # else the client left, or the server logs why
                 query = scope.get("query_string", b"")
-                url = _path(scope) + (f"?{_printable(query)}" if query else "")
+                url = _path(scope) + (f"?{shown(query.decode('latin-1'))}" if query else "")
                 line = f"{scope['method']} {url} HTTP/{scope['http_version']}"
                 _log(status, '"%s" %d %d', line, status, size)
 
@@ -90,11 +91,7 @@ class AccessLog:
 def _path(scope: Scope) -> str:
     """The path as it came, percent-encoded."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    return _printable(raw)
-
-
-def _printable(raw: bytes) -> str:
-    return ascii(raw.decode("latin-1"))[1:-1]
+    return shown(raw.decode("latin-1"))
 
 
 def _log(status: int | None, message: str, *args: object) -> None:

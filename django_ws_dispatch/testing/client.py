@@ -33,7 +33,8 @@ class WebSocketClient(AsyncClient):
     Args:
         application: an ASGI application; without it the one that ``ASGI_APPLICATION`` names.
         args, kwargs: those of ``AsyncClient``. With ``raise_request_exception=False`` the test sees
-            what a client sees when a handler fails: a denial with 500, or the close code 1011.
+            what a client sees when a handler or a middleware fails: a denial with 500, or the close
+            code 1011.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class WebSocketClient(AsyncClient):
             TimeoutError: it did not answer in time, or the handler did not end.
             ValueError: the path does not begin with a slash.
             TypeError: a header is not ``str``, or ``subprotocols`` is one ``str``.
-            Exception: what the handler raised.
+            Exception: what the handler, or a middleware, raised.
         """
         if isinstance(subprotocols, str):
             raise TypeError(

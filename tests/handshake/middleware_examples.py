@@ -12,6 +12,9 @@ from django.http import Http404, HttpResponse
 from django.template.response import SimpleTemplateResponse
 from django.utils import timezone
 from django.utils.decorators import async_only_middleware, sync_only_middleware
+from django.utils.deprecation import MiddlewareMixin
+
+from django_ws_dispatch.exceptions import Deny
 
 seen: list[Any] = []
 tenant = Local()
@@ -20,6 +23,7 @@ ERRORS = {
     404: Http404("no such room"),
     403: PermissionDenied("secret"),
     400: SuspiciousOperation("odd"),
+    429: Deny(429),
     500: LookupError("broken"),
 }
 
@@ -74,6 +78,115 @@ def raising(get_response: Any) -> Any:
         raise ERRORS[int(request.GET.get("status", 500))]
 
     return middleware
+
+
+def error_of(request: Any) -> Exception:
+    return ERRORS[int(request.GET.get("status", 500))]
+
+
+@sync_only_middleware
+def sync_raising(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        raise error_of(request)
+
+    return middleware
+
+
+class RaisingMiddleware(MiddlewareMixin):
+    """Raises in a hook of Django's old way."""
+
+    def process_request(self, request: Any) -> None:
+        raise error_of(request)
+
+
+@async_only_middleware
+def raising_out(get_response: Any) -> Any:
+    async def middleware(request: Any) -> Any:
+        await get_response(request)
+        return 1 / 0
+
+    return middleware
+
+
+@async_only_middleware
+def replacing(get_response: Any) -> Any:
+    async def middleware(request: Any) -> Any:
+        response = await get_response(request)
+        return HttpResponse(f"{response.status_code} there", status=503)
+
+    return middleware
+
+
+@async_only_middleware
+def changing(get_response: Any) -> Any:
+    async def middleware(request: Any) -> Any:
+        response = await get_response(request)
+        response.status_code = 403
+        return response
+
+    return middleware
+
+
+@sync_only_middleware
+def returning_nothing(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        get_response(request)
+
+    return middleware
+
+
+@async_only_middleware
+def async_returning_nothing(get_response: Any) -> Any:
+    async def middleware(request: Any) -> Any:
+        await get_response(request)
+
+    return middleware
+
+
+def unmarked_coroutine(get_response: Any) -> Any:
+    async def middleware(request: Any) -> Any:
+        return await get_response(request)
+
+    return middleware
+
+
+class DenyingView(MiddlewareMixin):
+    """Denies once it knows the handler."""
+
+    def process_view(self, request: Any, view: Any, args: Any, kwargs: Any) -> Any:
+        return HttpResponse("teapot", status=418)
+
+
+class SyncFailingHooks:
+    """Fails in the hook that is named in the query string."""
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> Any:
+        return self.get_response(request)
+
+    def process_view(self, request: Any, view: Any, args: Any, kwargs: Any) -> Any:
+        if request.GET["hook"] == "view":
+            raise LookupError("broken")
+        return SimpleTemplateResponse("never found", status=451)
+
+    def process_template_response(self, request: Any, response: Any) -> Any:
+        if request.GET["hook"] == "template":
+            raise LookupError("broken")
+        return None if request.GET["hook"] == "nothing" else response
+
+    def process_exception(self, request: Any, exception: Exception) -> Any:
+        raise LookupError("broken")
+
+
+class FailingHooks(SyncFailingHooks):
+    """The same, for a chain of coroutines."""
+
+    sync_capable, async_capable = False, True
+
+    async def __call__(self, request: Any) -> Any:
+        return await self.get_response(request)
 
 
 @async_only_middleware
@@ -131,6 +244,13 @@ class ViewMiddleware:
 
         response.template_name = engines["django"].from_string("gone for {{ reason }}")
         response.context_data = {"reason": "good"}
+        return response
+
+
+class MissingTemplate(ViewMiddleware):
+    """Returns a response that can not be rendered."""
+
+    def process_template_response(self, request: Any, response: Any) -> Any:
         return response
 
 

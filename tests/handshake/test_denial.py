@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from http.cookies import CookieError
 from typing import Any
 
 import pytest
@@ -13,7 +14,13 @@ from django.template import engines
 from django.template.response import SimpleTemplateResponse
 
 from django_ws_dispatch.exceptions import Deny
-from django_ws_dispatch.handshake.denial import deny, refuse, response_for
+from django_ws_dispatch.handshake.denial import (
+    RawResponse,
+    deny,
+    refuse,
+    response_for,
+    response_headers,
+)
 
 EXTENSION = {"websocket.http.response": {}}
 
@@ -158,6 +165,63 @@ def test_a_header_that_can_not_be_sent_becomes_a_500(
     assert (status, body) == (500, b"Internal Server Error")
     assert header[0].lower().encode() not in dict(headers)
     assert "can be sent" in caplog.text
+
+
+BAD = "a\r\nX-Injected: 1"
+
+
+def set_attribute(response: HttpResponse, name: str, value: str) -> None:
+    response.set_cookie("token", "secret")
+    # As set_cookie() does: newer versions of Python refuse it here, older ones never do.
+    response.cookies["token"][name] = value
+
+
+@pytest.mark.parametrize("name", ["path", "domain", "expires", "max-age", "samesite"])
+def test_a_cookie_with_a_line_break_in_an_attribute_becomes_a_500(
+    name: str, caplog: pytest.LogCaptureFixture
+):
+    response = HttpResponse(status=403)
+    try:
+        set_attribute(response, name, BAD)
+    except CookieError:
+        return
+    status, headers, body = Server().denied(response)
+    assert (status, body) == (500, b"Internal Server Error")
+    assert b"set-cookie" not in dict(headers)
+    assert "The cookie" in caplog.text
+    assert "can be sent" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("arguments", [{"path": f"/{BAD}"}, {"domain": BAD}, {"expires": BAD}])
+def test_what_set_cookie_takes_is_checked(arguments: dict[str, Any]):
+    def headers() -> Any:
+        response = HttpResponse(status=403)
+        response.set_cookie("a", "b", **arguments)
+        return response_headers(response)
+
+    with pytest.raises((CookieError, ValueError)):
+        headers()
+
+
+def test_a_version_of_python_that_refuses_a_cookie_itself_is_understood():
+    class Refused:
+        key = "token"
+
+        def OutputString(self) -> str:
+            raise CookieError("Control characters are not allowed in cookies: 'secret'")
+
+    response: Any = HttpResponse(status=403)
+    response.cookies = {"token": Refused()}
+    with pytest.raises(ValueError, match="The cookie 'token' is not one") as raised:
+        response_headers(response)
+    assert raised.value.__suppress_context__
+
+
+def test_a_cookie_of_a_mounted_application_is_checked_and_not_shown():
+    with pytest.raises(ValueError, match="The cookie b'token' is not one") as raised:
+        RawResponse(403, [(b"Set-Cookie", b"token=secret\r\nX-Injected: 1")])
+    assert "secret" not in str(raised.value)
 
 
 # Without it

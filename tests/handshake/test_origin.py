@@ -156,6 +156,51 @@ def test_listed_origins_replace_the_page_and_the_trusted_ones():
         assert check.check(scope()) is None
 
 
+LISTED = [
+    "file://",
+    "app://.",
+    "capacitor://localhost",
+    "wss://example.com",
+    "http://example.com/",
+    "https://example.com:443",
+    "HTTPS://Example.com",
+    "https://user@example.com",
+    "https://b\u00fccher.example",
+    "https://\u4e2d\u6587.example",
+]
+
+
+@pytest.mark.parametrize("origin", LISTED)
+def test_a_listed_origin_fits_what_is_written_like_it_and_nothing_else(origin: str):
+    check = OriginCheck([origin])
+    written = origin.encode()
+    assert check.check(scope(written)) is None
+    others = [
+        b"https://example.com",
+        b"http://example.com",
+        b"ws://example.com",
+        b"https://xn--bcher-kva.example",
+        b"https://b\xfccher.example",
+        b"null",
+        b"",
+        written + b"/",
+        written + b":443",
+        written.removesuffix(b"/"),
+        written.swapcase(),
+        b" " + written,
+        *(one.encode() for one in LISTED),
+        *hostile_origins("https://example.com").values(),
+    ]
+    assert [one for one in others if one != written and check.check(scope(one)) is None] == []
+
+
+@pytest.mark.parametrize("origin", LISTED)
+def test_listed_for_one_handler_it_fits_there_only(origin: str):
+    check = OriginCheck()
+    assert check.check(scope(origin.encode()), (origin,)) is None
+    assert status(check.check(scope(origin.encode()))) == 403
+
+
 def test_an_empty_list_allows_no_browser():
     check = OriginCheck([])
     assert status(check.check(scope(OWN.encode()))) == 403
@@ -182,6 +227,50 @@ def test_origins_of_a_handler_replace_the_setting():
     assert status(check.check(scope(b"http://site.example"), allowed)) == 403
     assert check.check(scope(b"http://site.example")) is None
     assert status(check.check(scope(b"http://handler.example"))) == 403
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "origins"),
+    [
+        ("wss", "testserver:443", ["https://testserver", "https://testserver:443"]),
+        ("ws", "testserver:80", ["http://testserver", "http://testserver:80"]),
+        ("wss", "[::1]:443", ["https://[::1]", "https://[::1]:443"]),
+        ("wss", "testserver", ["https://testserver"]),
+        ("ws", "testserver:443", ["http://testserver:443"]),
+        ("wss", "testserver:80", ["https://testserver:80"]),
+        ("wss", "testserver:0443", ["https://testserver:0443"]),
+        ("wss", "testserver:8443", ["https://testserver:8443"]),
+    ],
+)
+@override_settings(ALLOWED_HOSTS=["testserver", "[::1]"])
+def test_a_host_with_the_default_port_is_the_origin_of_its_page(
+    scheme: str, host: str, origins: list[str]
+):
+    domain = "[::1]" if host.startswith("[") else "testserver"
+    possible = [
+        f"{scheme}://{domain}{port}"
+        for scheme in ("http", "https", "ws", "wss")
+        for port in ("", ":80", ":443", ":0443", ":8443", ":")
+    ]
+    check = OriginCheck()
+    for _ in range(2):
+        let_in = [
+            origin
+            for origin in possible
+            if check.check(scope(origin.encode(), scheme=scheme, host=host.encode())) is None
+        ]
+        assert let_in == origins
+
+
+@pytest.mark.parametrize("port", [b"", b":443"])
+def test_a_hostile_origin_of_a_page_with_tls_is_refused(port: bytes):
+    own = "https://testserver"
+    check = OriginCheck()
+    secure = {"scheme": "wss", "host": b"testserver" + port}
+    assert check.check(scope(own.encode(), **secure)) is None
+    for name, origin in (hostile_origins(own) | altered_origins(own)).items():
+        if origin != b"https://" + secure["host"]:
+            assert status(check.check(scope(origin, **secure))) == 403, name
 
 
 # Host
@@ -285,6 +374,22 @@ def test_a_proxy_that_forwards_the_host_is_believed():
         assert "X-Forwarded-Host 'evil.example'" in refusal.reason
 
 
+@pytest.mark.parametrize("value", [b"wss", b"WSS", b"wss, https", b"wss,http"])
+@override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https"))
+def test_a_proxy_may_write_what_the_browser_wrote(value: bytes):
+    check = OriginCheck()
+    wss = [(b"x-forwarded-proto", value)]
+    for _ in range(2):
+        assert check.check(scope(b"https://testserver:8000", headers=wss)) is None
+        assert status(check.check(scope(OWN.encode(), headers=wss))) == 403
+        assert status(check.check(scope(b"wss://testserver:8000", headers=wss))) == 403
+    twice = [*wss, (b"x-forwarded-proto", b"http")]
+    assert check.check(scope(b"https://testserver:8000", headers=twice)) is None
+    ws = [(b"x-forwarded-proto", b"ws")]
+    assert check.check(scope(OWN.encode(), headers=ws)) is None
+    assert status(check.check(scope(b"https://testserver:8000", headers=ws))) == 403
+
+
 def test_without_the_settings_no_proxy_is_believed():
     forged = [(b"x-forwarded-proto", b"https"), (b"x-forwarded-host", b"evil.example")]
     check = OriginCheck()
@@ -385,6 +490,51 @@ def test_the_reason_says_what_came_what_was_expected_and_which_setting_decides()
     assert "CSRF_TRUSTED_ORIGINS ['https://x.org']" in reason
     for setting in ("WEBSOCKET_ALLOWED_ORIGINS", "USE_X_FORWARDED_HOST", "SECURE_PROXY_SSL_HEADER"):
         assert setting in reason
+
+
+PROXY = {
+    "USE_X_FORWARDED_HOST": True,
+    "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),
+}
+
+
+def test_the_reason_advises_only_what_is_not_set():
+    def advice(**settings: Any) -> str:
+        with override_settings(**settings):
+            reason = OriginCheck().check(scope(b"https://evil.example")).reason
+        return reason.partition("]. ")[2]
+
+    assert advice() == (
+        "Behind a proxy set USE_X_FORWARDED_HOST if it changes Host and SECURE_PROXY_SSL_HEADER "
+        "if it ends TLS. Allow other pages with WEBSOCKET_ALLOWED_ORIGINS."
+    )
+    assert advice(USE_X_FORWARDED_HOST=True) == (
+        "USE_X_FORWARDED_HOST is set, and there was no X-Forwarded-Host. Behind a proxy set "
+        "SECURE_PROXY_SSL_HEADER if it ends TLS. Allow other pages with WEBSOCKET_ALLOWED_ORIGINS."
+    )
+    assert advice(SECURE_PROXY_SSL_HEADER=("HTTP_X_SCHEME", "https")) == (
+        "SECURE_PROXY_SSL_HEADER waits for 'https', and there was no X-Scheme. Behind a proxy set "
+        "USE_X_FORWARDED_HOST if it changes Host. Allow other pages with "
+        "WEBSOCKET_ALLOWED_ORIGINS."
+    )
+    assert "Behind a proxy set" not in advice(**PROXY)
+
+
+@override_settings(**PROXY)
+def test_the_reason_says_what_a_proxy_said():
+    def reason(proto: bytes, host: bytes = b"testserver") -> str:
+        headers = [(b"x-forwarded-proto", proto), (b"x-forwarded-host", host)]
+        return OriginCheck().check(scope(b"https://evil.example", headers=headers)).reason
+
+    assert "waits for 'https', and X-Forwarded-Proto was 'http'." in reason(b"http")
+    assert "X-Forwarded-Proto was 'wss', read as 'https'." in reason(b"wss")
+    assert "USE_X_FORWARDED_HOST is set, and X-Forwarded-Host was 'testserver:81'." in reason(
+        b"http", b"testserver:81"
+    )
+    assert r"X-Forwarded-Proto was 'a\nb\x1b'." in reason(b"a\nb\x1b")
+    assert f"X-Forwarded-Proto was '{'a' * 200}'...." in reason(b"a" * 5000)
+    assert len(reason(b"\xff" * 5000)) < 1200
+    assert reason(b"\xff" * 5000).isascii()
 
 
 def test_the_reason_names_the_list_that_decides():

@@ -7,9 +7,16 @@ import pytest
 from django.core.exceptions import BadRequest as DjangoBadRequest
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpResponse
+from django.middleware.security import SecurityMiddleware
 from django.test import override_settings
 
-from django_ws_dispatch.handshake.request import BadRequest, build_request, split_path
+from django_ws_dispatch.handshake.request import (
+    _FORWARDED,
+    BadRequest,
+    build_request,
+    split_path,
+)
 
 
 def scope(**changes: Any) -> dict[str, Any]:
@@ -71,6 +78,141 @@ def test_proxy_settings_are_honoured():
     request = build_request(scope(headers=forwarded))
     assert request.is_secure()
     assert request.get_host() == "localhost"
+
+
+FORWARDED_PROTO = ("HTTP_X_FORWARDED_PROTO", "https")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["https"], "https"),
+        (["wss"], "https"),
+        (["WSS"], "https"),
+        ([" wss "], "https"),
+        (["ws"], "http"),
+        (["Ws"], "http"),
+        (["wss, https"], "https, https"),
+        (["wss,http"], "https,http"),
+        (["http, wss"], "http,https"),
+        (["wss,ws"], "https,http"),
+        (["wss", "https"], "https,https"),
+        (["ws", "wss"], "http,https"),
+        (["wss", "WSS"], "https,https"),
+        # What a page's request would have as well is none of this package's business.
+        (["HTTPS"], "HTTPS"),
+        (["https wss"], "https wss"),
+        (["wss;q=1"], "wss;q=1"),
+        (['"wss"'], '"wss"'),
+        (["wss://"], "wss://"),
+        (["proto=wss"], "proto=wss"),
+        ([""], ""),
+    ],
+)
+@override_settings(SECURE_PROXY_SSL_HEADER=FORWARDED_PROTO)
+def test_a_proxy_may_say_of_a_socket_what_it_would_not_of_a_page(lines: list[str], expected: str):
+    original = scope(headers=[(b"x-forwarded-proto", line.encode()) for line in lines])
+    kept = copy.deepcopy({key: original[key] for key in ("headers", "scheme")})
+    request = build_request(original)
+    assert request.META["HTTP_X_FORWARDED_PROTO"] == expected
+    assert request.headers["X-Forwarded-Proto"] == expected
+    secure = expected.partition(",")[0].strip() == "https"
+    assert request.is_secure() is secure
+    assert request.scheme == ("https" if secure else "http")
+    assert {key: original[key] for key in kept} == kept
+
+
+@pytest.mark.parametrize("header", ["X-Scheme", "X-Forwarded-Scheme", "CloudFront-Forwarded-Proto"])
+def test_it_is_the_header_of_the_setting_that_is_read(header: str):
+    name = "HTTP_" + header.upper().replace("-", "_")
+    headers = [(header.lower().encode(), b"wss"), (b"x-forwarded-proto", b"wss")]
+    with override_settings(SECURE_PROXY_SSL_HEADER=(name, "https")):
+        request = build_request(scope(headers=headers))
+    assert request.headers[header] == "https"
+    assert request.headers["X-Forwarded-Proto"] == "wss"
+
+
+@pytest.mark.parametrize("setting", [None, ("HTTP_X_SCHEME", "https")])
+def test_no_other_header_is_believed(setting: Any):
+    forged = [(b"x-forwarded-proto", b"wss"), (b"forwarded", b"proto=wss")]
+    with override_settings(SECURE_PROXY_SSL_HEADER=setting):
+        request = build_request(scope(headers=forged))
+        assert not request.is_secure()
+    assert request.headers["X-Forwarded-Proto"] == "wss"
+    assert request.headers["Forwarded"] == "proto=wss"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("proto=wss", "proto=https"),
+        ('proto="wss"', 'proto="https"'),
+        ("Proto=WSS", "Proto=https"),
+        ("proto=ws", "proto=http"),
+        ("for=192.0.2.60;proto=wss;by=203.0.113.43", "for=192.0.2.60;proto=https;by=203.0.113.43"),
+        ("proto=wss, proto=ws", "proto=https, proto=http"),
+        ("for=a ; proto=wss ;host=b", "for=a ; proto=https ;host=b"),
+        ('for="[2001:db8::1]";proto="wss"', 'for="[2001:db8::1]";proto="https"'),
+        # Only there.
+        ("wss", "wss"),
+        ("for=wss;host=wss", "for=wss;host=wss"),
+        ("xproto=wss", "xproto=wss"),
+        ("proto=wsss", "proto=wsss"),
+        ("proto=wss://", "proto=wss://"),
+        ('host="a;proto=wss;b"', 'host="a;proto=wss;b"'),
+        ('host="a\\";proto=wss', 'host="a\\";proto=wss'),
+        ('host="a;proto=wss', 'host="a;proto=wss'),
+        ('proto="wss', 'proto="wss'),
+        ('proto=wss"', 'proto=wss"'),
+        ('host="a\\', 'host="a\\'),
+    ],
+)
+@override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_FORWARDED", "proto=https"))
+def test_in_a_forwarded_header_it_is_the_proto_that_counts(value: str, expected: str):
+    request = build_request(scope(headers=[(b"forwarded", value.encode())]))
+    assert request.headers["Forwarded"] == expected
+    assert request.is_secure() is (expected.partition(",")[0].strip() == "proto=https")
+
+
+@pytest.mark.parametrize(
+    "value", ['"', '"a', '"\\', '"\\"', '"' + '\\"' * 9, '"a;proto=wss', '"\n"']
+)
+def test_a_quote_is_read_once_so_that_no_header_takes_long(value: str):
+    match = _FORWARDED.match(value)
+    assert match is not None
+    assert match.end() == len(value)
+
+
+@override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "wss"))
+def test_a_site_may_wait_for_what_its_proxy_says_of_sockets():
+    assert build_request(scope(headers=[(b"x-forwarded-proto", b"wss, http")])).is_secure()
+    assert not build_request(scope(headers=[(b"x-forwarded-proto", b"https")])).is_secure()
+
+
+@pytest.mark.parametrize("scheme", ["wss", "WSS", "https"])
+def test_a_server_s_own_middleware_may_have_read_the_proxy_s_word(scheme: str):
+    # uvicorn and granian make it ws or wss, hypercorn takes it as it comes.
+    headers = [(b"host", b"testserver"), (b"x-forwarded-proto", b"wss")]
+    for setting in (None, FORWARDED_PROTO):
+        with override_settings(SECURE_PROXY_SSL_HEADER=setting):
+            request = build_request(scope(scheme=scheme, headers=headers))
+            assert request.is_secure()
+            assert request.build_absolute_uri("/") == "https://testserver/"
+
+
+@override_settings(
+    SECURE_PROXY_SSL_HEADER=FORWARDED_PROTO, SECURE_SSL_REDIRECT=True, USE_X_FORWARDED_PORT=True
+)
+def test_all_of_django_sees_a_page_s_request():
+    headers = [
+        (b"host", b"testserver"),
+        (b"x-forwarded-proto", b"wss"),
+        (b"x-forwarded-port", b"443"),
+    ]
+    request = build_request(scope(headers=headers))
+    assert SecurityMiddleware(lambda request: HttpResponse()).process_request(request) is None
+    assert request.get_port() == "443"
+    assert request.build_absolute_uri("/x/") == "https://testserver/x/"
 
 
 def test_a_disallowed_host_raises_as_on_a_page():

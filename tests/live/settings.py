@@ -1,4 +1,6 @@
-"""The site of the live tests. ``WEBSOCKET_...`` in the environment, as JSON, are its settings."""
+"""The site of the live tests. ``WEBSOCKET_...`` in the environment, as JSON, are its settings, and
+what it believes of a proxy.
+"""
 
 import json
 import os
@@ -15,5 +17,9 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "INFO"},
 }
 globals().update(
-    {name: json.loads(value) for name, value in os.environ.items() if name.startswith("WEBSOCKET_")}
+    {
+        name: json.loads(value)
+        for name, value in os.environ.items()
+        if name.startswith("WEBSOCKET_") or name == "SECURE_PROXY_SSL_HEADER"
+    }
 )

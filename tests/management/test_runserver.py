@@ -204,6 +204,23 @@ def test_what_a_client_writes_into_a_url_can_not_forge_a_line(lines):
     ]
 
 
+def test_what_a_client_writes_into_a_url_is_cut(lines):
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/" + "a" * 5000,
+        "query_string": b"b" * 5000,
+        "http_version": "1.1",
+    }
+    answered(scope, {"type": "http.response.start", "status": 404})
+    answered({**SOCKET, "path": "/" + "a" * 5000}, {"type": "websocket.close"})
+    url = f"/{'a' * 199}..."
+    assert [text for _, text in lines()] == [
+        f'"GET {url}?{"b" * 200}... HTTP/1.1" 404 0',
+        f'"WebSocket {url}" 403',
+    ]
+
+
 SOCKET = {"type": "websocket", "path": "/ws/é/", "query_string": b"token=secret"}
 ACCEPT = {"type": "websocket.accept"}
 SHOWN = r'"WebSocket /ws/\xc3\xa9/"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -51,3 +52,18 @@ async def test_a_visitor_is_who_the_session_says_and_a_stranger_is_denied_with_4
     assert (await end_of(server.port, "/visitor/")).status == expected.status(401)
     headers = {"Cookie": f"{cookie(7)}x"}
     assert (await end_of(server.port, "/visitor/", headers)).status == expected.status(401)
+
+
+async def test_what_a_proxy_says_of_a_socket_is_what_it_says_of_a_page(start):
+    server = start(SECURE_PROXY_SSL_HEADER=["HTTP_X_FORWARDED_PROTO", "https"])
+    origin = ("Origin", f"https://127.0.0.1:{server.port}")
+    for lines in (["https"], ["wss"], ["WSS, http"], ["wss", "ws"]):
+        headers = [origin, *(("X-Forwarded-Proto", line) for line in lines)]
+        async with server.connect("/scope/", additional_headers=headers) as socket:
+            told = json.loads(await socket.recv())
+        assert told["url"] == f"https://127.0.0.1:{server.port}/scope/"
+    for line in ("ws", "http", "xwss"):
+        headers = dict([origin, ("X-Forwarded-Proto", line)])
+        assert (await end_of(server.port, "/scope/", headers)).status == 403
+        said = f"waits for 'https', and X-Forwarded-Proto was '{line}'"
+        await asyncio.to_thread(server.wait_for_log, said)
