@@ -16,7 +16,7 @@ from .exceptions import Deny
 from .handlers import Handler, is_coroutine_function
 from .handshake.course import Course
 from .handshake.middleware import Chain, accept_headers, is_accepted
-from .namespaces import checked, set_namespace
+from .namespaces import anamespace_of, set_namespace
 from .websockets import WebSocket
 
 __all__ = ["Admission"]
@@ -68,8 +68,7 @@ class Admission:
 
     async def _enter_namespace(self, namespace: Callable[[Any], Any]) -> None:
         """Make the namespace of the request that of the handler, its tasks and its lanes."""
-        name = await _call(namespace, self._socket.request)
-        self._socket.namespace = checked(name)
+        self._socket.namespace = await anamespace_of(namespace, self._socket.request)
         set_namespace(self._socket.namespace)
 
     def leave(self) -> None:
@@ -129,7 +128,7 @@ class Admission:
             if not await _has_permission(user, permission):
                 return await self._deny(403, f"permission {permission} is missing")
         for test in options.tests:
-            if not bool(await _call(test, user)):
+            if not await _call(test, user):
                 return await self._deny(403, "user_passes_test()")
         if options.recheck_user is not None and authenticated:
             self._home.recheck(self._socket, options.recheck_user)
@@ -150,13 +149,13 @@ class Admission:
 
 async def _has_permission(user: Any, permission: str) -> bool:
     # As on a page. Of a backend, ahas_perm() need not ask the has_perm() that it overrides.
-    return bool(await _call(user.has_perm, permission))
+    return await _call(user.has_perm, permission)
 
 
-async def _call(function: Any, argument: Any) -> Any:
-    if not is_coroutine_function(function):
-        function = sync_to_async(function)
-    result = await function(argument)
+async def _call(test: Any, argument: Any) -> bool:
+    if not is_coroutine_function(test):
+        test = sync_to_async(test)
+    result = await test(argument)
     if inspect.isawaitable(result):  # a lambda around a coroutine function: it is not yet an answer
         result = await result
-    return result
+    return bool(result)

@@ -17,12 +17,20 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from .conf import conf, import_function
 
-__all__ = ["active_namespace", "checked", "load_namespace", "namespace", "set_namespace"]
+__all__ = [
+    "active_namespace",
+    "anamespace_of",
+    "load_namespace",
+    "namespace",
+    "namespace_of",
+    "set_namespace",
+]
 
 MAX_LENGTH = 200
 
@@ -72,6 +80,25 @@ def checked(name: object) -> str:
     if len(name) > MAX_LENGTH:
         raise ValueError(f"A namespace has up to {MAX_LENGTH} characters, not {len(name)}.")
     return name
+
+
+def namespace_of(function: Callable[[Any], Any], request: Any) -> str:
+    """Return the namespace of a request, as the site's function has it. In sync code.
+
+    Raises:
+        TypeError: it returned no ``str``.
+        Exception: what it raised.
+    """
+    return checked(
+        async_to_sync(function)(request) if iscoroutinefunction(function) else function(request)
+    )
+
+
+async def anamespace_of(function: Callable[[Any], Any], request: Any) -> str:
+    """See ``namespace_of()``. What is no coroutine function may query the database."""
+    if not iscoroutinefunction(function):
+        function = sync_to_async(function)
+    return checked(await function(request))
 
 
 @cache

@@ -132,6 +132,7 @@ def leaves_nothing(sql: object) -> bool:
 
 
 def _read(sql: str) -> bool:
+    sql = sql.replace(r"ESCAPE '\'", "")  # of LIKE, as Django writes it on SQLite
     if _BEGINNING.match(sql) is None or _UNREADABLE.search(sql) is not None:
         return False
     sql = _LITERAL.sub("''", sql)

@@ -1,0 +1,240 @@
+"""``WEBSOCKET_SYNC_CONTEXT``: what is entered around each piece of sync work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.test import TestCase, TransactionTestCase, override_settings
+from django.utils import translation
+
+from django_ws_dispatch import lanes
+from django_ws_dispatch.decorators import login_required, user_passes_test
+from django_ws_dispatch.lanes.context import load_sync_context
+from django_ws_dispatch.signals import websocket_closed, websocket_opened
+from django_ws_dispatch.testing import WebSocketClient
+from tests.fake_server import serving
+
+from .test_lanes import (  # noqa: F401 - fixtures
+    ALIAS,
+    Socket,
+    database,
+    lane_connection,
+    no_lane_outlives_its_test,
+    run,
+)
+
+here = threading.local()
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
+log: list[Any] = []
+
+
+@contextmanager
+def tenant(websocket: Any) -> Any:
+    name = websocket if isinstance(websocket, str) else websocket.scope["path"]
+    log.append(("enter", name))
+    here.tenant = name
+    token = variable.set(name)
+    try:
+        with translation.override("de"):
+            yield
+    finally:
+        variable.reset(token)
+        del here.tenant
+        log.append(("leave", name))
+
+
+@contextmanager
+def setting(websocket: str) -> Any:
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("PRAGMA query_only = 1")
+    yield
+
+
+@contextmanager
+def refusing(websocket: Any) -> Any:
+    raise LookupError("no tenant")
+    yield
+
+
+def look() -> tuple[Any, str, str | None]:
+    return getattr(here, "tenant", None), variable.get(), translation.get_language()
+
+
+class BoundSocket(Socket):  # type: ignore[misc]
+    """One whose context is entered."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.lane_socket = name
+
+
+def use(name: str) -> Any:
+    return override_settings(WEBSOCKET_SYNC_CONTEXT=f"{__name__}.{name}", LANGUAGE_CODE="en")
+
+
+@pytest.fixture(autouse=True)
+def _empty_log() -> None:
+    log.clear()
+
+
+@use("tenant")
+def test_it_is_entered_around_each_call_in_the_thread_and_in_the_context_of_the_task() -> None:
+    async def main() -> None:
+        red, blue = BoundSocket("red"), BoundSocket("blue")
+        for _ in range(3):
+            assert await red.hold(look) == ("red", "red", "de")
+            assert await blue.hold(look) == ("blue", "blue", "de")
+
+    run(main())
+    assert log == [(what, name) for name in ("red", "blue") * 3 for what in ("enter", "leave")]
+
+
+@use("tenant")
+def test_nothing_of_it_stays_with_the_task() -> None:
+    async def handler() -> Any:
+        before = variable.get(), translation.get_language()
+        await sync_to_async(look)()
+        return before, (variable.get(), translation.get_language())
+
+    async def main() -> Any:
+        return await BoundSocket("red").start(handler())
+
+    assert run(main()) == (("", "en"), ("", "en"))
+
+
+@use("tenant")
+def test_async_code_below_sync_code_and_its_sync_code_are_inside() -> None:
+    async def inner() -> Any:
+        return await sync_to_async(look)()
+
+    async def main() -> Any:
+        return await BoundSocket("red").hold(lambda: async_to_sync(inner)())
+
+    assert run(main()) == ("red", "red", "de")
+
+
+@use("tenant")
+def test_what_a_call_raises_passes_through_it() -> None:
+    def fail() -> None:
+        raise ValueError("mine")
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="mine"):
+            await BoundSocket("red").run(fail)
+
+    run(main())
+    assert log == [("enter", "red"), ("leave", "red")]
+
+
+@use("refusing")
+def test_where_it_raises_the_call_is_not_made() -> None:
+    called: list[int] = []
+
+    async def main() -> None:
+        with pytest.raises(LookupError, match="no tenant"):
+            await BoundSocket("red").run(called.append, 1)
+
+    run(main())
+    assert called == []
+
+
+@use("setting")
+@override_settings(WEBSOCKET_SYNC_THREADS=1)
+def test_what_it_sets_itself_costs_no_connection(database: Any) -> None:  # noqa: F811
+    async def main() -> None:
+        first = (await BoundSocket("red").run(lane_connection)).connection
+        assert (await BoundSocket("blue").run(lane_connection)).connection is first
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("nowhere.at.all", "can not be imported"),
+        ("..", "can not be imported"),
+        ("tests.settings.SECRET_KEY", "no function"),
+    ],
+)
+def test_a_wrong_path_says_what_to_write(path: str, problem: str) -> None:
+    with override_settings(WEBSOCKET_SYNC_CONTEXT=path), pytest.raises(ImproperlyConfigured) as exc:
+        load_sync_context()
+    assert problem in str(exc.value)
+    assert "returns a context manager" in str(exc.value)
+
+
+# On sockets
+
+
+@login_required
+@user_passes_test(lambda user: look()[0] == "/ws/red/")
+async def asks(websocket: Any) -> None:
+    async for _ in websocket:
+        tenant_seen, *_ = await sync_to_async(look)()
+        user = await User.objects.aget()
+        await websocket.send(f"{tenant_seen} {user.username}")
+
+
+@use("tenant")
+@override_settings(WEBSOCKET_HANDLERS={"ws/red/": asks})
+class UnderTheTestClient(TestCase):
+    """Lanes are off there, and the transaction is the test's."""
+
+    async def test_it_is_entered_all_the_same(self) -> None:
+        client = WebSocketClient()
+        await client.aforce_login(await User.objects.acreate_user("ada"))
+        log.clear()
+        async with client.connect("/ws/red/") as socket:
+            await socket.send("?")
+            assert await socket.receive() == "/ws/red/ ada"
+        assert set(log) == {("enter", "/ws/red/"), ("leave", "/ws/red/")}
+        assert len(log) >= 8  # the user, the test of the user, two of the handler
+        assert await sync_to_async(look)() == (None, "", "en")
+
+
+class Verifications(TransactionTestCase):
+    async def test_the_user_is_verified_inside(self) -> None:
+        with use("tenant"), override_settings(WEBSOCKET_HANDLERS={"ws/red/": asks}):
+            user = await User.objects.acreate_user("ada")
+            client = WebSocketClient()
+            await client.aforce_login(user)
+            async with client.connect("/ws/red/") as socket:
+                log.clear()
+                await user.asave()
+                async with asyncio.timeout(5):
+                    while log != [("enter", "/ws/red/"), ("leave", "/ws/red/")]:  # noqa: ASYNC110
+                        await asyncio.sleep(0.005)
+                await socket.send("?")
+                await socket.receive()
+
+
+@pytest.mark.asyncio
+async def test_receivers_of_signals_are_inside() -> None:
+    seen: list[Any] = []
+
+    def receiver(**kwargs: Any) -> None:
+        seen.append(look()[0])
+
+    async def handler(websocket: Any) -> None:
+        await websocket.accept()
+
+    for signal in (websocket_opened, websocket_closed):
+        signal.connect(receiver)
+    try:
+        async with serving(handler, WEBSOCKET_SYNC_CONTEXT=f"{__name__}.tenant") as server:
+            await server.ended()
+    finally:
+        for signal in (websocket_opened, websocket_closed):
+            signal.disconnect(receiver)
+        lanes.shutdown()
+    assert len(seen) == 2
+    assert None not in seen
