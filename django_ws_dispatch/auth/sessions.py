@@ -6,7 +6,8 @@ session engine tell, which every page and command goes through (``tell_of_keys()
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -200,23 +201,28 @@ def _cycling(cycle: Any, acycle: Any, changed: Callable[[Any, str], None]) -> tu
 
     @wraps(cycle)
     def cycle_key(self: Any) -> None:
-        before, self._key_changes = self.session_key, True
-        try:
+        with _changing(self) as before:
             cycle(self)
-        finally:
-            del self._key_changes
         tell(self, before)
 
     @wraps(acycle)
     async def acycle_key(self: Any) -> None:
-        before, self._key_changes = self.session_key, True
-        try:
+        with _changing(self) as before:
             await acycle(self)
-        finally:
-            del self._key_changes
         tell(self, before)
 
     return cycle_key, acycle_key
+
+
+@contextmanager
+def _changing(session: Any) -> Iterator[str | None]:
+    # An engine may be derived from another one that tells.
+    outer = getattr(session, "_key_changes", False)
+    session._key_changes = True
+    try:
+        yield session.session_key
+    finally:
+        session._key_changes = outer
 
 
 def _deleting(delete: Any, adelete: Any, ended: Callable[[Any, str], None]) -> tuple[Any, Any]:

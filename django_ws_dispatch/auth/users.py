@@ -30,9 +30,7 @@ class Verdict(Enum):
 
     IN = "in"
     OUT = "out"
-    # As it looks. But the session may have got another key, which a page has not saved yet.
-    STALE = "stale"
-    MISSING = "missing"
+    DOUBT = "doubt"  # out, it seems; but a page may just be giving the session another key
 
 
 async def aload_nobody() -> AnonymousUser:
@@ -100,14 +98,14 @@ def _verify(session: SessionBase, pk: str) -> Verdict:
     user_id, path = session.get(auth.SESSION_KEY), session.get(auth.BACKEND_SESSION_KEY)
     if user_id is None or path is None:
         _raise_if_away(session, key)
-        return Verdict.MISSING
+        return Verdict.DOUBT
     if path not in settings.AUTHENTICATION_BACKENDS:
         return Verdict.OUT
     user = auth.load_backend(path).get_user(_primary_key(user_id))
     if user is None:
         return Verdict.OUT
     if str(user.pk) != pk or _verified(user, session.get(auth.HASH_SESSION_KEY)) is not user:
-        return Verdict.STALE
+        return Verdict.DOUBT
     return Verdict.IN
 
 

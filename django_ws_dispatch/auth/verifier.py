@@ -76,11 +76,6 @@ class Verifier:
         self._ready[socket] = None
         self._start()
 
-    def go_on(self, socket: Any) -> None:
-        """The session of a socket has another key: whoever doubts can look there."""
-        if socket in self._doubted:
-            self.verify(socket)
-
     def forget(self, socket: Any) -> None:
         """A socket is over."""
         if (timer := self._timers.pop(socket, None)) is not None:
@@ -134,14 +129,15 @@ class Verifier:
             verdict = await sync_to_async(verify)(session, watched.in_session, watched.user)
         if verdict is Verdict.IN:
             self._doubted.pop(socket, None)
-        elif verdict is Verdict.OUT or not await self._is_doubtful(socket, watched, verdict):
+            socket.watched = socket.watched and socket.watched.settled(watched.key)
+        elif verdict is Verdict.OUT or not await self._is_doubtful(socket, watched):
             self._doubted.pop(socket, None)
             socket.kick(CloseCode.LOGGED_OUT, "no longer logged in")
 
-    async def _is_doubtful(self, socket: Any, watched: Any, verdict: Verdict) -> bool:
+    async def _is_doubtful(self, socket: Any, watched: Any) -> bool:
         """Whether who seems to be out has to be looked at again."""
         now = monotonic()
-        if verdict is Verdict.MISSING and now < watched.key_since + PAGE_SECONDS:
+        if now < watched.key_since + PAGE_SECONDS:
             self._doubted[socket] = now  # The page that has given it this key saves it at its end.
         elif socket not in self._doubted:
             await self._ask_where(watched)

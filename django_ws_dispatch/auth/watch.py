@@ -50,6 +50,10 @@ class Watched(NamedTuple):
     in_session: str | None = None
     key_since: float = float("-inf")
 
+    def settled(self, key: str | None) -> Watched:
+        """Return the same for a key under which somebody was found to be in."""
+        return self._replace(key_since=float("-inf")) if self.key == key else self
+
     @property
     def users(self) -> set[str]:
         return {pk for pk in (self.user, self.in_session) if pk is not None}
@@ -262,7 +266,7 @@ class Watch:
         if _is_logged_out(moved):
             self._session_ended(socket, socket.namespace)
         else:
-            self.verifier.go_on(socket)
+            self.verifier.verify(socket)
 
     async def _ask_where(self, watched: Watched) -> None:
         """Ask other processes what has become of a session that is not there any more.

@@ -1,0 +1,59 @@
+"""Keys of sessions: what stands for them, and how a new one travels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from django_ws_dispatch.auth import keys
+from django_ws_dispatch.auth.keys import Recent, seal, tokens_of, unseal
+
+OLD, NEW = "o" * 32, "n" * 32
+
+
+def test_a_new_key_can_be_read_by_who_has_the_old_one_alone() -> None:
+    (token,), (sealed,) = tokens_of(OLD), seal(NEW, OLD)
+    assert NEW not in sealed
+    assert bytes.fromhex(sealed) != NEW.encode()
+    assert unseal(sealed, OLD, token) == NEW
+    assert unseal(sealed, "x" * 32, token) is None
+    assert unseal(sealed, "x" * 32, *tokens_of("x" * 32)) != NEW
+    with override_settings(SECRET_KEY="another"):
+        assert unseal(sealed, OLD, token) is None
+
+
+@pytest.mark.parametrize("new", ["n", "n" * 31, "n" * 33, "n" * 100])
+def test_a_key_of_any_length_can_be_sealed(new: str) -> None:
+    assert unseal(*seal(new, OLD), OLD, *tokens_of(OLD)) == new
+
+
+@pytest.mark.parametrize("sealed", ["", "zz", "abc", "ff" * 32, "é"])
+def test_what_nobody_has_sealed_is_nothing(sealed: str) -> None:
+    found = unseal(sealed, OLD, *tokens_of(OLD))
+    assert found is None or found.isascii()
+
+
+def test_processes_with_the_old_and_with_the_new_secret_understand_each_other() -> None:
+    with override_settings(SECRET_KEY="old"):
+        (of_old,) = tokens_of(OLD)
+    with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"]):
+        assert of_old in tokens_of(OLD)
+        sealed = dict(zip(tokens_of(OLD), seal(NEW, OLD), strict=True))
+        assert unseal(sealed[of_old], OLD, of_old) == NEW
+    with override_settings(SECRET_KEY="old"):
+        assert unseal(sealed[of_old], OLD, of_old) == NEW
+
+
+def test_what_was_noted_is_forgotten_after_a_while_and_over_a_number(monkeypatch: Any) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(keys, "monotonic", lambda: now[0])
+    recent: Recent[int] = Recent(10, 3)
+    for number in range(5):
+        recent.note(str(number), number)
+    assert [recent.get(str(number)) for number in range(5)] == [None, None, 2, 3, 4]
+    now[0] += 11
+    assert recent.get("4") is None
+    recent.note("again", 1)
+    assert len(recent) == 1
