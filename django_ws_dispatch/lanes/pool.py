@@ -31,8 +31,7 @@ __all__ = ["Pool"]
 
 logger = logging.getLogger("django_ws_dispatch.lanes")
 
-# Threads, for each slot, that may wait for the next call of their sockets; as many again may do so
-# for a moment after a read, since to wake a thread costs less than to start one.
+# Threads, for each slot, that may wait for the next call of their sockets in the middle of a message.
 IDLE_THREADS = 16
 
 _R = TypeVar("_R")
@@ -156,9 +155,10 @@ class Pool:
         if not lane.holder.lane_ended:
             if lane.left.transaction or self.has_cursor(lane):
                 return False
-            # To end another one instead would cost more than it saves.
-            full = len(self._lingering) >= IDLE_THREADS * len(self.slots)
-            if not (lane.left.state or full or self.retired or self.is_private):
+            # To wake a thread costs less than to start one. But at rest there are, with the
+            # caretaker, no more of them than slots.
+            few = len(self.lanes) < len(self.slots)
+            if few and not (lane.left.state or self.retired or self.is_private):
                 lane.holder.lane = None
                 self._lingering[lane.holder] = lane
                 return False
