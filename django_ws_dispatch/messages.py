@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .limits import entry_size
 from .typing import Event
 
 __all__ = [
@@ -40,7 +41,7 @@ class Message(NamedTuple):
 
     kind: int
     event: Event
-    size: int  # in bytes; 1 for an empty one, which takes room as well where it has to wait
+    size: int  # bytes of memory where it has to wait, whatever is sent
     exclude: str | None
     code: int = 0
     reason: str = ""
@@ -98,12 +99,12 @@ def decode(message: bytes) -> Message:
     start = 2 + length
     exclude = message[2:start].decode("ascii") if length else None
     payload = message[start:]
-    size = max(len(payload), 1)
     if kind == TEXT:
-        event: Event = {"type": "websocket.send", "text": payload.decode()}
-        return Message(TEXT, event, size, exclude)
+        text = payload.decode()
+        return Message(TEXT, {"type": "websocket.send", "text": text}, entry_size(text), exclude)
     if kind == BYTES:
-        return Message(BYTES, {"type": "websocket.send", "bytes": payload}, size, exclude)
+        event: Event = {"type": "websocket.send", "bytes": payload}
+        return Message(BYTES, event, entry_size(payload), exclude)
     if kind == CLOSE and len(payload) >= 2:
         code = int.from_bytes(payload[:2])
         return Message(CLOSE, {}, 0, exclude, code, payload[2:].decode())
