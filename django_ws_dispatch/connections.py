@@ -263,14 +263,11 @@ class Connections:
 
     def control(self, payload: bytes) -> None:
         """Take a control message of any process."""
-        try:
-            message = json.loads(payload)
-            token, pk = message.get("session"), message.get("user")
-        except (ValueError, AttributeError):
-            logger.warning("A control message of another process can not be read")
-            return
-        if message.get("from") == control.sender():
-            return  # heard already, without the broker
+        message = control.decode(payload)
+        if message is None or message.get("from") == control.sender():
+            return  # nobody's, or heard already, without the broker
+        token: Any = message.get("session")
+        pk: Any = message.get("user")
         if pk == EVERYBODY:
             # What a process could not say at the time.
             self.verify_all()

@@ -15,11 +15,12 @@ import secrets
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 from .brokers import BaseBroker, get_broker
 from .messages import CONTROL_CHANNEL, encode_data
 
-__all__ = ["EVERYBODY", "encode", "publish_control", "send_control", "sender"]
+__all__ = ["EVERYBODY", "decode", "encode", "publish_control", "send_control", "sender"]
 
 logger = logging.getLogger("django_ws_dispatch.groups")
 
@@ -30,6 +31,13 @@ LONGEST_PAUSE = 5.0
 
 EVERYBODY = "*"
 """Stands for the primary key of any user."""
+
+# What a control message may say, each of it a str that is not empty.
+NAMES = ("session", "user", "from")
+# Characters in what stands for a session: it is remembered for a while, and ours has 64.
+MAX_TOKEN = 200
+# Seconds between two log lines about what is no control message.
+COMPLAINTS = 60.0
 
 _START = secrets.token_hex(8)
 
@@ -42,6 +50,48 @@ def sender() -> str:
 def encode(**message: str) -> bytes:
     """Return a control message of this process, which does not heed it itself."""
     return json.dumps({**message, "from": sender()}).encode()
+
+
+def decode(payload: bytes) -> dict[str, Any] | None:
+    """Return the control message of this process or another one.
+
+    What a later version says in addition is left out: a site is deployed one process after the
+    other.
+
+    Args:
+        payload: whatever came on the control channel.
+
+    Returns:
+        What of ``session``, ``user`` and ``from`` it has, each a ``str`` that is not empty; or
+        ``None`` if no process of this site can have written it, and the log says so, once a minute.
+    """
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError):
+        message = None
+    if isinstance(message, dict):
+        said = {name: message[name] for name in NAMES if message.get(name) is not None}
+        if (
+            all(isinstance(value, str) and value for value in said.values())
+            and len(said.get("session", "")) <= MAX_TOKEN
+        ):
+            return said
+    _complain()
+    return None
+
+
+_complaint_due = float("-inf")
+
+
+def _complain() -> None:
+    global _complaint_due
+    now = time.monotonic()
+    if now >= _complaint_due:
+        _complaint_due = now + COMPLAINTS
+        logger.warning(
+            "Ignored a control message that no process of this site can have written: something "
+            "else publishes on the control channel of the broker 'default'. Logged once a minute."
+        )
 
 
 async def publish_control(payload: bytes) -> None:

@@ -7,12 +7,16 @@
     t   text, as UTF-8
     b   bytes
     c   close the members: code (2 bytes, big endian), reason as UTF-8
+
+Other small letters are for versions to come: who does not know one ignores the message, so that a
+site can be deployed one process after the other.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .codes import check_close_code
 from .limits import entry_size
 from .typing import Event
 
@@ -21,6 +25,7 @@ __all__ = [
     "CLOSE",
     "CONTROL_CHANNEL",
     "TEXT",
+    "LaterKind",
     "Message",
     "decode",
     "encode_close",
@@ -28,12 +33,17 @@ __all__ = [
 ]
 
 TEXT, BYTES, CLOSE = b"tbc"
+KINDS = frozenset(range(ord("a"), ord("z") + 1))
 
 # The kind of a channel stands before the name, so that no name that a user chooses can be the
 # channel of another user's sockets or of the processes' own messages.
 GROUP_CHANNEL = "group:"
 USER_CHANNEL = "user:"
 CONTROL_CHANNEL = "control:"
+
+
+class LaterKind(ValueError):
+    """A message of a version that knows more kinds than this one."""
 
 
 class Message(NamedTuple):
@@ -91,12 +101,15 @@ def decode(message: bytes) -> Message:
     """Return what ``encode_...()`` encoded.
 
     Raises:
+        LaterKind: it is of a kind that only a later version of this package can know.
         ValueError: it did not come from there.
     """
     if len(message) < 2:
         raise ValueError("too short")
     kind, length = message[0], message[1]
     start = 2 + length
+    if len(message) < start:
+        raise ValueError("too short for its head")
     exclude = message[2:start].decode("ascii") if length else None
     payload = message[start:]
     if kind == TEXT:
@@ -105,7 +118,10 @@ def decode(message: bytes) -> Message:
     if kind == BYTES:
         event: Event = {"type": "websocket.send", "bytes": payload}
         return Message(BYTES, event, entry_size(payload), exclude)
-    if kind == CLOSE and len(payload) >= 2:
-        code = int.from_bytes(payload[:2])
+    if kind == CLOSE:
+        # Whoever wrote it could not have sent another code either.
+        code = check_close_code(int.from_bytes(payload[:2]))
         return Message(CLOSE, {}, 0, exclude, code, payload[2:].decode())
+    if kind in KINDS:
+        raise LaterKind(chr(kind))
     raise ValueError("unknown kind")

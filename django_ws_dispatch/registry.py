@@ -13,13 +13,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .brokers import BaseBroker, get_broker, opened_brokers
-from .messages import CONTROL_CHANNEL, decode
+from .messages import CONTROL_CHANNEL, LaterKind, decode
 from .typing import Event
 from .walks import Channel, Member, Walks
 
 __all__ = ["Member", "Registry", "aclose", "local"]
 
 logger = logging.getLogger("django_ws_dispatch.groups")
+
+
+# Channels of which it is remembered that the log has told of garbage on them.
+GARBAGE = 1000
 
 
 class Place(Protocol):
@@ -37,6 +41,7 @@ class _Link:
         self.broker = broker
         self.channels: dict[str, Channel] = {}
         self.subscriber = broker.subscriber(self)
+        self._garbage: set[str] = set()  # channels on which something else publishes
 
     def on_message(self, name: str, message: bytes) -> asyncio.Future[None] | None:
         channel = self.channels.get(name)
@@ -44,9 +49,14 @@ class _Link:
             return None
         try:
             decoded = decode(message)
+        except LaterKind as exc:
+            logger.debug("Ignored a message of a later version (%s)", exc)
+            return None
         except ValueError as exc:
-            if not channel.garbage_seen:
-                channel.garbage_seen = True
+            if name not in self._garbage:
+                if len(self._garbage) >= GARBAGE:
+                    self._garbage.clear()
+                self._garbage.add(name)
                 logger.warning(
                     "Ignored a message on the broker %r that is not one of ours (%s): something "
                     "else publishes on the channels of this site. Logged once for a group.",
@@ -97,7 +107,8 @@ class _Control:
 
     def deliver(self, event: Event, size: int) -> None:
         if self.registry.control is not None:
-            self.registry.control(event["bytes"])
+            # Ours are bytes: a text is nobody's, and is told of as what can not be read.
+            self.registry.control(event.get("bytes", b""))
 
     def kick(self, code: int, reason: str) -> None:
         pass
