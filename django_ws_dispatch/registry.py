@@ -127,25 +127,38 @@ class Registry:
         self._control_member = _Control(self)
         self.walks = Walks(self.loop)
 
-    async def join(self, member: Member, group: Place) -> None:
-        """Add ``member``; once this returns it gets every message.
+    async def join(self, member: Member, *groups: Place) -> None:
+        """Add ``member``; once this returns it gets every message of all the groups.
 
-        Joining twice counts twice: each ``join()`` that returned wants its own ``leave()``. It does
-        not suspend where the process is subscribed already, as always with the memory broker.
-        Cancelled or failed, it leaves nothing behind.
+        All are asked for at once, so that it takes one round trip. Joining twice counts twice: each
+        group that was joined wants its own ``leave()``. It does not suspend where the process is
+        subscribed already, as always with the memory broker. Cancelled or failed, it leaves nothing
+        behind.
 
         Raises:
-            BrokerError: the broker did not acknowledge the subscription in time.
+            BrokerError: the broker did not acknowledge a subscription in time.
             ImproperlyConfigured: there is no such broker.
         """
-        link = self._link(group.broker)
-        ready = link.join(member, group.channel)
-        if ready is not None:
-            try:
-                await asyncio.shield(ready)
-            except BaseException:
-                link.leave(member, group.channel)
-                raise
+        asked: list[tuple[_Link, str]] = []
+        to_come: list[asyncio.Future[None]] = []
+        try:
+            for group in groups:
+                link = self._link(group.broker)
+                asked.append((link, group.channel))
+                ready = link.join(member, group.channel)
+                if ready is not None:
+                    ready.add_done_callback(_mark_retrieved)
+                    to_come.append(ready)
+            if to_come:
+                # Others may wait for the same: unlike await this cancels nothing.
+                await asyncio.wait(to_come, return_when=asyncio.FIRST_EXCEPTION)
+                for ready in to_come:
+                    if ready.done():
+                        ready.result()
+        except BaseException:
+            for link, channel in asked:
+                link.leave(member, channel)
+            raise
 
     def leave(self, member: Member, group: Place) -> None:
         """Take back one ``join()``: nothing that is sent later is delivered. Never raises."""
@@ -182,6 +195,12 @@ class Registry:
         """Forget all members."""
         self._links.clear()
         self.walks.close()
+
+
+def _mark_retrieved(ready: asyncio.Future[None]) -> None:
+    # Whoever waited may be gone: cancelled, or told by another one that failed first.
+    if not ready.cancelled():
+        ready.exception()
 
 
 _registries: dict[asyncio.AbstractEventLoop, Registry] = {}
