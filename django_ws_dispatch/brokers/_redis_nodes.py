@@ -69,6 +69,7 @@ class Location:
         behind = parts.path + parts.query.partition("=")[0] + parts.fragment
         if parts.netloc and "@" not in parts.netloc and "@" in behind:
             raise ValueError(PASSWORD_RULE)
+        self.has_tls = parts.scheme == "rediss"
         if parts.scheme in ("redis", "rediss"):
             self.name = f"{parts.scheme}://{parts.hostname or 'localhost'}:{port}"
             if parts.path.strip("/") and not parts.path.strip("/").isdigit():
@@ -186,13 +187,22 @@ class SentinelNode(Node):
     Args:
         service: its name.
         sentinels: where they are. The primary is spoken to as they are: with TLS or without.
-        extra: further arguments of redis-py's connections to the primary.
+        extra: further arguments of redis-py's connections to the primary. Those of TLS are for the
+            Sentinels too, and those in the Sentinels' URLs for the primary: it is one CA as a rule.
+            What is written for one of them counts there. Users and passwords stay where they are.
     """
 
     def __init__(self, service: str, sentinels: list[Location], extra: dict[str, Any]) -> None:
-        self._sentinels = [Node(one, {}) for one in sentinels]
+        self._sentinels = [
+            Node(one, {**_tls(extra), **_tls(one.arguments)} if one.has_tls else {})
+            for one in sentinels
+        ]
         bare = Location(f"{sentinels[0].name.partition(':')[0]}://")
-        super().__init__(bare, extra)
+        of_urls: dict[str, Any] = {}
+        if bare.has_tls:
+            for one in reversed(sentinels):  # the first one counts
+                of_urls.update(_tls(one.arguments))
+        super().__init__(bare, {**of_urls, **extra})
         self._question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
         self.name = f"{service} of {', '.join(one.name for one in sentinels)}"
 
@@ -242,6 +252,10 @@ class SentinelNode(Node):
             else:
                 return connection
         raise RedisConnectionError(f"No primary found ({'; '.join(errors)})")
+
+
+def _tls(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name.startswith("ssl_")}
 
 
 def _address(answer: Any) -> dict[str, Any]:
