@@ -89,6 +89,8 @@ class RedisSubscriber:
         if subscription is not None and subscription.wanted:
             subscription.wanted = False
             self._change(name)
+            # While the server is away nobody comes to it, and each join that fails would stay.
+            self._forget_if_done(name, subscription)
 
     def _change(self, name: bytes) -> None:
         self._changed[name] = None
@@ -215,7 +217,13 @@ class RedisSubscriber:
         if not connection.is_connected:
             # redis-py would connect again, and the subscriptions would be gone.
             raise RedisConnectionError("Connection closed by server.")
-        await connection.send_command(*command)
+        patience = 2 * self._broker.timeout
+        try:
+            async with asyncio.timeout(patience):
+                await connection.send_command(*command)
+        except TimeoutError:
+            # It stands still, and its buffers are full: no PING would get through either.
+            raise RedisTimeoutError(f"nothing was taken within {patience:g} s") from None
 
     def _commands(self) -> Iterator[tuple[str, list[bytes]]]:
         """Yield what the server is to be told, and note that it was."""
@@ -242,6 +250,7 @@ class RedisSubscriber:
             self._unconfirmed.discard(name)
             if not subscription.pending:
                 del self._subscriptions[name]
+                self._changed.pop(name, None)
 
     # Reading
 
