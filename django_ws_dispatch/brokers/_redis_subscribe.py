@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..exceptions import BrokerError
-from ._redis_nodes import ERRORS, Node, describe
+from ._redis_nodes import ERRORS, Node, describe, transport_of
 from .base import BaseBroker, Receiver
 
 __all__ = ["RedisSubscriber"]
@@ -132,6 +132,8 @@ class RedisSubscriber:
     async def _serve(self, connection: Connection) -> None:
         """Work on a connection until it fails, and raise why."""
         self._begin()
+        # Where the server has not taken all, redis-py leaves it waiting for that without end.
+        transport = transport_of(connection)
         tasks = {
             self._loop.create_task(self._read(connection)),
             self._loop.create_task(self._write(connection)),
@@ -144,6 +146,8 @@ class RedisSubscriber:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if transport is not None:
+                transport.abort()
             await connection.disconnect(nowait=True)
 
     def _begin(self) -> None:
