@@ -12,7 +12,7 @@ from redis.asyncio.connection import Connection as AsyncConnection
 from redis.asyncio.connection import parse_url as parse_async_url
 from redis.connection import parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 __all__ = [
     "ERRORS",
@@ -126,12 +126,21 @@ class Node:
 
     def __init__(self, location: Location, extra: dict[str, Any]) -> None:
         self.name = location.name
+        self.channels = ""  # the pattern that fits those of this site
         self._location = location
         self._extra = extra
         try:
             self._connection(1.0, {})
         except (TypeError, ValueError, RedisError) as exc:
             raise ValueError(f"redis-py does not take the arguments of {self.name}: {exc}") from exc
+
+    def why(self, exc: BaseException) -> str:
+        """Return what went wrong with this server, for the middle of a sentence."""
+        text = describe(exc)
+        if self.channels and isinstance(exc, NoPermissionError) and "channel" in text:
+            # Which, the server does not say.
+            text += f" (the ACL of its user needs &{self.channels})"
+        return text
 
     def _arguments(
         self, arguments: dict[str, Any], address: dict[str, Any], timeout: float | None

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..exceptions import BrokerError
-from ._redis_nodes import ERRORS, Node, describe, transport_of
+from ._redis_nodes import ERRORS, Node, transport_of
 from .base import BaseBroker, Receiver
 
 __all__ = ["RedisSubscriber"]
@@ -162,7 +162,7 @@ class RedisSubscriber:
         self._wake.set()
 
     def _note_lost(self, exc: Exception) -> None:
-        why = describe(exc)
+        why = self._node.why(exc)
         if self._lost is None:
             logger.error(
                 "Lost the broker %r (%s): %s. Sockets stay open; messages of their groups are lost "

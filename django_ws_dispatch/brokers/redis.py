@@ -73,6 +73,8 @@ class RedisBroker(BaseBroker):
                 "or a list of them."
             ) from exc
         self._prefix = f"{prefix}:".encode(errors="surrogatepass")
+        for node in nodes:
+            node.channels = f"{prefix}:*"
         self._publishers = [Publisher(node, self) for node in nodes]
         self._loops: dict[asyncio.AbstractEventLoop, _Local] = {}
 
