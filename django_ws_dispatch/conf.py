@@ -144,7 +144,7 @@ class Conf:
 
     @property
     def outbox_size(self) -> int:
-        """``WEBSOCKET_OUTBOX_SIZE``: bytes of group messages waiting for one slow client."""
+        """``WEBSOCKET_OUTBOX_SIZE``: bytes of memory of group messages for one slow client."""
         size: int = _positive_int("WEBSOCKET_OUTBOX_SIZE", MEBIBYTE, optional=False, unit="bytes")
         return size
 

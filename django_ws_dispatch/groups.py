@@ -158,7 +158,7 @@ class Group:
         """Read the group's messages in code: ``async with group.subscribe() as messages``.
 
         ``messages`` is an async iterator of ``str`` or ``bytes``; it gets all that is sent once the
-        block is entered, and holds ``WEBSOCKET_OUTBOX_SIZE`` bytes for a reader that is slow.
+        block is entered, and ``WEBSOCKET_OUTBOX_SIZE`` bounds what waits for a reader that is slow.
 
         Raises:
             BrokerError: on entering, the broker did not answer in time; while iterating, the reader

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from . import lanes
 from .codes import CloseCode
-from .limits import TokenBucket, text_size
+from .limits import TokenBucket, held_size, text_size
 from .outbound import CLOSING, CONNECTING, OPEN, Outbound, logger
 from .typing import Event, Receive
 
@@ -61,7 +61,7 @@ class Inbound(Outbound):
     attends: bool  # it has been told, or will be, of the disconnect
     _ahead: asyncio.Task[None] | None
     _waiter: asyncio.Future[None] | None
-    _inbox: deque[str | bytes] | None
+    _inbox: deque[tuple[str | bytes, int]] | None  # with its size
     _inbox_size = 0
     _full_since: float | None = None
     _discarded = 0
@@ -169,8 +169,8 @@ class Inbound(Outbound):
             await self._ensure_accepted()
         while True:
             if self._inbox:
-                message = self._inbox.popleft()
-                self._inbox_size -= _size(message)
+                message, size = self._inbox.popleft()
+                self._inbox_size -= size
                 self._go_on_reading()
                 if self.ready_state >= CLOSING:
                     self._came_back()
@@ -286,8 +286,10 @@ class Inbound(Outbound):
     def _store(self, message: str | bytes) -> None:
         if self._inbox is None:
             self._inbox = deque()
-        self._inbox.append(message)
-        self._inbox_size += _size(message)
+        # There are few of them: what each takes beyond its characters is bounded by their number.
+        size = held_size(message)
+        self._inbox.append((message, size))
+        self._inbox_size += size
         if not self._inbox_is_full():
             return
         if self.has_read:
@@ -296,7 +298,8 @@ class Inbound(Outbound):
         # It has never read: it does not want what the client says.
         first = not self._discarded
         while self._inbox_is_full():
-            self._inbox_size -= _size(self._inbox.popleft())
+            _, size = self._inbox.popleft()
+            self._inbox_size -= size
             self._discarded += 1
         if first:
             logger.warning(

@@ -7,12 +7,17 @@
     t   text, as UTF-8
     b   bytes
     c   close the members: code (2 bytes, big endian), reason as UTF-8
+
+Other small letters are for versions to come: who does not know one ignores the message, so that a
+site can be deployed one process after the other.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .codes import check_close_code
+from .limits import entry_size
 from .typing import Event
 
 __all__ = [
@@ -20,6 +25,7 @@ __all__ = [
     "CLOSE",
     "CONTROL_CHANNEL",
     "TEXT",
+    "LaterKind",
     "Message",
     "decode",
     "encode_close",
@@ -27,6 +33,7 @@ __all__ = [
 ]
 
 TEXT, BYTES, CLOSE = b"tbc"
+KINDS = frozenset(range(ord("a"), ord("z") + 1))
 
 # The kind of a channel stands before the name, so that no name that a user chooses can be the
 # channel of another user's sockets or of the processes' own messages.
@@ -35,12 +42,16 @@ USER_CHANNEL = "user:"
 CONTROL_CHANNEL = "control:"
 
 
+class LaterKind(ValueError):
+    """A message of a version that knows more kinds than this one."""
+
+
 class Message(NamedTuple):
     """A decoded message; ``event`` is shared by all members."""
 
     kind: int
     event: Event
-    size: int  # in bytes; 1 for an empty one, which takes room as well where it has to wait
+    size: int  # bytes of memory where it has to wait, whatever is sent
     exclude: str | None
     code: int = 0
     reason: str = ""
@@ -90,21 +101,27 @@ def decode(message: bytes) -> Message:
     """Return what ``encode_...()`` encoded.
 
     Raises:
+        LaterKind: it is of a kind that only a later version of this package can know.
         ValueError: it did not come from there.
     """
     if len(message) < 2:
         raise ValueError("too short")
     kind, length = message[0], message[1]
     start = 2 + length
+    if len(message) < start:
+        raise ValueError("too short for its head")
     exclude = message[2:start].decode("ascii") if length else None
     payload = message[start:]
-    size = max(len(payload), 1)
     if kind == TEXT:
-        event: Event = {"type": "websocket.send", "text": payload.decode()}
-        return Message(TEXT, event, size, exclude)
+        text = payload.decode()
+        return Message(TEXT, {"type": "websocket.send", "text": text}, entry_size(text), exclude)
     if kind == BYTES:
-        return Message(BYTES, {"type": "websocket.send", "bytes": payload}, size, exclude)
-    if kind == CLOSE and len(payload) >= 2:
-        code = int.from_bytes(payload[:2])
+        event: Event = {"type": "websocket.send", "bytes": payload}
+        return Message(BYTES, event, entry_size(payload), exclude)
+    if kind == CLOSE:
+        # Whoever wrote it could not have sent another code either.
+        code = check_close_code(int.from_bytes(payload[:2]))
         return Message(CLOSE, {}, 0, exclude, code, payload[2:].decode())
+    if kind in KINDS:
+        raise LaterKind(chr(kind))
     raise ValueError("unknown kind")

@@ -137,10 +137,11 @@ class Outbound:
 
         Args:
             event: a ``websocket.send`` event; it may be shared.
-            size: its payload in bytes.
+            size: the bytes of memory that it takes where it has to wait.
         """
         if self.wire:  # not FREE
-            if self.ready_state is OPEN:
+            # Before the accept it waits for that: the client shall miss nothing once it is open.
+            if self.ready_state < CLOSING:
                 self._queue(event, size, None)
             return
         if asyncio.current_task() is None:
@@ -175,16 +176,23 @@ class Outbound:
         self._outbox_size += size
         # What the handler sends, and a close frame, are no group message: they may always wait.
         if size and self._outbox_size > self._limits.outbox_size:
-            logger.warning(
-                "Closed %s with %d: more than WEBSOCKET_OUTBOX_SIZE (%d bytes) of group messages "
-                "wait for this slow client.",
-                self.path,
-                CloseCode.SLOW_CLIENT,
-                self._limits.outbox_size,
-                extra={"path": self.path, "status_code": int(CloseCode.SLOW_CLIENT)},
-            )
             self._drop_outbox()
-            self.kick(CloseCode.SLOW_CLIENT, "slow client")
+            self._give_up_slow()
+
+    def _give_up_slow(self) -> None:
+        limit = f"WEBSOCKET_OUTBOX_SIZE ({self._limits.outbox_size} bytes)"
+        if self.ready_state is CONNECTING:
+            # Its denial is logged, with this reason.
+            self.kick(CloseCode.SLOW_CLIENT, f"over {limit} of group messages before the accept")
+            return
+        logger.warning(
+            "Closed %s with %d: more than %s of group messages wait for this slow client.",
+            self.path,
+            CloseCode.SLOW_CLIENT,
+            limit,
+            extra={"path": self.path, "status_code": int(CloseCode.SLOW_CLIENT)},
+        )
+        self.kick(CloseCode.SLOW_CLIENT, "slow client")
 
     def _drop_outbox(self) -> None:
         outbox, self._outbox, self._outbox_size = self._outbox, None, 0
@@ -258,7 +266,7 @@ class Outbound:
 
     def _hand_over(self) -> None:
         """The handler's own send is done: somebody else's may wait behind it."""
-        if self._outbox:
+        if self._outbox and self.ready_state is not CONNECTING:  # as after an accept that failed
             self.wire = BLOCKED
             self._start_writer(None)
         else:

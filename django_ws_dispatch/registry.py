@@ -13,13 +13,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .brokers import BaseBroker, get_broker, opened_brokers
-from .messages import CONTROL_CHANNEL, decode
+from .messages import CONTROL_CHANNEL, LaterKind, decode
 from .typing import Event
 from .walks import Channel, Member, Walks
 
 __all__ = ["Member", "Registry", "aclose", "local"]
 
 logger = logging.getLogger("django_ws_dispatch.groups")
+
+
+# Channels of which it is remembered that the log has told of garbage on them.
+GARBAGE = 1000
 
 
 class Place(Protocol):
@@ -37,6 +41,7 @@ class _Link:
         self.broker = broker
         self.channels: dict[str, Channel] = {}
         self.subscriber = broker.subscriber(self)
+        self._garbage: set[str] = set()  # channels on which something else publishes
 
     def on_message(self, name: str, message: bytes) -> asyncio.Future[None] | None:
         channel = self.channels.get(name)
@@ -44,9 +49,14 @@ class _Link:
             return None
         try:
             decoded = decode(message)
+        except LaterKind as exc:
+            logger.debug("Ignored a message of a later version (%s)", exc)
+            return None
         except ValueError as exc:
-            if not channel.garbage_seen:
-                channel.garbage_seen = True
+            if name not in self._garbage:
+                if len(self._garbage) >= GARBAGE:
+                    self._garbage.clear()
+                self._garbage.add(name)
                 logger.warning(
                     "Ignored a message on the broker %r that is not one of ours (%s): something "
                     "else publishes on the channels of this site. Logged once for a group.",
@@ -97,7 +107,8 @@ class _Control:
 
     def deliver(self, event: Event, size: int) -> None:
         if self.registry.control is not None:
-            self.registry.control(event["bytes"])
+            # Ours are bytes: a text is nobody's, and is told of as what can not be read.
+            self.registry.control(event.get("bytes", b""))
 
     def kick(self, code: int, reason: str) -> None:
         pass
@@ -116,25 +127,38 @@ class Registry:
         self._control_member = _Control(self)
         self.walks = Walks(self.loop)
 
-    async def join(self, member: Member, group: Place) -> None:
-        """Add ``member``; once this returns it gets every message.
+    async def join(self, member: Member, *groups: Place) -> None:
+        """Add ``member``; once this returns it gets every message of all the groups.
 
-        Joining twice counts twice: each ``join()`` that returned wants its own ``leave()``. It does
-        not suspend where the process is subscribed already, as always with the memory broker.
-        Cancelled or failed, it leaves nothing behind.
+        All are asked for at once, so that it takes one round trip. Joining twice counts twice: each
+        group that was joined wants its own ``leave()``. It does not suspend where the process is
+        subscribed already, as always with the memory broker. Cancelled or failed, it leaves nothing
+        behind.
 
         Raises:
-            BrokerError: the broker did not acknowledge the subscription in time.
+            BrokerError: the broker did not acknowledge a subscription in time.
             ImproperlyConfigured: there is no such broker.
         """
-        link = self._link(group.broker)
-        ready = link.join(member, group.channel)
-        if ready is not None:
-            try:
-                await asyncio.shield(ready)
-            except BaseException:
-                link.leave(member, group.channel)
-                raise
+        asked: list[tuple[_Link, str]] = []
+        to_come: list[asyncio.Future[None]] = []
+        try:
+            for group in groups:
+                link = self._link(group.broker)
+                asked.append((link, group.channel))
+                ready = link.join(member, group.channel)
+                if ready is not None:
+                    ready.add_done_callback(_mark_retrieved)
+                    to_come.append(ready)
+            if to_come:
+                # Others may wait for the same: unlike await this cancels nothing.
+                await asyncio.wait(to_come, return_when=asyncio.FIRST_EXCEPTION)
+                for ready in to_come:
+                    if ready.done():
+                        ready.result()
+        except BaseException:
+            for link, channel in asked:
+                link.leave(member, channel)
+            raise
 
     def leave(self, member: Member, group: Place) -> None:
         """Take back one ``join()``: nothing that is sent later is delivered. Never raises."""
@@ -171,6 +195,12 @@ class Registry:
         """Forget all members."""
         self._links.clear()
         self.walks.close()
+
+
+def _mark_retrieved(ready: asyncio.Future[None]) -> None:
+    # Whoever waited may be gone: cancelled, or told by another one that failed first.
+    if not ready.cancelled():
+        ready.exception()
 
 
 _registries: dict[asyncio.AbstractEventLoop, Registry] = {}

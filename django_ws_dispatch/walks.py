@@ -88,13 +88,12 @@ GONE = _Gone()
 class Channel:
     """The members of a group in one event loop."""
 
-    __slots__ = ("garbage_seen", "jobs", "members")
+    __slots__ = ("jobs", "members")
 
     def __init__(self) -> None:
         # A dict as an ordered set that counts: walking a set costs more per member.
         self.members: dict[Member, int] = {}
         self.jobs: list[_Job] = []
-        self.garbage_seen = False
 
     def remove(self, member: Member) -> None:
         """Take a member out, also of what is on its way."""

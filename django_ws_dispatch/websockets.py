@@ -20,6 +20,9 @@ from .typing import Event
 
 __all__ = ["CloseCode", "WebSocket", "WebSocketState"]
 
+# What a close from elsewhere is as the answer to a handshake, where it is no 403.
+DENIALS: dict[int, int] = {CloseCode.LOGGED_OUT: 401, CloseCode.SLOW_CLIENT: 503}
+
 
 class WebSocket(Opening):
     """One open (or opening) WebSocket.
@@ -235,29 +238,31 @@ class WebSocket(Opening):
         Once the block is entered every later message arrives; once it is left none does. A socket
         leaves its groups too when its handler ends, however it ends.
 
+        A socket that is not accepted yet is accepted as soon as the broker has acknowledged all
+        subscriptions, so that a client whose socket is open misses nothing. What is sent in between
+        goes out behind the accept.
+
         Args:
-            names: names, or ``Group`` objects.
+            names: names, or ``Group`` objects. All are subscribed to in one round trip.
 
         Raises:
-            BrokerError: the broker did not acknowledge the subscription in time.
+            BrokerError: the broker did not acknowledge a subscription in time. It leaves the socket
+                as it was, not accepted or open, and in none of the groups.
             WebSocketDisconnect: the socket is over.
         """
-        await self._ensure_accepted()
-        if self.ready_state is not OPEN:
+        if self.ready_state >= CLOSING:
             raise self._over(WebSocketDisconnect)
         registry = groups.local()
-        entered: list[groups.Group] = []
+        entered = [one if isinstance(one, groups.Group) else groups.Group(one) for one in names]
+        await registry.join(self, *entered)
+        # Nothing is awaited in between: from here on the end of the handler leaves them, too.
+        if self._joined is None:
+            self._joined = []
+        self._joined += entered
         try:
-            for name in names:
-                group = name if isinstance(name, groups.Group) else groups.Group(name)
-                await registry.join(self, group)
-                if self.ready_state is not OPEN:
-                    registry.leave(self, group)
-                    raise self._over(WebSocketDisconnect)
-                if self._joined is None:
-                    self._joined = []
-                self._joined.append(group)
-                entered.append(group)
+            await self._ensure_accepted()
+            if self.ready_state is not OPEN:
+                raise self._over(WebSocketDisconnect)
             yield
         finally:
             for group in entered:
@@ -272,7 +277,7 @@ class WebSocket(Opening):
             for group in joined:
                 groups.local().leave(self, group)
         if self.ready_state is CLOSING and not self.accepted:
-            status = 401 if self.close_code == CloseCode.LOGGED_OUT else 403
+            status = DENIALS.get(self.close_code or 0, 403)
             return self.deny(Deny(status).response, self.close_reason or "closed from elsewhere")
         if (
             self.ready_state is not CLOSED

@@ -8,6 +8,7 @@ import pytest
 
 from django_ws_dispatch.decorators import idle_timeout, max_message_size, rate_limit
 from django_ws_dispatch.exceptions import WebSocketDisconnect
+from django_ws_dispatch.limits import held_size
 from django_ws_dispatch.websockets import WebSocketState
 
 from .fake_server import ClientDisconnected, hurry, only_socket, serving, until
@@ -252,9 +253,11 @@ async def test_reading_ahead_stops_at_64_messages_for_a_handler_that_has_read():
 
 
 @pytest.mark.parametrize(
-    "message", ["x" * 300, "€" * 100, b"x" * 300], ids=["ascii", "three-byte", "binary"]
+    "message",
+    ["x" * 300, "€" * 150, "\U0001f600" + "x" * 75, b"x" * 300],
+    ids=["ascii", "two bytes each", "four bytes each", "binary"],
 )
-async def test_reading_ahead_stops_at_the_size_of_one_message_in_bytes(message):
+async def test_reading_ahead_stops_at_the_size_of_one_message_in_memory(message):
     async def handler(websocket):
         await websocket.receive()
         await go.wait()
@@ -302,7 +305,7 @@ async def test_the_inbox_of_a_handler_that_never_reads_is_bounded_in_bytes():
         server.message(*["x"] * 60, *["y" * 900] * 50, *["€" * 300] * 50)
         await until(lambda: server.unread == 0)
         inbox = only_socket()._inbox or ()
-        assert sum(len(message.encode()) for message in inbox) <= 1000
+        assert 0 < sum(held_size(message) for message, _ in inbox) <= 1000
 
 
 async def test_a_reader_that_stays_away_while_its_inbox_is_full_is_closed_with_1013(

@@ -170,7 +170,7 @@ async def test_a_member_that_is_not_free_is_asked_to_take_it():
     busy.wire = 1
     all_walks, channel = group(busy, free)
     all_walks.fan_out(channel, news())
-    assert busy.events == [({"type": "websocket.send", "text": "news"}, 4)]
+    assert busy.events == [({"type": "websocket.send", "text": "news"}, news().size)]
     assert free.events == []
     assert free.got == ["news"]
 

@@ -56,6 +56,12 @@ MOST_KEPT = 10_000
 EVERYBODY = "*"
 """Stands for the primary key of any user."""
 
+# Characters in what a control message says, and how often it says it: some is remembered.
+MAX_TEXT = 1000
+MAX_TEXTS = 32
+# Seconds between two log lines about what is no control message.
+COMPLAINTS = 60.0
+
 _START = secrets.token_hex(8)
 
 
@@ -83,30 +89,68 @@ class Message(NamedTuple):
 
 
 def decode(payload: bytes) -> Message | None:
-    """Return a control message, whoever wrote it; ``None`` if it is none."""
+    """Return the control message of this process or another one.
+
+    What a later version says in addition is left out: a site is deployed one process after the
+    other.
+
+    Args:
+        payload: whatever came on the control channel.
+
+    Returns:
+        ``None`` if no process of this site can have written it, and the log says so, once a minute.
+    """
     try:
-        found = json.loads(payload)
-    except (ValueError, RecursionError):
+        return _read(json.loads(payload))
+    except (ValueError, TypeError, RecursionError):
+        _complain()
         return None
+
+
+def _read(found: Any) -> Message:
     if not isinstance(found, dict):
-        return None
-
-    def text(name: str) -> str | None:
-        return value if isinstance(value := found.get(name), str) else None
-
-    def texts(name: str) -> list[str]:
-        values = found.get(name)
-        return [one for one in values if isinstance(one, str)] if isinstance(values, list) else []
-
-    session = text("session")
+        raise TypeError
+    session = _text(found.get("session"))
     return Message(
-        sessions=(*([] if session is None else [session]), *texts("also")),
-        changed=tuple(zip(texts("changed"), texts("to"), strict=False)),
-        where=text("where"),
-        user=text("user"),
-        namespace=text("namespace"),
-        sender=text("from"),
+        sessions=(*([] if session is None else [session]), *_texts(found.get("also"))),
+        changed=tuple(zip(_texts(found.get("changed")), _texts(found.get("to")), strict=True)),
+        where=_text(found.get("where")),
+        user=_text(found.get("user")),
+        namespace=_text(found.get("namespace")),
+        sender=_text(found.get("from")),
     )
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError
+    if not 1 <= len(value) <= MAX_TEXT:
+        raise ValueError
+    return value
+
+
+def _texts(values: Any) -> list[str]:
+    if values is None:
+        return []
+    if not isinstance(values, list) or len(values) > MAX_TEXTS:
+        raise TypeError
+    return [text for value in values if (text := _text(value)) is not None]
+
+
+_complaint_due = float("-inf")
+
+
+def _complain() -> None:
+    global _complaint_due
+    now = time.monotonic()
+    if now >= _complaint_due:
+        _complaint_due = now + COMPLAINTS
+        logger.warning(
+            "Ignored a control message that no process of this site can have written: something "
+            "else publishes on the control channel of the broker 'default'. Logged once a minute."
+        )
 
 
 async def publish_control(payload: bytes) -> None:

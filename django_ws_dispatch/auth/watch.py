@@ -200,9 +200,7 @@ class Watch:
     def take(self, payload: bytes) -> None:
         """Take a control message of any process."""
         message = control.decode(payload)
-        if message is None:
-            logger.warning("A control message of another process can not be read")
-        elif message.sender != control.sender():  # what is this process's own is known already
+        if message is not None and message.sender != control.sender():  # its own it knows already
             self.heed(message)
 
     def heed(self, message: Message) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ from redis.asyncio.connection import Connection as AsyncConnection
 from redis.asyncio.connection import parse_url as parse_async_url
 from redis.connection import parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 __all__ = [
     "ERRORS",
@@ -21,6 +22,7 @@ __all__ = [
     "SyncConnection",
     "describe",
     "parse_location",
+    "transport_of",
 ]
 
 # What a broker that is away or refuses can do to a client. redis-py's own time-out is a RedisError.
@@ -40,6 +42,13 @@ def describe(exc: BaseException) -> str:
 
 # Query arguments of a URL that are for redis-py's pools, which we do not use.
 POOL_ARGUMENTS = ("max_connections", "timeout")
+
+
+def transport_of(connection: AsyncConnection) -> asyncio.WriteTransport | None:
+    """Return the transport of a connected connection, where this redis-py has one to be found."""
+    # uvloop's is none of asyncio's classes.
+    transport = getattr(getattr(connection, "_writer", None), "transport", None)
+    return transport if hasattr(transport, "abort") else None
 
 
 class SyncConnection(Protocol):
@@ -69,6 +78,7 @@ class Location:
         behind = parts.path + parts.query.partition("=")[0] + parts.fragment
         if parts.netloc and "@" not in parts.netloc and "@" in behind:
             raise ValueError(PASSWORD_RULE)
+        self.has_tls = parts.scheme == "rediss"
         if parts.scheme in ("redis", "rediss"):
             self.name = f"{parts.scheme}://{parts.hostname or 'localhost'}:{port}"
             if parts.path.strip("/") and not parts.path.strip("/").isdigit():
@@ -116,12 +126,21 @@ class Node:
 
     def __init__(self, location: Location, extra: dict[str, Any]) -> None:
         self.name = location.name
+        self.channels = ""  # the pattern that fits those of this site
         self._location = location
         self._extra = extra
         try:
             self._connection(1.0, {})
         except (TypeError, ValueError, RedisError) as exc:
             raise ValueError(f"redis-py does not take the arguments of {self.name}: {exc}") from exc
+
+    def why(self, exc: BaseException) -> str:
+        """Return what went wrong with this server, for the middle of a sentence."""
+        text = describe(exc)
+        if self.channels and isinstance(exc, NoPermissionError) and "channel" in text:
+            # Which, the server does not say.
+            text += f" (the ACL of its user needs &{self.channels})"
+        return text
 
     def _arguments(
         self, arguments: dict[str, Any], address: dict[str, Any], timeout: float | None
@@ -186,13 +205,22 @@ class SentinelNode(Node):
     Args:
         service: its name.
         sentinels: where they are. The primary is spoken to as they are: with TLS or without.
-        extra: further arguments of redis-py's connections to the primary.
+        extra: further arguments of redis-py's connections to the primary. Those of TLS are for the
+            Sentinels too, and those in the Sentinels' URLs for the primary: it is one CA as a rule.
+            What is written for one of them counts there. Users and passwords stay where they are.
     """
 
     def __init__(self, service: str, sentinels: list[Location], extra: dict[str, Any]) -> None:
-        self._sentinels = [Node(one, {}) for one in sentinels]
+        self._sentinels = [
+            Node(one, {**_tls(extra), **_tls(one.arguments)} if one.has_tls else {})
+            for one in sentinels
+        ]
         bare = Location(f"{sentinels[0].name.partition(':')[0]}://")
-        super().__init__(bare, extra)
+        of_urls: dict[str, Any] = {}
+        if bare.has_tls:
+            for one in reversed(sentinels):  # the first one counts
+                of_urls.update(_tls(one.arguments))
+        super().__init__(bare, {**of_urls, **extra})
         self._question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
         self.name = f"{service} of {', '.join(one.name for one in sentinels)}"
 
@@ -242,6 +270,10 @@ class SentinelNode(Node):
             else:
                 return connection
         raise RedisConnectionError(f"No primary found ({'; '.join(errors)})")
+
+
+def _tls(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name.startswith("ssl_")}
 
 
 def _address(answer: Any) -> dict[str, Any]:

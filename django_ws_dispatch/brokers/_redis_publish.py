@@ -20,7 +20,7 @@ from redis.exceptions import DataError, InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..exceptions import BrokerError
-from ._redis_nodes import Node, SyncConnection, describe
+from ._redis_nodes import Node, SyncConnection
 from .base import BaseBroker
 
 __all__ = ["AsyncPublisher", "Publisher"]
@@ -33,7 +33,7 @@ MAX_CONNECTIONS = 8
 def _broker_error(broker: BaseBroker, node: Node, exc: Exception) -> BrokerError:
     return BrokerError(
         f"The broker {broker.alias!r} ({node.name}) did not take a message "
-        f"within {broker.timeout:g} s: {describe(exc)}."
+        f"within {broker.timeout:g} s: {node.why(exc)}."
     )
 
 

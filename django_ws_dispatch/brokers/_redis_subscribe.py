@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..exceptions import BrokerError
-from ._redis_nodes import ERRORS, Node, describe
+from ._redis_nodes import ERRORS, Node, transport_of
 from .base import BaseBroker, Receiver
 
 __all__ = ["RedisSubscriber"]
@@ -89,6 +89,8 @@ class RedisSubscriber:
         if subscription is not None and subscription.wanted:
             subscription.wanted = False
             self._change(name)
+            # While the server is away nobody comes to it, and each join that fails would stay.
+            self._forget_if_done(name, subscription)
 
     def _change(self, name: bytes) -> None:
         self._changed[name] = None
@@ -130,6 +132,8 @@ class RedisSubscriber:
     async def _serve(self, connection: Connection) -> None:
         """Work on a connection until it fails, and raise why."""
         self._begin()
+        # Where the server has not taken all, redis-py leaves it waiting for that without end.
+        transport = transport_of(connection)
         tasks = {
             self._loop.create_task(self._read(connection)),
             self._loop.create_task(self._write(connection)),
@@ -142,6 +146,8 @@ class RedisSubscriber:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if transport is not None:
+                transport.abort()
             await connection.disconnect(nowait=True)
 
     def _begin(self) -> None:
@@ -156,7 +162,7 @@ class RedisSubscriber:
         self._wake.set()
 
     def _note_lost(self, exc: Exception) -> None:
-        why = describe(exc)
+        why = self._node.why(exc)
         if self._lost is None:
             logger.error(
                 "Lost the broker %r (%s): %s. Sockets stay open; messages of their groups are lost "
@@ -215,7 +221,13 @@ class RedisSubscriber:
         if not connection.is_connected:
             # redis-py would connect again, and the subscriptions would be gone.
             raise RedisConnectionError("Connection closed by server.")
-        await connection.send_command(*command)
+        patience = 2 * self._broker.timeout
+        try:
+            async with asyncio.timeout(patience):
+                await connection.send_command(*command)
+        except TimeoutError:
+            # It stands still, and its buffers are full: no PING would get through either.
+            raise RedisTimeoutError(f"nothing was taken within {patience:g} s") from None
 
     def _commands(self) -> Iterator[tuple[str, list[bytes]]]:
         """Yield what the server is to be told, and note that it was."""
@@ -242,6 +254,7 @@ class RedisSubscriber:
             self._unconfirmed.discard(name)
             if not subscription.pending:
                 del self._subscriptions[name]
+                self._changed.pop(name, None)
 
     # Reading
 

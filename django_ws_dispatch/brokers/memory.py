@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections import deque
@@ -11,14 +12,13 @@ from functools import partial
 from typing import Any
 
 from ..exceptions import BrokerError
+from ..limits import entry_size
 from .base import BaseBroker, BaseSubscriber, Receiver
 
 __all__ = ["MemoryBroker"]
 
-# Bytes that may wait for one event loop to take them from other threads, and what a message is
-# counted as beyond its own bytes.
+# Bytes of memory that may wait for one event loop to take them from other threads.
 MAX_WAITING = 16 * 1024 * 1024
-MESSAGE_OVERHEAD = 256
 
 
 class MemoryBroker(BaseBroker):
@@ -93,8 +93,8 @@ class MemorySubscriber(BaseSubscriber):
         self.channels: set[str] = set()
         self._on_message: Callable[[str, bytes], asyncio.Future[None] | None] = receiver.on_message
         # What this loop has not taken yet: from other threads, and from itself behind theirs. With
-        # the future that tells the sender of its own that the message was delivered.
-        self._waiting: deque[tuple[str, bytes, asyncio.Future[None] | None]] = deque()
+        # its size, and the future that tells the sender of its own that it was delivered.
+        self._waiting: deque[tuple[str, bytes, int, asyncio.Future[None] | None]] = deque()
         self._bytes = 0
         self._room = threading.Condition()
         # Something waits, or is being delivered. This loop may look without the lock: nobody else
@@ -124,13 +124,13 @@ class MemorySubscriber(BaseSubscriber):
             timeout: seconds to wait for room; 0 where a loop runs.
             delivered: of this loop, if it is the sender's. It is done once that has happened.
         """
-        size = len(message) + MESSAGE_OVERHEAD
+        size = entry_size(message) + sys.getsizeof(channel)
         with self._room:
             if not self._room.wait_for(lambda: self._has_room(size), timeout):
                 return False
             if self.loop.is_closed():
                 return True
-            self._waiting.append((channel, message, delivered))
+            self._waiting.append((channel, message, size, delivered))
             self._bytes += size
             if not self.behind:
                 try:
@@ -153,8 +153,8 @@ class MemorySubscriber(BaseSubscriber):
                 if not self._waiting:
                     self.behind = False
                     return
-                channel, message, delivered = self._waiting.popleft()
-                self._bytes -= len(message) + MESSAGE_OVERHEAD
+                channel, message, size, delivered = self._waiting.popleft()
+                self._bytes -= size
                 self._room.notify_all()
             busy = self._on_message(channel, message)
             if busy is not None:

@@ -48,7 +48,9 @@ class RedisBroker(BaseBroker):
       3600, default 2).
     - ``sentinel``: the name of a service. The URLs of ``LOCATION`` are then those of Sentinels.
     - ``connection``: further keyword arguments of redis-py's connections, such as
-      ``ssl_ca_certs``, or ``username`` and ``password`` where Sentinels tell the address.
+      ``ssl_ca_certs``, or ``username`` and ``password`` where Sentinels tell the address. Those of
+      TLS (``ssl_...``) are for the Sentinels too, but for what their own URL says; what a
+      Sentinel's URL says of TLS is for the primary too, but for what stands here.
     """
 
     option_names = frozenset({"connection", "prefix", "sentinel", "timeout"})
@@ -73,6 +75,8 @@ class RedisBroker(BaseBroker):
                 "or a list of them."
             ) from exc
         self._prefix = f"{prefix}:".encode(errors="surrogatepass")
+        for node in nodes:
+            node.channels = f"{prefix}:*"
         self._publishers = [Publisher(node, self) for node in nodes]
         self._loops: dict[asyncio.AbstractEventLoop, _Local] = {}
 

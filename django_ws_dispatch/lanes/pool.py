@@ -31,7 +31,7 @@ __all__ = ["Pool"]
 
 logger = logging.getLogger("django_ws_dispatch.lanes")
 
-# Threads, for each slot, that may wait for the next call of their sockets in the middle of a message.
+# Threads, for each slot, that may wait in the middle of a message for their sockets' next call.
 IDLE_THREADS = 16
 
 _R = TypeVar("_R")

@@ -16,11 +16,17 @@ import pytest
 
 from django_ws_dispatch import groups
 from django_ws_dispatch.auth import control
-from django_ws_dispatch.auth.control import EVERYBODY, publish_control, send_control
+from django_ws_dispatch.auth.control import (
+    EVERYBODY,
+    Message,
+    publish_control,
+    send_control,
+)
 from django_ws_dispatch.brokers import get_broker
 from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
+from django_ws_dispatch.messages import CONTROL_CHANNEL
 from tests.fake_members import run, until
 
 
@@ -76,6 +82,103 @@ def test_no_group_can_speak_on_the_control_channel() -> None:
 
     run(scenario)
     assert heard == []
+
+
+# What comes
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_complaint_due", float("-inf"))
+
+
+@pytest.mark.parametrize("message", [{"session": "token"}, {"user": "1"}, {"user": EVERYBODY}])
+def test_a_control_message_arrives_as_it_was_encoded(
+    message: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    read = control.decode(control.encode(message))
+    assert read is not None
+    assert read.sender == control.sender()
+    assert control.decode(json.dumps(message).encode()) == read._replace(sender=None)
+    assert read.user == message.get("user")
+    assert read.sessions == ((message["session"],) if "session" in message else ())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"garbage",
+        b"\xff",
+        b"[" * 100_000,
+        b"9" * 5000,
+        b"null",
+        b"7",
+        b'["session"]',
+        b'{"session": 7}',
+        b'{"session": ""}',
+        b'{"session": ["token"]}',
+        b'{"session": "' + b"x" * 1001 + b'"}',
+        b'{"session": "token", "also": "token"}',
+        b'{"session": "token", "also": [1]}',
+        b'{"changed": ["token"], "to": []}',
+        b'{"changed": ["token"]}',
+        b'{"where": 1}',
+        b'{"user": "1", "namespace": 1}',
+        b'{"user": {"pk": 1}}',
+        b'{"user": true, "from": "x"}',
+        b'{"user": "1", "from": 1}',
+    ],
+)
+def test_what_no_process_can_have_written_is_nothing_and_told_once_a_minute(
+    payload: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(control.time, "monotonic", lambda: now)
+    for _ in range(3):
+        assert control.decode(payload) is None
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "control channel" in record.getMessage()
+    assert "token" not in record.getMessage()
+    now += 61
+    assert control.decode(payload) is None
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("payload", "known"),
+    [
+        (b'{"user": "1", "at": [1, {}]}', Message(user="1")),
+        (b'{"verify": ["1", "2"], "from": "later"}', Message(sender="later")),
+        (b'{"user": null, "session": "token"}', Message(sessions=("token",))),
+        (b"{}", Message()),
+    ],
+)
+def test_what_a_later_version_says_in_addition_is_left_out_without_a_word(
+    payload: bytes, known: Message, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert control.decode(payload) == known
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("message", [b"t\x00", b't\x00{"user": "1"}', b"t\x00x", b"c\x00\x03\xe8"])
+def test_a_frame_of_another_kind_on_the_control_channel_is_nothing(
+    message: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[bytes] = []
+
+    async def scenario() -> None:
+        local = groups.local()
+        local.control = heard.append
+        await local.listen_control()
+        await get_broker("default").apublish(CONTROL_CHANNEL, message)
+        await publish_control(b"ours")
+
+    run(scenario)
+    assert [one for one in heard if one] == [b"ours"]
+    assert not caplog.records  # it is whoever is told who complains
 
 
 # What the broker does not take

@@ -183,7 +183,7 @@ def test_a_sender_that_is_cancelled_while_it_waits_loses_and_repeats_nothing() -
 def test_async_code_waits_for_room_in_its_own_loop_and_sync_code_there_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(memory, "MAX_WAITING", 600)
+    monkeypatch.setattr(memory, "MAX_WAITING", 850)  # for two that wait, and not a third one
 
     async def main() -> None:
         async with Behind(timeout=10) as behind:

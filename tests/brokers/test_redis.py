@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -33,20 +34,24 @@ class Babbler:
     Attributes:
         answer: what it says to them; ``None`` stands for what Redis would say.
         politely: whether it answers what comes before them, as Redis does.
+        deaf: while it is set, nothing is read behind a SUBSCRIBE.
         connections: how many there have been.
     """
 
     def __init__(self) -> None:
         self.answer: bytes | None = None
         self.politely = True
+        self.deaf = threading.Event()
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
     def close(self) -> None:
+        self.deaf.clear()
         for sock in (self._listener, *self._open):
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -69,6 +74,10 @@ class Babbler:
         with suppress(OSError):
             while data := connection.recv(65536):
                 command = data.split(b"\r\n")[2]
+                if command == b"SUBSCRIBE" and self.deaf.is_set():
+                    while self.deaf.is_set():
+                        time.sleep(0.01)
+                    return
                 if self.answer is not None and (
                     command in (b"PUBLISH", b"SUBSCRIBE", b"SENTINEL") or not self.politely
                 ):
@@ -201,3 +210,46 @@ def test_a_sentinel_that_speaks_garbage_is_passed_over(server: Babbler) -> None:
             await broker.apublish("a", b"x")
 
     asyncio.run(main())
+
+
+def test_joins_that_fail_while_the_server_is_away_leave_nothing_behind() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"redis://127.0.0.1:{nobody.getsockname()[1]}/0"
+
+    async def main() -> None:
+        broker = RedisBroker("default", url, {"timeout": 5})
+        subscriber = broker.subscriber(Recorder())
+        for number in range(100):
+            ready = subscriber.subscribe(f"room {number}")
+            assert ready is not None
+            subscriber.unsubscribe(f"room {number}")
+            if number % 10 == 0:
+                await asyncio.sleep(0.001)
+        still_wanted = subscriber.subscribe("lobby")
+        assert still_wanted is not None
+        (inner,) = subscriber._subscribers  # type: ignore[attr-defined]
+        assert list(inner._subscriptions) == list(inner._changed) == [b"wsd:lobby"]
+        await broker.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_server_that_takes_nothing_more_is_lost_in_time(
+    server: Babbler, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.deaf.set()
+
+    async def main() -> None:
+        broker, recorder = make_broker(server, timeout=0.2), Recorder()
+        subscriber = broker.subscriber(recorder)
+        for number in range(10):  # more than what the buffers in between take
+            ready = subscriber.subscribe(str(number) * 1_000_000)
+            assert ready is not None
+        await until(lambda: caplog.records)
+        await broker.aclose()
+
+    asyncio.run(main())
+    assert "Lost the broker 'default'" in caplog.text
+    # Some versions of asyncio never pause who writes several lines at once.
+    told = ("nothing was taken within 0.4 s", "no answer to a PING within 0.2 s")
+    assert any(one in caplog.text for one in told)

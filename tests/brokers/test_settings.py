@@ -49,6 +49,77 @@ def test_several_locations_share_the_groups() -> None:
     assert 20 < sum(nodes) < 80
 
 
+# Sentinels and their primary
+
+
+def arguments_of(node: Any) -> dict[str, Any]:
+    """What redis-py gets for a connection of a node, sync and async."""
+    made: list[dict[str, Any]] = [
+        node._arguments(arguments, {}, 1.0)
+        for arguments in (node._location.arguments, node._location.async_arguments)
+    ]
+    assert made[0] == made[1]
+    return made[0]
+
+
+def sentinel(urls: list[str], **connection: object) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The arguments for the primary, and for each of the Sentinels."""
+    (node,) = RedisBroker("default", urls, {"sentinel": "chats", "connection": connection}).nodes
+    return arguments_of(node), [arguments_of(one) for one in node._sentinels]  # type: ignore[attr-defined]
+
+
+TLS = {"ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False, "ssl_certfile": "/cert.pem"}
+
+
+def test_what_is_said_of_tls_for_the_primary_is_for_the_sentinels_too() -> None:
+    primary, sentinels = sentinel(["rediss://a:26379", "rediss://b:26379"], **TLS)
+    for made in (primary, *sentinels):
+        assert made.items() >= TLS.items()
+
+
+def test_what_a_sentinels_url_says_of_tls_is_for_the_primary_too() -> None:
+    primary, (first, second, third) = sentinel(
+        [
+            "rediss://a:26379",
+            "rediss://b:26379?ssl_ca_certs=/ca.pem&ssl_check_hostname=false",
+            "rediss://c:26379?ssl_ca_certs=/other.pem",
+        ]
+    )
+    assert primary["ssl_ca_certs"] == "/ca.pem"
+    assert primary["ssl_check_hostname"] is False
+    assert second["ssl_ca_certs"] == "/ca.pem"
+    assert third["ssl_ca_certs"] == "/other.pem"
+    assert "ssl_ca_certs" not in first
+
+
+def test_what_is_said_of_tls_for_one_of_them_counts_there() -> None:
+    primary, (first,) = sentinel(
+        ["rediss://a:26379?ssl_ca_certs=/sentinels.pem"], ssl_ca_certs="/primary.pem"
+    )
+    assert primary["ssl_ca_certs"] == "/primary.pem"
+    assert first["ssl_ca_certs"] == "/sentinels.pem"
+
+
+def test_a_sentinel_without_tls_gets_no_arguments_of_it() -> None:
+    _, (first, second) = sentinel(["rediss://a:26379", "redis://b:26379"], **TLS)
+    assert first.items() >= TLS.items()
+    assert not any(name.startswith("ssl") for name in second)
+
+
+def test_users_and_databases_do_not_cross_between_sentinels_and_primary() -> None:
+    primary, (first,) = sentinel(
+        ["rediss://watcher:theirs@a:26379"], username="ann", password="hers", db=3, client_name="x"
+    )
+    assert (first["username"], first["password"]) == ("watcher", "theirs")
+    assert not first.keys() & {"db", "client_name"}
+    assert (primary["username"], primary["password"], primary["db"]) == ("ann", "hers", 3)
+    primary, _ = sentinel(["rediss://watcher:theirs@a:26379/2"])
+    assert not primary.keys() & {"username", "password", "db"}
+
+
+# What is wrong
+
+
 @pytest.mark.parametrize(
     "location",
     [

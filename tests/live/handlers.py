@@ -165,6 +165,13 @@ async def member(websocket: WebSocket) -> None:
         note(f"member {websocket.close_code}")
 
 
+async def joins(websocket: WebSocket, group: str) -> None:
+    """Says nothing: that the socket is open says that it is a member."""
+    async with websocket.join(group, f"all of {group}"):
+        async for _ in websocket:
+            pass
+
+
 async def ends(websocket: WebSocket, how: str) -> None:
     if how.startswith("open-"):
         await websocket.accept()
@@ -249,6 +256,7 @@ urlpatterns = [
     path("ws/gusher/", gusher),
     path("ws/waits/", waits),
     path("ws/member/", member),
+    path("ws/joins/<str:group>/", joins),
     path("ws/ends/<str:how>/", ends),
     path("ws/raw-ends/<str:how>/", raw_ends),
     path("ws/closes/", closes),

@@ -26,10 +26,12 @@ class Proxy:
     Args:
         target: a port of 127.0.0.1, or the path of a unix socket. It may be set later: connections
             that come after that lead there.
+        delay: seconds that what is sent takes at least, in each direction.
     """
 
-    def __init__(self, target: int | str) -> None:
+    def __init__(self, target: int | str, delay: float = 0.0) -> None:
         self.target = target
+        self._delay = delay
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -105,7 +107,7 @@ class Proxy:
         with suppress(BlockingIOError):
             while True:
                 source, _ = self._listener.accept()
-                link = _Link(source, self.target)
+                link = _Link(source, self.target, self._delay)
                 link.set_flows(*self._flows)
                 task = self._loop.create_task(link.run())
                 self._links[task] = link
@@ -115,7 +117,8 @@ class Proxy:
 class _Link:
     """One connection, which is two."""
 
-    def __init__(self, source: socket.socket, target: int | str) -> None:
+    def __init__(self, source: socket.socket, target: int | str, delay: float) -> None:
+        self._delay = delay
         self.up = asyncio.Event()
         self.down = asyncio.Event()
         self._source = source
@@ -155,6 +158,8 @@ class _Link:
         while True:
             await flows.wait()
             data = await loop.sock_recv(source, CHUNK)
+            if self._delay:
+                await asyncio.sleep(self._delay)
             await flows.wait()
             if not data:
                 target.shutdown(socket.SHUT_WR)

@@ -111,10 +111,11 @@ async def test_sockets_outlive_a_crash_of_their_database(
                     assert status == 500
                     assert seconds < SOON
                 # Not to know is no reason to close.
-                await asyncio.to_thread(server.wait_for_log, "can not be verified", 2)
+                await asyncio.to_thread(server.wait_for_log, "can not be verified")
             assert await ask(careful, "count") == ["1"] * MANY
             for path in ("guarded", "asks-who"):
                 assert (await status_of(f"{server.url}/ws/{path}/", cookie))[0] == 101
+            await asyncio.to_thread(server.wait_for_log, "Users can be verified again")
             await page(server, "/logout/", cookie)
             assert await close_code(rechecked) == 4401
             logger.info("The longest echo beside: %.3f s", neighbour.longest)

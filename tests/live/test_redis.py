@@ -22,7 +22,7 @@ from django_ws_dispatch.auth.control import decode, publish_control, send_contro
 from django_ws_dispatch.brokers.redis import RedisBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
-from django_ws_dispatch.testing.brokers import BrokerConformance
+from django_ws_dispatch.testing.brokers import BrokerConformance, Recorder
 from tests.fake_members import FakeMember, run, until
 from tests.live.valkey import Valkey, free_port
 
@@ -101,6 +101,118 @@ class TestConformanceOverTCPWithAnACLUserAndADatabase(TestConformance):
     @pytest.fixture(autouse=True)
     def _server(self, guarded_server: Valkey) -> None:
         self.location = f"redis://ann:p%3Aw%2Ford@127.0.0.1:{guarded_server.port}/3"
+
+
+# What docs/topics/brokers.md says that the user of a site needs.
+RULES = ("resetchannels", "&mysite:*", "-@all", "+publish", "+subscribe", "+unsubscribe", "+ping")
+DOCS = Path(__file__).parents[2] / "docs" / "topics" / "brokers.md"
+
+
+def test_the_docs_say_what_the_user_of_a_site_needs() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    assert f"ACL SETUSER mysite on >password {' '.join(RULES)}\n" in text
+    for more in ("+select", "+role", "+client|setinfo", "+sentinel|get-master-addr-by-name"):
+        assert f"`{more}`" in text
+
+
+@pytest.fixture(scope="module")
+def strict_server() -> Iterator[Valkey]:
+    with Valkey(port=None) as valkey:
+        yield valkey
+
+
+def make_user(server: Valkey, *rules: str) -> str:
+    """Make the site's user one that has these rules and no others; return a URL with it."""
+    ask(server, "ACL", "SETUSER", "mysite", "reset", "on", ">password", *rules)
+    ask(server, "ACL", "LOG", "RESET")
+    return f"redis://mysite:password@127.0.0.1:{server.port}"
+
+
+class TestConformanceUnderTheACLOfTheDocs(TestConformance):
+    @pytest.fixture(autouse=True)
+    def _server(self, strict_server: Valkey) -> None:
+        self.location = make_user(strict_server, *RULES)
+
+    def make_broker(self) -> RedisBroker:
+        return RedisBroker("default", self.location, {"prefix": "mysite"})
+
+
+async def use_all(broker: RedisBroker) -> dict[str, BrokerError]:
+    """Do all that a broker can; return what fails. The log has the rest."""
+    failed: dict[str, BrokerError] = {}
+    recorder = Recorder()
+    subscriber = broker.subscriber(recorder)
+    for what, do in (
+        ("subscribe", lambda: subscriber.subscribe("a")),
+        ("publish", lambda: broker.apublish("a", b"x")),
+        ("publish from a thread", lambda: asyncio.to_thread(broker.publish, "a", b"x")),
+    ):
+        try:
+            if (ready := do()) is not None:
+                await ready
+        except BrokerError as exc:
+            failed[what] = exc
+    if not failed:
+        await recorder.until(lambda: len(recorder.got) == 2)
+        # A subscriber that hears nothing asks, and one that leaves a group says so.
+        (inner,) = subscriber._subscribers  # type: ignore[attr-defined]
+        began = inner._heard
+        await until(lambda: inner._heard > began or inner._lost)
+        subscriber.unsubscribe("a")
+        await until(lambda: not inner._subscriptions or inner._lost)
+        if (ready := subscriber.subscribe("b")) is not None:
+            await ready  # its answer comes behind that to the UNSUBSCRIBE
+    await broker.aclose()
+    broker.close()
+    return failed
+
+
+def test_a_user_with_the_rules_of_the_docs_is_denied_nothing_but_its_librarys_name(
+    strict_server: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = make_user(strict_server, *RULES)
+    assert not asyncio.run(use_all(RedisBroker("default", url, {"prefix": "mysite", "timeout": 1})))
+    assert {one["object"] for one in ask(strict_server, "ACL", "LOG")} == {"client|setinfo"}
+    url = make_user(strict_server, *RULES, "+client|setinfo")
+    assert not asyncio.run(use_all(RedisBroker("default", url, {"prefix": "mysite", "timeout": 1})))
+    assert ask(strict_server, "ACL", "LOG") == []
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("missing", "failing", "named"),
+    [
+        ("&mysite:*", {"subscribe", "publish", "publish from a thread"}, "needs &mysite:*"),
+        ("+publish", {"publish", "publish from a thread"}, "'publish'"),
+        ("+subscribe", {"subscribe"}, "'subscribe'"),
+        ("+unsubscribe", set(), "'unsubscribe'"),
+        ("+ping", set(), "'ping'"),
+    ],
+)
+def test_a_rule_less_is_named_where_it_is_missed(
+    missing: str,
+    failing: set[str],
+    named: str,
+    strict_server: Valkey,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url = make_user(strict_server, *(rule for rule in RULES if rule != missing))
+    broker = RedisBroker("default", url, {"prefix": "mysite", "timeout": 0.5})
+    failed = asyncio.run(use_all(broker))
+    assert failed.keys() == failing
+    assert all(named in str(exc) for exc in failed.values())
+    if "subscribe" in failing or not failing:
+        assert named in caplog.text
+
+
+def test_a_database_that_is_not_the_first_needs_a_rule_more(strict_server: Valkey) -> None:
+    url = make_user(strict_server, *RULES) + "/3"
+    broker = RedisBroker("default", url, {"prefix": "mysite", "timeout": 0.5})
+    failed = asyncio.run(use_all(broker))
+    assert failed.keys() == {"subscribe", "publish", "publish from a thread"}
+    assert all("'select'" in str(exc) for exc in failed.values())
+    make_user(strict_server, *RULES, "+select")
+    assert not asyncio.run(use_all(RedisBroker("default", url, {"prefix": "mysite", "timeout": 1})))
 
 
 class TestConformanceOnTwoServers(TestConformance):
@@ -511,3 +623,34 @@ def test_sentinels_tell_where_the_primary_is(sentinel: str) -> None:
     unknown = RedisBroker("default", [sentinel], {"sentinel": "nobody", "timeout": 1})
     with pytest.raises(BrokerError, match="does not know the service"):
         unknown.publish("a", b"x")
+
+
+def test_behind_sentinels_the_user_needs_role_and_another_one_what_it_asks_them(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "sentinel.conf"
+    with Valkey(port=None) as primary:
+        config.write_text(
+            f"sentinel monitor chats 127.0.0.1 {primary.port} 1\n"
+            "user watcher on >theirs -@all +sentinel|get-master-addr-by-name\n"
+            "user nobody on >theirs -@all +ping\n"
+        )
+        with Valkey(port=None, config=str(config)) as server:
+
+            def use(user: str) -> dict[str, BrokerError]:
+                url = f"redis://{user}:theirs@127.0.0.1:{server.port}"
+                connection = {"username": "mysite", "password": "password"}
+                options = {"sentinel": "chats", "prefix": "mysite", "connection": connection}
+                return asyncio.run(
+                    use_all(RedisBroker("default", [url], {**options, "timeout": 1}))
+                )
+
+            make_user(primary, *RULES)
+            failed = use("watcher")
+            assert len(failed) == 3
+            assert all("'role'" in str(exc) for exc in failed.values())
+            make_user(primary, *RULES, "+role")
+            assert not use("watcher")
+            failed = use("nobody")
+            assert len(failed) == 3
+            assert all("sentinel|get-master-addr-by-name" in str(exc) for exc in failed.values())

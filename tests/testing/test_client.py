@@ -16,6 +16,7 @@ from django_ws_dispatch.auth.tell import end_session, verify_user
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
+from tests.late_broker import LATE, late
 
 from .loops import run, until
 from .sockets import HANDLERS, events
@@ -100,6 +101,25 @@ async def test_a_group_reaches_the_others():
         await elsewhere.receive_nothing(within=0.01)
         await Group("garden").asend(b"rain")
         assert await elsewhere.receive() == b"rain"
+
+
+@run
+async def test_a_handler_that_joins_first_is_a_member_once_the_client_is_connected():
+    with override_settings(WEBSOCKET_BROKERS=LATE):
+        client = WebSocketClient()
+        connecting = client.connect("/ws/rooms/lobby/")
+        connected = asyncio.create_task(connecting.__aenter__())
+        await until(lambda: late().asked)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not connected.done()
+        late().acknowledge()
+        socket = await connected
+        await Group("lobby").asend("hello")
+        assert await socket.receive() == "hello"
+        await asyncio.to_thread(Group("lobby").send, "from a view")
+        assert await socket.receive() == "from a view"
+        await connecting.__aexit__(None, None, None)
 
 
 # The handshake
