@@ -27,17 +27,20 @@ from .brokers import BaseBroker, get_broker
 from .codes import CloseCode, check_close_code, cut_reason
 from .conf import conf
 from .exceptions import BrokerError
-from .messages import GROUP_CHANNEL, USER_CHANNEL, encode_close, encode_data
-from .registry import Member, Registry, aclose, local
+from .messages import GROUP_CHANNEL, USER_CHANNEL, channel_of, encode_close, encode_data
+from .namespaces import active_namespace, namespace
+from .registry import Member, Place, Registry, aclose, local
 from .typing import Event
 
 __all__ = [
     "Group",
     "Member",
+    "Place",
     "Registry",
     "aclose",
     "local",
     "mark_dispatching",
+    "namespace",
     "user_group",
 ]
 
@@ -65,7 +68,8 @@ def mark_dispatching() -> None:
 class Group:
     """Sockets that get the same messages, in all processes of the site.
 
-    A group is only a name: it exists while it has members, and making the object costs nothing.
+    A group is only a name: it exists while it has members, and making the object costs nothing. It
+    is the group of that name in the namespace that is active when it is used (``namespace()``).
 
     Args:
         name: 1 to 200 characters, any of them.
@@ -76,21 +80,36 @@ class Group:
         ValueError: the name is empty or too long.
     """
 
-    __slots__ = ("broker", "channel", "name")
+    __slots__ = ("broker", "name")
+
+    _kind = GROUP_CHANNEL
 
     def __init__(self, name: str, broker: str = "default") -> None:
         _check_name(name, broker)
         self.name = name
         self.broker = broker
-        self.channel = GROUP_CHANNEL + name
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Group):
             return NotImplemented
-        return self.channel == other.channel and self.broker == other.broker
+        return self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash((self.channel, self.broker))
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, str, str]:
+        return self._kind, self.name, self.broker
+
+    @property
+    def channel(self) -> str:
+        """What it is called on the broker, in the namespace that is active."""
+        return channel_of(self._kind, self.name, active_namespace())
+
+    @property
+    def place(self) -> Place:
+        """Where its members are, in the namespace that is active."""
+        return Place(self.channel, self.broker)
 
     def __repr__(self) -> str:
         broker = "" if self.broker == "default" else f", broker={self.broker!r}"
@@ -164,13 +183,13 @@ class Group:
             BrokerError: on entering, the broker did not answer in time; while iterating, the reader
                 was so slow that messages were lost.
         """
-        registry = local()
+        registry, place = local(), self.place
         reader = _Reader(self, conf.outbox_size)
-        await registry.join(reader, self)
+        await registry.join(reader, place)
         try:
             yield reader
         finally:
-            registry.leave(reader, self)
+            registry.leave(reader, place)
             reader.end()
 
     def _broker(self) -> BaseBroker:
@@ -183,9 +202,7 @@ class Group:
 class _UserGroup(Group):
     __slots__ = ()
 
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.channel = USER_CHANNEL + key
+    _kind = USER_CHANNEL
 
     def __repr__(self) -> str:
         return f"<the sockets of user {self.name}>"
@@ -194,7 +211,8 @@ class _UserGroup(Group):
 def user_group(user: Any) -> Group:
     """Return the group of one user's sockets.
 
-    No ``Group(name)`` is ever the same group, whatever the name.
+    No ``Group(name)`` is ever the same group, whatever the name. Where primary keys are unique in a
+    tenant only, it is the user of the namespace that is active.
 
     Args:
         user: a saved user of any user model.

@@ -40,10 +40,25 @@ KINDS = frozenset(range(ord("a"), ord("z") + 1))
 GROUP_CHANNEL = "group:"
 USER_CHANNEL = "user:"
 CONTROL_CHANNEL = "control:"
+# Before them all stands the namespace, with its length: no name can reach into another one.
+NAMESPACE = "in:"
 
 
 class LaterKind(ValueError):
     """A message of a version that knows more kinds than this one."""
+
+
+def channel_of(kind: str, name: str, namespace: str) -> str:
+    """Return the channel of a group.
+
+    Args:
+        kind: ``GROUP_CHANNEL`` or ``USER_CHANNEL``.
+        name: of the group, or the primary key of the user.
+        namespace: in which; ``""`` for none.
+    """
+    if not namespace:
+        return kind + name
+    return f"{NAMESPACE}{len(namespace)}:{namespace}:{kind}{name}"
 
 
 class Message(NamedTuple):

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple
 
 from .brokers import BaseBroker, get_broker, opened_brokers
 from .messages import CONTROL_CHANNEL, LaterKind, decode
 from .typing import Event
 from .walks import Channel, Member, Walks
 
-__all__ = ["Member", "Registry", "aclose", "local"]
+__all__ = ["Member", "Place", "Registry", "aclose", "local"]
 
 logger = logging.getLogger("django_ws_dispatch.groups")
 
@@ -26,8 +26,8 @@ logger = logging.getLogger("django_ws_dispatch.groups")
 GARBAGE = 1000
 
 
-class Place(Protocol):
-    """What one can join: a ``Group``."""
+class Place(NamedTuple):
+    """What one can join."""
 
     channel: str
     broker: str
@@ -127,7 +127,7 @@ class Registry:
         self._control_member = _Control(self)
         self.walks = Walks(self.loop)
 
-    async def join(self, member: Member, *groups: Place) -> None:
+    async def join(self, member: Member, *places: Place) -> None:
         """Add ``member``; once this returns it gets every message of all the groups.
 
         All are asked for at once, so that it takes one round trip. Joining twice counts twice: each
@@ -142,10 +142,10 @@ class Registry:
         asked: list[tuple[_Link, str]] = []
         to_come: list[asyncio.Future[None]] = []
         try:
-            for group in groups:
-                link = self._link(group.broker)
-                asked.append((link, group.channel))
-                ready = link.join(member, group.channel)
+            for place in places:
+                link = self._link(place.broker)
+                asked.append((link, place.channel))
+                ready = link.join(member, place.channel)
                 if ready is not None:
                     ready.add_done_callback(_mark_retrieved)
                     to_come.append(ready)
@@ -160,10 +160,10 @@ class Registry:
                 link.leave(member, channel)
             raise
 
-    def leave(self, member: Member, group: Place) -> None:
+    def leave(self, member: Member, place: Place) -> None:
         """Take back one ``join()``: nothing that is sent later is delivered. Never raises."""
         for link in self._links.values():
-            if link.broker.alias == group.broker and link.leave(member, group.channel):
+            if link.broker.alias == place.broker and link.leave(member, place.channel):
                 return
 
     async def listen_control(self) -> None:

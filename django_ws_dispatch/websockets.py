@@ -253,7 +253,8 @@ class WebSocket(Opening):
         if self.ready_state >= CLOSING:
             raise self._over(WebSocketDisconnect)
         registry = groups.local()
-        entered = [one if isinstance(one, groups.Group) else groups.Group(one) for one in names]
+        joined = [one if isinstance(one, groups.Group) else groups.Group(one) for one in names]
+        entered = [group.place for group in joined]
         await registry.join(self, *entered)
         # Nothing is awaited in between: from here on the end of the handler leaves them, too.
         if self._joined is None:
@@ -265,17 +266,17 @@ class WebSocket(Opening):
                 raise self._over(WebSocketDisconnect)
             yield
         finally:
-            for group in entered:
-                if self._joined and group in self._joined:
-                    self._joined.remove(group)
-                    registry.leave(self, group)
+            for place in entered:
+                if self._joined and place in self._joined:
+                    self._joined.remove(place)
+                    registry.leave(self, place)
 
     def take_down(self) -> Coroutine[Any, Any, None] | None:
         """The handler has ended: leave every group. Return what sees the close or denial out."""
         if self._joined:
             joined, self._joined = self._joined, None
-            for group in joined:
-                groups.local().leave(self, group)
+            for place in joined:
+                groups.local().leave(self, place)
         if self.ready_state is CLOSING and not self.accepted:
             status = DENIALS.get(self.close_code or 0, 403)
             return self.deny(Deny(status).response, self.close_reason or "closed from elsewhere")

@@ -11,12 +11,12 @@ from .. import groups
 from ..brokers import BaseBroker
 from ..exceptions import BrokerError
 from ..groups import Group
-from ..messages import CLOSE, decode
+from ..messages import CLOSE, NAMESPACE, decode
 
 __all__ = ["assert_sent"]
 
 _lock = threading.Lock()
-_records: list[list[tuple[Group, str | bytes]]] = []
+_records: list[list[tuple[Group, str, str | bytes]]] = []
 
 
 class _Recorder:
@@ -27,22 +27,23 @@ class _Recorder:
         self._broker = broker
 
     def publish(self, channel: str, message: bytes) -> None:
-        with self._noted(message):
+        with self._noted(channel, message):
             self._broker.publish(channel, message)
 
     async def apublish(self, channel: str, message: bytes) -> None:
-        with self._noted(message):
+        with self._noted(channel, message):
             await self._broker.apublish(channel, message)
 
     @contextmanager
-    def _noted(self, message: bytes) -> Iterator[None]:
+    def _noted(self, channel: str, message: bytes) -> Iterator[None]:
         # Before it is sent: a member may have it before its publisher goes on.
         decoded = decode(message)
         if decoded.kind == CLOSE:
             yield
             return
         event = decoded.event
-        note = (self._group, event["text"] if "text" in event else event["bytes"])
+        data = event["text"] if "text" in event else event["bytes"]
+        note = (self._group, channel, data)
         with _lock:
             records = list(_records)
             for record in records:
@@ -70,7 +71,8 @@ def assert_sent(group: str | Group, count: int = 1) -> Iterator[list[str | bytes
     wait there for what shows it, say a ``receive()``. Orders to close are not counted.
 
     Args:
-        group: a ``Group``, or the name of one on the default broker.
+        group: a ``Group``, or the name of one on the default broker, in the namespace that is
+            active in the test.
         count: how many; 0 for none.
 
     Yields:
@@ -81,7 +83,8 @@ def assert_sent(group: str | Group, count: int = 1) -> Iterator[list[str | bytes
         TypeError: ``group`` is neither.
     """
     wanted = group if isinstance(group, Group) else Group(group)
-    record: list[tuple[Group, str | bytes]] = []
+    place = wanted.place
+    record: list[tuple[Group, str, str | bytes]] = []
     messages: list[str | bytes] = []
     with _lock:
         _records.append(record)
@@ -94,15 +97,29 @@ def assert_sent(group: str | Group, count: int = 1) -> Iterator[list[str | bytes
             _records[:] = [one for one in _records if one is not record]
             if not _records:
                 groups.observe = None
-        messages += [data for sent_to, data in record if sent_to == wanted]
+        messages += [
+            data for sent_to, channel, data in record if (channel, sent_to.broker) == place
+        ]
     if len(messages) == count:
         return
     text = f"{wanted!r} was sent {_counted(len(messages))} where {_counted(count)} was expected."
     text += "".join(f"\n  {data!r}" for data in messages)
-    others = [f"\n  {sent_to!r}: {data!r}" for sent_to, data in record if sent_to != wanted]
+    others = [
+        f"\n  {sent_to!r}{_shown(channel)}: {data!r}"
+        for sent_to, channel, data in record
+        if (channel, sent_to.broker) != place
+    ]
     if others:
         text += "\nTo other groups:" + "".join(others)
     raise AssertionError(text)
+
+
+def _shown(channel: str) -> str:
+    """Return in which namespace a channel is."""
+    if not channel.startswith(NAMESPACE):
+        return ""
+    length, _, rest = channel.removeprefix(NAMESPACE).partition(":")
+    return f" in {rest[: int(length)]!r}"
 
 
 def _counted(number: int) -> str:
