@@ -26,8 +26,9 @@ def get_asgi_application() -> WebSocketDispatcher:
     start of the server.
 
     Raises:
-        ImproperlyConfigured: a ``WEBSOCKET_...`` setting is wrong; the message names it and the
-            remedy.
+        ImproperlyConfigured: a ``WEBSOCKET_...`` setting is wrong, or ``INSTALLED_APPS`` lacks
+            ``"django_ws_dispatch"``, whose receivers close the sockets of who logs out. The message
+            names the line to write.
     """
     django.setup(set_prefix=False)
     return WebSocketDispatcher(cast(ASGIApplication, ASGIHandler()))
