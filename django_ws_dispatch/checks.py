@@ -25,6 +25,7 @@ ws_dispatch.W006     A route is there twice.
 ws_dispatch.W007     ``--deploy``: the Origin check is turned off.
 ws_dispatch.W008     ``--deploy``: any Host is allowed, which the Origin check compares with.
 ws_dispatch.W009     ``--deploy``: a broker reaches this process only.
+ws_dispatch.W012     A handler has another one inside, whose decorators do not count.
 ===================  ==============================================================================
 
 Django's own checks of URL patterns (``urls.W003`` and its like) run on the routes as well. No check
@@ -51,6 +52,7 @@ from .conf import SETTINGS, conf
 from .handshake.middleware import Chain
 from .handshake.origin import OriginCheck
 from .lifespan import load_lifespan
+from .lost import warnings
 from .patterns import shape_of
 from .routes import Routes
 
@@ -175,6 +177,8 @@ def _check_routes(said: set[str]) -> Iterator[CheckMessage]:
                 obj=_obj(route.route),
                 id="ws_dispatch.E002",
             )
+    handlers = ((_obj(one.route), one.handler) for one in routes.routes if one.handler is not None)
+    yield from warnings(handlers, "ws_dispatch.W012")
     patterns = list(_walk(routes.reverse_conf.urlpatterns, ""))
     yield from _check_slashes(patterns)
     yield from _check_twins(patterns)

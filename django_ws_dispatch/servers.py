@@ -17,6 +17,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
+from .inside import inside
 from .typing import Scope, Send
 
 __all__ = [
@@ -100,7 +101,7 @@ def own_send(send: Send) -> Send:
             if one is send and owner is not None:
                 _owners.add(type(owner))
             return one  # type: ignore[no-any-return]
-        layer = list(islice(chain.from_iterable(_inside(one, seen) for one in layer), WIDTH))
+        layer = list(islice(chain.from_iterable(_callables(one, seen) for one in layer), WIDTH))
     return send
 
 
@@ -109,11 +110,9 @@ def _owner(send: Any) -> Any:
     return getattr(send, "__self__", send)
 
 
-def _inside(send: Any, seen: set[int]) -> Iterator[Any]:
-    cells = getattr(send, "__closure__", None) or ()
-    held = [cell.cell_contents for cell in cells if cell != types.CellType()]
-    attributes = getattr(getattr(send, "__self__", None), "__dict__", {})
-    for inner in (getattr(send, "func", None), *held, *attributes.values()):
+def _callables(send: Any, seen: set[int]) -> Iterator[Any]:
+    """What may be a ``send`` in one, in the object whose method it is, and in the function."""
+    for inner in chain(inside(send), inside(getattr(send, "__self__", None))):
         # Its type, and not its class: a lazy object would be evaluated.
         if issubclass(type(inner), _CALLABLES) and (one := id(_owner(inner))) not in seen:
             seen.add(one)

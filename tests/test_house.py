@@ -15,6 +15,7 @@ PACKAGE = Path(django_ws_dispatch.__file__).parent
 # A room imports only from rooms before it.
 ROOMS = [
     "typing",
+    "inside",
     "exceptions",
     "codes",
     "signals",
@@ -37,6 +38,7 @@ ROOMS = [
     "raw",
     "connections",
     "handlers",
+    "lost",
     "patterns",
     "routes",
     "routing",
