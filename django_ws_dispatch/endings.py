@@ -12,12 +12,12 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.signals import got_request_exception
 from django.http import Http404
-from django.http.response import HttpResponseBase
 
 from . import lanes
 from .codes import CloseCode
-from .exceptions import Deny, WebSocketDisconnect
+from .exceptions import BrokerError, Deny, WebSocketDisconnect
 from .handshake.denial import deny, response_for, shown_path
+from .handshake.denial import refuse as plain_response
 from .handshake.origin import Refusal
 from .handshake.request import HandshakeRequest, build_request
 from .outbound import CLOSING, CONNECTING, OPEN
@@ -45,10 +45,7 @@ CODES: dict[type[Exception], CloseCode] = {
 async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Deny a handshake before there is a socket."""
     status, reason = refusal
-    response = Deny(status).response
-    if status == 503:
-        response["Retry-After"] = "10"
-    await deny(send, scope, response, reason)
+    await deny(send, scope, plain_response(status), reason)
 
 
 async def fail(scope: Scope, send: Send, exc: Exception) -> None:
@@ -56,11 +53,11 @@ async def fail(scope: Scope, send: Send, exc: Exception) -> None:
 
     What a URL converter raises means what it would mean if the handler raised it.
     """
-    if (meaning := _meaning(exc)) is not None:
-        response, _ = meaning
-        await deny(send, scope, response, f"the routing raised {type(exc).__name__}")
-        return
     path = shown_path(scope)
+    if (meant := _meant(exc)) is not None:
+        reason = _reason(meant, path, "routing")
+        await deny(send, scope, response_for(meant), reason)
+        return
     handshake_logger.error(
         "The handshake of %s failed",
         path,
@@ -131,25 +128,47 @@ def is_disconnect(exc: BaseException, socket: WebSocket) -> bool:
     )
 
 
-def _meaning(exc: BaseException) -> tuple[HttpResponseBase, int] | None:
-    """What an exception means before and after the accept; ``None`` for a failure."""
-    if isinstance(exc, Deny):
-        return exc.response, 4000 + exc.status_code
-    for kind, code in CODES.items():
-        if isinstance(exc, kind):
-            return response_for(exc), code
+def _meant(exc: BaseException, socket: WebSocket | None = None) -> BaseException | None:
+    """Return the exception that says what an end means; ``None`` for a failure.
+
+    A group, as a ``TaskGroup`` raises it, means what the first of its exceptions does that is no
+    disconnect. One failure in it is a failure.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        found = [
+            _meant(one, socket)
+            for one in exc.exceptions
+            if socket is None or not is_disconnect(one, socket)
+        ]
+        return found[0] if found and None not in found else None
+    early = socket is None or not socket.accepted
+    kinds: tuple[type[Exception], ...] = (Deny, *CODES, *[BrokerError] * early)
+    return exc if isinstance(exc, kinds) else None
+
+
+def _reason(meant: BaseException, path: str, where: str) -> str | None:
+    """Return what the denial's line has to say; ``None`` after an outage, which has its own."""
+    if not isinstance(meant, BrokerError):
+        return f"the {where} raised {type(meant).__name__}"
+    # Nothing is wrong with the site: no traceback, and no error tracker hears of it.
+    handshake_logger.error(
+        "The broker failed in the handshake of %s: %s",
+        path,
+        " ".join(str(meant).split()) or type(meant).__name__,
+        extra={"path": path, "status_code": 503},
+    )
     return None
 
 
 async def _answer(socket: WebSocket, exc: BaseException) -> None:
-    meaning = _meaning(exc)
+    meant = _meant(exc, socket)
     connecting = socket.ready_state is CONNECTING
-    if meaning is None:
+    code, reason = int(CloseCode.FAILED), None
+    if meant is None:
         await _report(socket, exc, connecting)
-        response, code, reason = response_for(exc), int(CloseCode.FAILED), None
     else:
-        response, code = meaning
-        reason = f"the handler raised {type(exc).__name__}"
+        code = _code(meant)
+        reason = _reason(meant, socket.path, "handler")
         if socket.ready_state is OPEN:
             connection_logger.warning(
                 "Closed %s with %d: %s.",
@@ -160,9 +179,15 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
             )
     if connecting:
         with lanes.errand():  # it may have to be rendered
-            await socket.deny(response, reason)
+            await socket.deny(response_for(meant or exc), reason)
     else:
         socket.kick(code, "")
+
+
+def _code(meant: BaseException) -> int:
+    if isinstance(meant, Deny):
+        return 4000 + meant.status_code
+    return next((code for kind, code in CODES.items() if isinstance(meant, kind)), CloseCode.FAILED)
 
 
 async def _report(socket: WebSocket, exc: BaseException, connecting: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from http.client import responses as phrases
 from typing import Any, cast
@@ -19,7 +19,7 @@ from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOpera
 from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
 
-from ..exceptions import Deny
+from ..exceptions import BrokerError, Deny
 from ..servers import sends_each_header_once
 from ..typing import Scope, Send
 
@@ -80,12 +80,12 @@ class RawResponse(HttpResponse):
         self.raw_headers = [*joined.items(), *cookies]
 
 
-def refuse(status: int, headers: Mapping[str, str] | None = None) -> HttpResponse:
+def refuse(status: int) -> HttpResponse:
     """Return a response whose body says no more than the status does."""
     phrase = phrases.get(status, "")
     response = HttpResponse(phrase, status=status, content_type="text/plain; charset=utf-8")
-    for name, value in (headers or {}).items():
-        response[name] = value
+    if status == 503:
+        response["Retry-After"] = "10"
     return response
 
 
@@ -100,6 +100,8 @@ def response_for(exc: BaseException) -> HttpResponseBase:
         return refuse(403)
     if isinstance(exc, (SuspiciousOperation, BadRequest)):
         return refuse(400)
+    if isinstance(exc, BrokerError):
+        return refuse(503)
     return refuse(500)
 
 

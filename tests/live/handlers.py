@@ -13,7 +13,7 @@ from django.http import Http404, HttpResponse
 
 from django_ws_dispatch import connections
 from django_ws_dispatch.decorators import max_message_size, subprotocols
-from django_ws_dispatch.exceptions import Deny, WebSocketDisconnect
+from django_ws_dispatch.exceptions import BrokerError, Deny, WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.routing import path, re_path
 from django_ws_dispatch.typing import Receive, Scope, Send
@@ -192,6 +192,8 @@ def end(how: str) -> None:
         "429": Deny(429),
         "failure": ValueError("meant to fail"),
         "oserror": ConnectionResetError("meant to fail"),
+        "broker": BrokerError("meant to fail"),
+        "group": ExceptionGroup("of tasks", [ExceptionGroup("of their own", [Http404()])]),
     }
     if how in errors:
         raise errors[how]
