@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from time import monotonic
 from typing import Any
 
@@ -25,6 +26,7 @@ from .outbound import (
     logger,
 )
 from .typing import Event
+from .whereabouts import place
 
 __all__ = ["Connection"]
 
@@ -55,6 +57,8 @@ class Connection(Inbound):
     _cancel_at: float | None
     _abort_at: float | None
     _left_at: float | None  # when the client did
+    _tries = 0  # how often the sweep has cancelled the handler, whatever came of it
+    _tried_at = 0.0
 
     # The end, whoever brings it
 
@@ -225,9 +229,7 @@ class Connection(Inbound):
     def _check_apart(self, now: float) -> None:
         if self.ready_state >= CLOSING:
             if self._cancel_at is not None and now >= self._cancel_at and self._task is not None:
-                self._cancel_at = now + CANCEL_AGAIN
-                self._cancels += 1
-                self._task.cancel()
+                self._cancel(self._task, now)
             if self._abort_at is not None and now >= self._abort_at and self._writer is not None:
                 self._abort_at = None
                 servers.abort(self._own_send)
@@ -245,6 +247,25 @@ class Connection(Inbound):
                 )
                 self.kick(CloseCode.SLOW_CLIENT, "overloaded")
                 self._cancel_after(0.0)
+
+    def _cancel(self, task: asyncio.Task[Any], now: float) -> None:
+        """Cancel the handler, and say so where that has not helped before."""
+        self._cancel_at = now + CANCEL_AGAIN
+        self._cancels += 1
+        self._tries += 1
+        task.cancel()
+        if self._tries == 1:
+            self._tried_at = now
+        elif not self._tries & (self._tries - 1):  # 2, 4, 8, ...: it may go on for days
+            logger.log(
+                logging.WARNING if self._tries == 2 else logging.ERROR,
+                "The handler of %s goes on %.0f s after it was cancelled: it is at %s. Let "
+                "CancelledError pass: the server can not stop before it has ended.",
+                self.path,
+                now - self._tried_at,
+                place(task),
+                extra={"path": self.path},
+            )
 
     # Around the handler
 

@@ -16,6 +16,7 @@ PACKAGE = Path(django_ws_dispatch.__file__).parent
 ROOMS = [
     "typing",
     "inside",
+    "whereabouts",
     "exceptions",
     "codes",
     "signals",
