@@ -12,8 +12,9 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.core.signals import got_request_exception
 from django.http import Http404
+from django.http.response import HttpResponseBase
 
-from . import lanes
+from . import lanes, servers
 from .codes import CloseCode
 from .exceptions import BrokerError, Deny, WebSocketDisconnect
 from .handshake.denial import deny, response_for, shown_path
@@ -45,7 +46,14 @@ CODES: dict[type[Exception], CloseCode] = {
 async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Deny a handshake before there is a socket."""
     status, reason = refusal
-    await deny(send, scope, plain_response(status), reason)
+    await _deny(scope, send, plain_response(status), reason)
+
+
+async def _deny(
+    scope: Scope, send: Send, response: HttpResponseBase, reason: str | None = None
+) -> None:
+    await deny(send, scope, response, reason)
+    await servers.see_out(servers.own_send(send))
 
 
 async def fail(scope: Scope, send: Send, exc: Exception) -> None:
@@ -56,7 +64,7 @@ async def fail(scope: Scope, send: Send, exc: Exception) -> None:
     path = shown_path(scope)
     if (meant := _meant(exc)) is not None:
         reason = _reason(meant, path, "routing")
-        await deny(send, scope, response_for(meant), reason)
+        await _deny(scope, send, response_for(meant), reason)
         return
     handshake_logger.error(
         "The handshake of %s failed",
@@ -69,7 +77,7 @@ async def fail(scope: Scope, send: Send, exc: Exception) -> None:
     except SuspiciousOperation:
         request = None
     await _announce(exc, WebSocket, request, path)
-    await deny(send, scope, response_for(exc))
+    await _deny(scope, send, response_for(exc))
 
 
 async def finish(socket: WebSocket, exc: BaseException | None) -> None:
@@ -89,6 +97,8 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
         lanes.release(socket)
     # A handler that swallowed it has ended; a task group of Python 3.11 leaves a request behind.
     stopped = cancelled and isinstance(exc, asyncio.CancelledError)
+    if stopped or (cancelled and socket.close_code == CloseCode.RESTART):
+        socket.hurried = True
     try:
         if exc is not None and not is_disconnect(exc, socket):
             if stopped:

@@ -81,7 +81,6 @@ class Opening(Connection):
     _joined: list[groups.Group] | None  # as often as it joined
     watched: Watched | None
     _accept_headers: list[tuple[bytes, bytes]] | None
-    denied = False
     _id: str | None = None
 
     def __init__(

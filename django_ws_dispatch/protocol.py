@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections.abc import Awaitable
 from time import monotonic
 from typing import Any
 
@@ -25,6 +26,7 @@ from .outbound import (
     WebSocketState,
     logger,
 )
+from .servers import CLOSE_GRACE  # that a close frame may wait behind a blocked transport
 from .typing import Event
 from .whereabouts import place
 
@@ -39,12 +41,8 @@ READ_ON_GRACE = 60.0
 WAKE_GRACE = 1.0
 # Seconds between two cancellations: a ``finally`` may await, a handler may swallow the first.
 CANCEL_AGAIN = 5.0
-# Seconds that a close frame may wait behind a blocked transport.
-CLOSE_GRACE = 10.0
 # Seconds that a server which has given its client up may wait for it to read the rest.
 GIVEN_UP_GRACE = 5.0
-# Seconds between two looks at what a client has not taken yet, after its handler's end.
-UNSENT_INTERVAL = 0.1
 
 
 class Connection(Inbound):
@@ -59,6 +57,8 @@ class Connection(Inbound):
     _left_at: float | None  # when the client did
     _tries = 0  # how often the sweep has cancelled the handler, whatever came of it
     _tried_at = 0.0
+    denied = False
+    hurried = False  # somebody else has cancelled the handler: nothing waits for the client
 
     # The end, whoever brings it
 
@@ -161,13 +161,15 @@ class Connection(Inbound):
             if reading:
                 self._cancel_after(0.0)
         else:
+            if servers.is_forced_to_exit() and servers.unsent(self._own_send):
+                servers.abort(self._own_send)
             self.kick(CloseCode.RESTART)
         return self._task
 
     @property
     def server_stops(self) -> bool:
-        """Whether the server waits for this socket to end."""
-        return servers.is_stopping(self._own_send)
+        """Whether the server waits for this socket to end, and has not said so."""
+        return servers.is_stopping(self._own_send) or servers.is_forced_to_exit()
 
     def _shut(self, code: int, reason: str) -> None:
         """Start to close: nothing is sent or received any more but the close frame."""
@@ -291,20 +293,17 @@ class Connection(Inbound):
         """Whether the sweep has cancelled the handler."""
         return self._cancels > 0
 
-    async def see_out(self) -> None:
-        """Close if nobody has, and see the close frame out."""
+    async def see_out(self, first: Awaitable[None] | None = None) -> None:
+        """Close if nobody has, and see the close frame or the denial out.
+
+        Args:
+            first: what comes before that.
+        """
+        if first is not None:
+            await first
         if self.ready_state is OPEN:
             self._shut(CloseCode.DONE, "")
-        writer = self._writer
-        if writer is not None:
-            # The sweep aborts a blocked transport; where it can not, the server has to.
-            await asyncio.wait([writer], timeout=CLOSE_GRACE + STOP_GRACE)
-            writer.cancel()
-        if self.accepted and servers.unsent(self._own_send):
-            # uvicorn waits for ever for a client that does not read, also when it stops.
-            ends = self._abort_at or monotonic()
-            while servers.unsent(self._own_send):
-                if monotonic() >= ends:
-                    servers.abort(self._own_send)
-                    break
-                await asyncio.sleep(UNSENT_INTERVAL)
+        ends = None if self.denied else self._abort_at or monotonic()
+        if self.hurried:
+            ends = monotonic()
+        await servers.see_out(self._own_send, self._writer, ends=ends)

@@ -273,7 +273,8 @@ class WebSocket(Opening):
                 groups.local().leave(self, group)
         if self.ready_state is CLOSING and not self.accepted:
             status = 401 if self.close_code == CloseCode.LOGGED_OUT else 403
-            return self.deny(Deny(status).response, self.close_reason or "closed from elsewhere")
+            reason = self.close_reason or "closed from elsewhere"
+            return self.see_out(self.deny(Deny(status).response, reason))
         if (
             self.ready_state is not CLOSED
             or self._writer is not None

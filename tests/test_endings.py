@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -14,12 +15,12 @@ from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.urls import register_converter
 from django.urls.converters import REGISTERED_CONVERTERS
 
-from django_ws_dispatch import endings
+from django_ws_dispatch import connections, endings, servers
 from django_ws_dispatch.exceptions import BrokerError, Deny, WebSocketDisconnect, WebSocketError
 from django_ws_dispatch.signals import websocket_closed, websocket_opened
 from django_ws_dispatch.websockets import WebSocket, WebSocketState
 
-from .fake_server import HABITS, hurry, only_socket, serving, until
+from .fake_server import HABITS, FakeServer, hurry, only_socket, serving, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -765,6 +766,206 @@ async def test_a_server_that_cancels_the_application_gets_its_cancellation_and_c
             await server.ended()
         assert server.closed == (1012, "server restart")
     assert not package_lines(caplog)
+
+
+@pytest.mark.parametrize("blocked", [False, True], ids=["takes-the-close", "full"])
+@pytest.mark.parametrize("handler", [waits_for_ever, raw_waits_for_ever, uncaught])
+async def test_who_cancels_the_application_waits_for_no_client_that_does_not_read(
+    handler, blocked, monkeypatch
+):
+    hurry(monkeypatch, CLOSE_GRACE=3600)
+    async with serving(handler) as server:
+        await server.accepted()
+        transport = server.stall()
+        if blocked:
+            server.block()
+        assert server.task is not None
+        server.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server.ended()
+        assert transport.aborted
+        assert server.closed == (None if blocked else (1012, "server restart"))
+
+
+async def test_who_cancels_the_application_waits_for_no_client_where_the_handler_goes_on(
+    monkeypatch,
+):
+    async def handler(websocket):
+        await websocket.accept()
+        with suppress(asyncio.CancelledError):
+            await websocket.wait_closed()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    hurry(monkeypatch, CLOSE_GRACE=3600)
+    async with serving(handler) as server:
+        await server.accepted()
+        transport = server.stall()
+        server.feed({"type": "websocket.disconnect", "code": 1012})  # the server stops
+        await until(lambda: not server.waiting)
+        assert server.task is not None
+        server.task.cancel()
+        await server.ended()
+        assert transport.aborted
+
+
+async def test_who_cancels_while_a_close_is_seen_out_waits_no_longer(monkeypatch):
+    async def handler(websocket):
+        await websocket.accept()
+        returned.set()
+
+    hurry(monkeypatch, CLOSE_GRACE=3600)
+    returned = asyncio.Event()
+    async with serving(handler, started=False) as server:
+        transport = server.stall()
+        server.start()
+        await returned.wait()
+        await asyncio.sleep(0.02)
+        assert not transport.aborted
+        assert server.task is not None
+        server.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server.ended()
+        assert transport.aborted
+
+
+async def test_a_handshake_that_somebody_else_cancels_waits_for_no_client(monkeypatch):
+    async def handler(websocket):
+        await asyncio.Event().wait()
+
+    hurry(monkeypatch, CLOSE_GRACE=3600)
+    async with serving(handler, started=False) as server:
+        transport = server.stall()
+        server.start()
+        await until(lambda: connections.local().sockets)
+        assert server.task is not None
+        server.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server.ended()
+        assert server.denied is not None
+        assert transport.aborted
+
+
+@pytest.mark.parametrize("blocked", [False, True], ids=["unsent", "full"])
+async def test_a_server_that_is_forced_to_stop_waits_for_no_client(blocked, monkeypatch):
+    hurry(monkeypatch, CLOSE_GRACE=3600, STOP_GRACE=3600)
+    forced = False
+    monkeypatch.setattr(servers, "is_forced_to_exit", lambda: forced)
+    async with serving(sends_for_ever) as server:
+        await server.sends(1)
+        transport = server.stall()
+        if blocked:
+            server.block()
+        server.feed({"type": "websocket.disconnect", "code": 1012})
+        await asyncio.sleep(0.02)
+        assert not transport.aborted
+        forced = True
+        await until(lambda: transport.aborted)
+
+
+# Denials that nobody reads
+
+
+async def closes_early(websocket):
+    await websocket.close()
+
+
+async def raw_answers(scope, receive, send):
+    await send({"type": "websocket.http.response.start", "status": 418})
+    await send({"type": "websocket.http.response.body", "body": b"tea"})
+
+
+def streamed():
+    return StreamingHttpResponse(iter([b"a", b"b"]), status=403)
+
+
+NOBODY_READS = {
+    "body": (ends_with(Deny(HttpResponse(b"x" * 100, status=403)), form="raw", accept=False), {}),
+    "headers": (ends_with(Deny(HttpResponse(status=403)), form="websocket", accept=False), {}),
+    "streaming": (ends_with(Deny(streamed()), form="websocket", accept=False), {}),
+    "failure": (ends_with(ValueError(), form="websocket", accept=False), {}),
+    "close": (closes_early, {}),
+    "raw answer": (raw_answers, {}),
+    "returned": (ends_with(None, form="websocket", accept=False), {}),
+    "404": (uncaught, {"path": "/other/"}),
+    "400": (uncaught, {"scope": {"headers": [(b"host", b"evil.example")]}}),
+    "403": (
+        uncaught,
+        {"scope": {"headers": [(b"host", b"testserver"), (b"origin", b"http://evil.example")]}},
+    ),
+    "routing": (takes_a_room, {"path": "/room/x/", "route": "room/<raises:room>/"}),
+}
+
+
+@pytest.mark.parametrize("name", NOBODY_READS)
+@pytest.mark.parametrize("blocked", [False, True], ids=["unsent", "full"])
+async def test_a_client_that_does_not_read_its_denial_is_cut_off(
+    name, blocked, converter, monkeypatch
+):
+    hurry(monkeypatch, CLOSE_GRACE=0.02)
+    converter.append(LookupError())
+    handler, options = NOBODY_READS[name]
+    async with serving(handler, **options, started=False) as server:
+        transport = server.stall()
+        if blocked:
+            server.block()
+        server.start()
+        await server.ended()
+        assert transport.aborted
+        assert (server.denied is None) is blocked
+
+
+async def test_over_the_number_of_connections_a_client_that_does_not_read_is_cut_off(monkeypatch):
+    hurry(monkeypatch, CLOSE_GRACE=0.02)
+    async with serving(uncaught, WEBSOCKET_MAX_CONNECTIONS=1) as first:
+        await first.accepted()
+        second = FakeServer(first.application)
+        transport = second.stall()
+        second.start()
+        await second.ended()
+        assert second.denied is not None
+        assert second.denied[0] == 503
+        assert transport.aborted
+
+
+async def test_without_the_extension_a_client_that_does_not_read_its_403_is_given_up(monkeypatch):
+    hurry(monkeypatch, CLOSE_GRACE=0.02)
+    async with serving(uncaught, "/other/", server="daphne", started=False) as server:
+        server.block()
+        server.start()
+        await server.ended()
+        assert not server.sent
+
+
+async def test_a_client_that_reads_its_denial_slowly_gets_all_of_it(monkeypatch):
+    def reads():
+        transport.unsent -= 1
+        return transport.unsent
+
+    hurry(monkeypatch, CLOSE_GRACE=3600, UNSENT_INTERVAL=0)
+    async with serving(ends_with(Deny(403), form="raw", accept=False), started=False) as server:
+        transport = server.stall(50)
+        monkeypatch.setattr(transport, "get_write_buffer_size", reads)
+        server.start()
+        await server.ended()
+        assert (transport.unsent, transport.aborted) == (0, False)
+
+
+async def test_a_handler_does_not_wait_for_the_client_to_read_what_it_was_denied_with(monkeypatch):
+    async def handler(websocket):
+        await websocket.close()
+        done.set()
+        await go.wait()
+
+    hurry(monkeypatch, CLOSE_GRACE=3600)
+    done, go = asyncio.Event(), asyncio.Event()
+    async with serving(handler, started=False) as server:
+        transport = server.stall()
+        server.start()
+        await asyncio.wait_for(done.wait(), 5)
+        transport.unsent = 0
+        go.set()
+        await server.ended()
 
 
 # Signals

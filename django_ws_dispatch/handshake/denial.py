@@ -20,8 +20,8 @@ from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
 
 from ..exceptions import BrokerError, Deny
-from ..servers import sends_each_header_once
-from ..typing import Scope, Send
+from ..servers import own_send, see_out, sends_each_header_once
+from ..typing import Event, Scope, Send
 
 __all__ = [
     "RawResponse",
@@ -147,22 +147,35 @@ async def deny(
         if reason is not None:
             _log_denial(shown_path(scope), status, reason)
         if not offered:
-            with suppress(OSError):
-                await send({"type": "websocket.close", "code": 1000})
+            await _send_all(send, {"type": "websocket.close", "code": 1000})
             return
         if sends_each_header_once(send, scope):
             # Of several cookies the last one goes: it is the outermost middleware's.
             headers = list({name: (name, value) for name, value in headers}.values())
-        with suppress(OSError):
-            await send(
-                {"type": "websocket.http.response.start", "status": status, "headers": headers}
-            )
-            await send({"type": "websocket.http.response.body", "body": body})
+        await _send_all(
+            send,
+            {"type": "websocket.http.response.start", "status": status, "headers": headers},
+            {"type": "websocket.http.response.body", "body": body},
+        )
         # uvicorn 0.54 logs an error when the application returns before it has finished.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     finally:
         await _release(response)
+
+
+async def _send_all(send: Send, *events: Event) -> None:
+    """Send them, and give up a client that takes nothing: hypercorn's ``send()`` waits for it."""
+
+    async def each() -> None:
+        with suppress(OSError):
+            for event in events:
+                await send(event)
+
+    sending = asyncio.get_running_loop().create_task(each())
+    await see_out(own_send(send), sending, taken=False)
+    if sending.done() and not sending.cancelled():
+        sending.result()
 
 
 def response_headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
