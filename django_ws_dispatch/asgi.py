@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from typing import Any, cast
+from typing import cast
 
 import django
 from django.conf import settings
@@ -14,6 +12,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.utils.module_loading import import_string
 
 from .dispatcher import WebSocketDispatcher
+from .inside import walk
 from .typing import ASGIApplication
 
 __all__ = ["get_asgi_application", "load_application"]
@@ -26,8 +25,9 @@ def get_asgi_application() -> WebSocketDispatcher:
     start of the server.
 
     Raises:
-        ImproperlyConfigured: a ``WEBSOCKET_...`` setting is wrong; the message names it and the
-            remedy.
+        ImproperlyConfigured: a ``WEBSOCKET_...`` setting is wrong, or ``INSTALLED_APPS`` lacks
+            ``"django_ws_dispatch"``, whose receivers close the sockets of who logs out. The message
+            names the line to write.
     """
     django.setup(set_prefix=False)
     return WebSocketDispatcher(cast(ASGIApplication, ASGIHandler()))
@@ -89,31 +89,6 @@ def load_application() -> ASGIApplication:
 def leads_to_dispatcher(application: object) -> bool:
     """Whether an ASGI application is a dispatcher, or something around one.
 
-    Looks at what it wraps (``__wrapped__``), holds (its attributes, also in dicts and lists) and
-    closes over, a few levels deep.
+    Looks at what it wraps, holds, binds and closes over, a few levels deep.
     """
-    level: list[Any] = [application]
-    seen: set[int] = set()
-    for _ in range(8):
-        if any(isinstance(one, WebSocketDispatcher) for one in level):
-            return True
-        seen.update(map(id, level))
-        level = [inner for one in level for inner in _inside(one) if id(inner) not in seen][:1000]
-    return False
-
-
-def _inside(holder: Any) -> Iterator[Any]:
-    if isinstance(holder, Mapping):
-        yield from holder.values()
-    elif isinstance(holder, (list, tuple)):
-        yield from holder
-    elif callable(holder) and not isinstance(holder, type):
-        for name in ("__wrapped__", "__self__", "__func__", "func"):
-            yield getattr(holder, name, None)
-        for cell in getattr(holder, "__closure__", None) or ():
-            with suppress(ValueError):  # still empty
-                yield cell.cell_contents
-        yield from getattr(holder, "__dict__", {}).values()
-        for cls in type(holder).__mro__:
-            for name in cls.__dict__.get("__slots__", ()):
-                yield getattr(holder, name, None)
+    return any(issubclass(type(one), WebSocketDispatcher) for one in walk(application))

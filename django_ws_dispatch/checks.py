@@ -28,6 +28,7 @@ ws_dispatch.W007     ``--deploy``: the Origin check is turned off.
 ws_dispatch.W008     ``--deploy``: any Host is allowed, which the Origin check compares with.
 ws_dispatch.W009     ``--deploy``: a broker reaches this process only.
 ws_dispatch.W010     An allowed origin is one that no browser sends.
+ws_dispatch.W012     A handler has another one inside, whose decorators do not count.
 ===================  ==============================================================================
 
 Django's own checks of URL patterns (``urls.W003`` and its like) run on the routes as well. No check
@@ -55,6 +56,7 @@ from .handshake.middleware import Chain
 from .handshake.origin import OriginCheck
 from .lanes import load_sync_context
 from .lifespan import load_lifespan
+from .lost import warnings
 from .namespaces import load_namespace
 from .origins import unsent
 from .patterns import shape_of
@@ -192,6 +194,8 @@ def _check_routes(said: set[str]) -> Iterator[CheckMessage]:
                 obj=_obj(route.route),
                 id="ws_dispatch.E002",
             )
+    handlers = ((_obj(one.route), one.handler) for one in routes.routes if one.handler is not None)
+    yield from warnings(handlers, "ws_dispatch.W012")
     patterns = list(_walk(routes.reverse_conf.urlpatterns, ""))
     yield from _check_slashes(patterns)
     yield from _check_twins(patterns)

@@ -2,8 +2,10 @@
 
 Each works on both handler forms; they stack in any order. A decorator sets an option and returns
 the very object it was given: the dispatcher enforces the option, so that signatures, names and
-docstrings stay what they are. An option counts wherever it stands: on what a wrapper or a
-``functools.partial`` calls, an object's ``__call__``, the class behind Channels' ``as_asgi()``.
+docstrings stay what they are. An option counts wherever it stands: on what a wrapper with
+``functools.wraps()`` or a ``functools.partial`` calls, an object's ``__call__``, the class behind
+Channels' ``as_asgi()``. What a handler calls in its own body nobody sees: the check
+``ws_dispatch.W012`` warns where decorators are lost like that.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ import inspect
 import sys
 from collections.abc import Awaitable
 
+from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.urls import ResolverMatch, set_script_prefix
 
@@ -27,15 +29,18 @@ from .typing import ASGIApplication, Receive, Scope, Send
 
 __all__ = ["WebSocketDispatcher"]
 
+APP = "django_ws_dispatch"
+
 
 class Site:
     """Everything that is built from the settings.
 
     Raises:
-        ImproperlyConfigured: one of them is wrong.
+        ImproperlyConfigured: one of them is wrong, or ``INSTALLED_APPS`` lacks this package.
     """
 
     def __init__(self) -> None:
+        require_app()
         for name in SETTINGS:
             getattr(conf, name)
         self.routes: Routes = current_routes()
@@ -51,14 +56,42 @@ class Site:
             get_broker(alias)
 
 
+def require_app() -> None:
+    """Refuse to serve sockets that nobody would close.
+
+    Raises:
+        ImproperlyConfigured: this package is no app of the site, or has connected nothing.
+    """
+    if not apps.ready:
+        raise ImproperlyConfigured(
+            "The apps are not loaded yet: call django.setup() before WebSocketDispatcher(), or "
+            "get_asgi_application() of django_ws_dispatch.asgi instead."
+        )
+    config = next((one for one in apps.get_app_configs() if one.name == APP), None)
+    if getattr(config, "is_wired", False):
+        return
+    problem, remedy = f'"{APP}" is not in INSTALLED_APPS.', ""
+    if config is not None:
+        name = type(config).__qualname__
+        problem = f"{name}, the app config of {APP} in INSTALLED_APPS, has connected nothing."
+        remedy = f" Or derive {name} from WebSocketDispatchConfig, and call super().ready()."
+    raise ImproperlyConfigured(
+        f'{problem} Write INSTALLED_APPS = ["{APP}", ...]: its receivers close the sockets of who '
+        f"logs out, and its checks are run.{remedy}"
+    )
+
+
 class WebSocketDispatcher:
     """The ASGI 3 application of a site with sockets.
+
+    ``get_asgi_application()`` builds it. Who does so directly calls ``django.setup()`` before.
 
     Args:
         http_application: gets every ``http`` scope, with the very same scope, receive and send.
 
     Raises:
-        ImproperlyConfigured: a ``WEBSOCKET_...`` setting is wrong.
+        ImproperlyConfigured: ``"django_ws_dispatch"`` is not in ``INSTALLED_APPS``, the apps are
+            not loaded, or a ``WEBSOCKET_...`` setting is wrong.
     """
 
     def __init__(self, http_application: ASGIApplication) -> None:

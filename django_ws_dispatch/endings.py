@@ -14,10 +14,11 @@ from django.core.signals import got_request_exception
 from django.http import Http404
 from django.http.response import HttpResponseBase
 
-from . import lanes
+from . import lanes, servers
 from .codes import CloseCode
-from .exceptions import Deny, WebSocketDisconnect
+from .exceptions import BrokerError, Deny, WebSocketDisconnect
 from .handshake.denial import deny, response_for
+from .handshake.denial import refuse as plain_response
 from .handshake.origin import Refusal
 from .handshake.request import HandshakeRequest, build_request
 from .outbound import CLOSING, CONNECTING, OPEN
@@ -46,10 +47,14 @@ CODES: dict[type[Exception], CloseCode] = {
 async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Deny a handshake before there is a socket."""
     status, reason = refusal
-    response = Deny(status).response
-    if status == 503:
-        response["Retry-After"] = "10"
+    await _deny(scope, send, plain_response(status), reason)
+
+
+async def _deny(
+    scope: Scope, send: Send, response: HttpResponseBase, reason: str | None = None
+) -> None:
     await deny(send, scope, response, reason)
+    await servers.see_out(servers.own_send(send))
 
 
 async def fail(scope: Scope, send: Send, exc: Exception) -> None:
@@ -57,11 +62,11 @@ async def fail(scope: Scope, send: Send, exc: Exception) -> None:
 
     What a URL converter raises means what it would mean if the handler raised it.
     """
-    if (meaning := _meaning(exc)) is not None:
-        response, _ = meaning
-        await deny(send, scope, response, f"the routing raised {type(exc).__name__}")
-        return
     path = shown_path(scope)
+    if (meant := _meant(exc)) is not None:
+        reason = _reason(meant, path, "routing")
+        await _deny(scope, send, response_for(meant), reason)
+        return
     handshake_logger.error(
         "The handshake of %s failed",
         path,
@@ -73,7 +78,7 @@ async def fail(scope: Scope, send: Send, exc: Exception) -> None:
     except SuspiciousOperation:
         request = None
     await _announce(exc, WebSocket, request, path)
-    await deny(send, scope, response_for(exc))
+    await _deny(scope, send, response_for(exc))
 
 
 async def finish(socket: WebSocket, exc: BaseException | None) -> None:
@@ -93,6 +98,8 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
         lanes.release(socket)
     # A handler that swallowed it has ended; a task group of Python 3.11 leaves a request behind.
     stopped = cancelled and isinstance(exc, asyncio.CancelledError)
+    if stopped or (cancelled and socket.close_code == CloseCode.RESTART):
+        socket.hurried = True
     try:
         if exc is not None and not is_disconnect(exc, socket):
             if stopped:
@@ -132,25 +139,47 @@ def is_disconnect(exc: BaseException, socket: WebSocket) -> bool:
     )
 
 
-def _meaning(exc: BaseException) -> tuple[HttpResponseBase, int] | None:
-    """What an exception means before and after the accept; ``None`` for a failure."""
-    if isinstance(exc, Deny):
-        return exc.response, 4000 + exc.status_code
-    for kind, code in CODES.items():
-        if isinstance(exc, kind):
-            return response_for(exc), code
+def _meant(exc: BaseException, socket: WebSocket | None = None) -> BaseException | None:
+    """Return the exception that says what an end means; ``None`` for a failure.
+
+    A group, as a ``TaskGroup`` raises it, means what the first of its exceptions does that is no
+    disconnect. One failure in it is a failure.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        found = [
+            _meant(one, socket)
+            for one in exc.exceptions
+            if socket is None or not is_disconnect(one, socket)
+        ]
+        return found[0] if found and None not in found else None
+    early = socket is None or not socket.accepted
+    kinds: tuple[type[Exception], ...] = (Deny, *CODES, *[BrokerError] * early)
+    return exc if isinstance(exc, kinds) else None
+
+
+def _reason(meant: BaseException, path: str, where: str) -> str | None:
+    """Return what the denial's line has to say; ``None`` after an outage, which has its own."""
+    if not isinstance(meant, BrokerError):
+        return f"the {where} raised {type(meant).__name__}"
+    # Nothing is wrong with the site: no traceback, and no error tracker hears of it.
+    handshake_logger.error(
+        "The broker failed in the handshake of %s: %s",
+        path,
+        " ".join(str(meant).split()) or type(meant).__name__,
+        extra={"path": path, "status_code": 503},
+    )
     return None
 
 
 async def _answer(socket: WebSocket, exc: BaseException) -> None:
-    meaning = _meaning(exc)
+    meant = _meant(exc, socket)
     connecting = socket.ready_state is CONNECTING
-    if meaning is None:
+    code, reason = int(CloseCode.FAILED), None
+    if meant is None:
         await report(socket, exc, connecting=connecting)
-        response, code, reason = response_for(exc), int(CloseCode.FAILED), None
     else:
-        response, code = meaning
-        reason = f"the handler raised {type(exc).__name__}"
+        code = _code(meant)
+        reason = _reason(meant, socket.path, "handler")
         if socket.ready_state is OPEN:
             connection_logger.warning(
                 "Closed %s with %d: %s.",
@@ -161,9 +190,15 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
             )
     if connecting:
         with lanes.errand(socket):  # it may have to be rendered
-            await socket.deny(response, reason)
+            await socket.deny(response_for(meant or exc), reason)
     else:
         socket.kick(code, "")
+
+
+def _code(meant: BaseException) -> int:
+    if isinstance(meant, Deny):
+        return 4000 + meant.status_code
+    return next((code for kind, code in CODES.items() if isinstance(meant, kind)), CloseCode.FAILED)
 
 
 async def report(

@@ -50,7 +50,8 @@ class Deny(WebSocketError):
 
     Before the socket was accepted, the client gets this response where the server has the
     ``websocket.http.response`` extension (ASGI spec, "WebSocket Denial Response") and a bare 403
-    elsewhere. After that it gets the close code 4000 + status.
+    elsewhere. After that it gets the close code 4000 + status. In an ``ExceptionGroup``, as a
+    ``TaskGroup`` raises it, it means the same if nothing in the group is a failure.
 
     Args:
         response: an HTTP status (200 to 599), or the whole ``HttpResponse``.
@@ -88,4 +89,7 @@ class BrokerError(WebSocketError):
     """A broker did not take a message or a subscription in time, or messages were lost.
 
     It does not rule out that the message arrived: the acknowledgement may be what was lost.
+
+    Raised out of a handler before the accept it denies the handshake with 503 and
+    ``Retry-After: 10``; after that it is a failure like any other, and the close code is 1011.
     """

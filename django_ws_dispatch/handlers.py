@@ -18,9 +18,11 @@ from .raw import RawSocket
 from .websockets import WebSocket
 
 __all__ = [
+    "Applied",
     "Handler",
     "HandlerError",
     "Options",
+    "applied_to",
     "change_options",
     "import_handler",
     "is_coroutine_function",
@@ -73,14 +75,20 @@ class Applied:
 
 def options_of(handler: object) -> Options:
     """Return what decorators have set on a handler, and on whatever it calls in its turn."""
-    applied: dict[Applied, None] = {}
-    for level in levels(handler):
-        applied |= dict.fromkeys(_applied(level))
+    applied = applied_to(handler)
     changes: dict[str, Any] = {}
     for one in reversed(applied):
         for name, value in one.changes.items():
             changes[name] = (*value, *changes.get(name, ())) if name in ADDED_UP else value
     return Options(names=tuple(one.name for one in applied), **changes)
+
+
+def applied_to(handler: object) -> dict[Applied, None]:
+    """Return the decorators that count for a handler, each once, the outermost first."""
+    applied: dict[Applied, None] = {}
+    for level in levels(handler):
+        applied |= dict.fromkeys(_applied(level))
+    return applied
 
 
 def _applied(level: object) -> tuple[Applied, ...]:

@@ -176,6 +176,7 @@ class Inbound(Outbound):
                     self._came_back()
                 return message
             if self.ready_state >= CLOSING:
+                await asyncio.sleep(0)  # or who reads on regardless would block the loop
                 raise self._over(over)
             event = await self._next_event()
             taken = self._take(event) if event is not None else None

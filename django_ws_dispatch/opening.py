@@ -70,7 +70,6 @@ class Opening(Connection):
     namespace: str | None
     """``None`` as long as it is not known"""
     _accept_headers: list[tuple[bytes, bytes]] | None
-    denied = False
     _id: str | None = None
 
     def __init__(

@@ -247,6 +247,7 @@ class Outbound:
         """Send an event of the handler's, behind whatever is under way."""
         if self.wire != FREE:
             if self.ready_state is not OPEN:
+                await asyncio.sleep(0)  # or who sends on regardless would block the loop
                 raise self._over(WebSocketDisconnect)
             sent = asyncio.get_running_loop().create_future()
             self._queue(event, 0, sent)

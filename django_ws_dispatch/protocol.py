@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
+from collections.abc import Awaitable
 from time import monotonic
 from typing import Any
 
@@ -24,7 +26,9 @@ from .outbound import (
     WebSocketState,
     logger,
 )
+from .servers import CLOSE_GRACE  # that a close frame may wait behind a blocked transport
 from .typing import Event
+from .whereabouts import place
 
 __all__ = ["Connection"]
 
@@ -37,12 +41,8 @@ READ_ON_GRACE = 60.0
 WAKE_GRACE = 1.0
 # Seconds between two cancellations: a ``finally`` may await, a handler may swallow the first.
 CANCEL_AGAIN = 5.0
-# Seconds that a close frame may wait behind a blocked transport.
-CLOSE_GRACE = 10.0
 # Seconds that a server which has given its client up may wait for it to read the rest.
 GIVEN_UP_GRACE = 5.0
-# Seconds between two looks at what a client has not taken yet, after its handler's end.
-UNSENT_INTERVAL = 0.1
 
 
 class Connection(Inbound):
@@ -55,6 +55,10 @@ class Connection(Inbound):
     _cancel_at: float | None
     _abort_at: float | None
     _left_at: float | None  # when the client did
+    _tries = 0  # how often the sweep has cancelled the handler, whatever came of it
+    _tried_at = 0.0
+    denied = False
+    hurried = False  # somebody else has cancelled the handler: nothing waits for the client
 
     # The end, whoever brings it
 
@@ -157,13 +161,15 @@ class Connection(Inbound):
             if reading:
                 self._cancel_after(0.0)
         else:
+            if servers.is_forced_to_exit() and servers.unsent(self._own_send):
+                servers.abort(self._own_send)
             self.kick(CloseCode.RESTART)
         return self._task
 
     @property
     def server_stops(self) -> bool:
-        """Whether the server waits for this socket to end."""
-        return servers.is_stopping(self._own_send)
+        """Whether the server waits for this socket to end, and has not said so."""
+        return servers.is_stopping(self._own_send) or servers.is_forced_to_exit()
 
     def _shut(self, code: int, reason: str) -> None:
         """Start to close: nothing is sent or received any more but the close frame."""
@@ -225,9 +231,7 @@ class Connection(Inbound):
     def _check_apart(self, now: float) -> None:
         if self.ready_state >= CLOSING:
             if self._cancel_at is not None and now >= self._cancel_at and self._task is not None:
-                self._cancel_at = now + CANCEL_AGAIN
-                self._cancels += 1
-                self._task.cancel()
+                self._cancel(self._task, now)
             if self._abort_at is not None and now >= self._abort_at and self._writer is not None:
                 self._abort_at = None
                 servers.abort(self._own_send)
@@ -245,6 +249,25 @@ class Connection(Inbound):
                 )
                 self.kick(CloseCode.SLOW_CLIENT, "overloaded")
                 self._cancel_after(0.0)
+
+    def _cancel(self, task: asyncio.Task[Any], now: float) -> None:
+        """Cancel the handler, and say so where that has not helped before."""
+        self._cancel_at = now + CANCEL_AGAIN
+        self._cancels += 1
+        self._tries += 1
+        task.cancel()
+        if self._tries == 1:
+            self._tried_at = now
+        elif not self._tries & (self._tries - 1):  # 2, 4, 8, ...: it may go on for days
+            logger.log(
+                logging.WARNING if self._tries == 2 else logging.ERROR,
+                "The handler of %s goes on %.0f s after it was cancelled: it is at %s. Let "
+                "CancelledError pass: the server can not stop before it has ended.",
+                self.path,
+                now - self._tried_at,
+                place(task),
+                extra={"path": self.path},
+            )
 
     # Around the handler
 
@@ -270,20 +293,17 @@ class Connection(Inbound):
         """Whether the sweep has cancelled the handler."""
         return self._cancels > 0
 
-    async def see_out(self) -> None:
-        """Close if nobody has, and see the close frame out."""
+    async def see_out(self, first: Awaitable[None] | None = None) -> None:
+        """Close if nobody has, and see the close frame or the denial out.
+
+        Args:
+            first: what comes before that.
+        """
+        if first is not None:
+            await first
         if self.ready_state is OPEN:
             self._shut(CloseCode.DONE, "")
-        writer = self._writer
-        if writer is not None:
-            # The sweep aborts a blocked transport; where it can not, the server has to.
-            await asyncio.wait([writer], timeout=CLOSE_GRACE + STOP_GRACE)
-            writer.cancel()
-        if self.accepted and servers.unsent(self._own_send):
-            # uvicorn waits for ever for a client that does not read, also when it stops.
-            ends = self._abort_at or monotonic()
-            while servers.unsent(self._own_send):
-                if monotonic() >= ends:
-                    servers.abort(self._own_send)
-                    break
-                await asyncio.sleep(UNSENT_INTERVAL)
+        ends = None if self.denied else self._abort_at or monotonic()
+        if self.hurried:
+            ends = monotonic()
+        await servers.see_out(self._own_send, self._writer, ends=ends)

@@ -77,6 +77,7 @@ class RawSocket(WebSocket):
                 return {"type": "websocket.receive", kind: message}
         code, reason = self.close_code or 1006, self.close_reason or ""
         if self._disconnect_told:
+            await asyncio.sleep(0)  # or who reads on regardless would block the loop
             raise WebSocketDisconnect(code, reason)
         self._disconnect_told = True
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
@@ -113,6 +114,7 @@ class RawSocket(WebSocket):
                 code = check_close_code(event.get("code") or CloseCode.DONE)
                 await self.close(code, event.get("reason") or "")
             elif state is not OPEN:
+                await asyncio.sleep(0)
                 raise self._over(WebSocketDisconnect)
             elif kind == "websocket.send":
                 await self._transmit(event)

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
+from time import monotonic
 from typing import Any
 
+from .inside import inside
 from .typing import Scope, Send
 
 __all__ = [
@@ -24,10 +26,12 @@ __all__ = [
     "abort",
     "closing_code",
     "is_closing",
+    "is_forced_to_exit",
     "is_stopping",
     "is_told_to_exit",
     "is_too_big",
     "own_send",
+    "see_out",
     "sends_each_header_once",
     "unsent",
 ]
@@ -38,6 +42,14 @@ LAYERS, WIDTH = 8, 32
 _CALLABLES = (types.FunctionType, types.MethodType, types.BuiltinMethodType, partial)
 # The types of the objects whose methods servers hand out, seen so far.
 _owners: set[type] = set()
+
+# Seconds that a client may take nothing of what it was sent last, and that it may take at all.
+CLOSE_GRACE = 10.0
+SLOW_GRACE = 60.0
+# Seconds between two looks at it. Before the first one the loop has its turns: uvloop writes at the
+# end of one, and a server may answer in a task of its own.
+UNSENT_INTERVAL = 0.1
+TURNS = 2
 
 # Seconds that a task may keep the event loop to itself, and between two looks at it.
 LAG = 0.1
@@ -100,7 +112,7 @@ def own_send(send: Send) -> Send:
             if one is send and owner is not None:
                 _owners.add(type(owner))
             return one  # type: ignore[no-any-return]
-        layer = list(islice(chain.from_iterable(_inside(one, seen) for one in layer), WIDTH))
+        layer = list(islice(chain.from_iterable(_callables(one, seen) for one in layer), WIDTH))
     return send
 
 
@@ -109,11 +121,9 @@ def _owner(send: Any) -> Any:
     return getattr(send, "__self__", send)
 
 
-def _inside(send: Any, seen: set[int]) -> Iterator[Any]:
-    cells = getattr(send, "__closure__", None) or ()
-    held = [cell.cell_contents for cell in cells if cell != types.CellType()]
-    attributes = getattr(getattr(send, "__self__", None), "__dict__", {})
-    for inner in (getattr(send, "func", None), *held, *attributes.values()):
+def _callables(send: Any, seen: set[int]) -> Iterator[Any]:
+    """What may be a ``send`` in one, in the object whose method it is, and in the function."""
+    for inner in chain(inside(send), inside(getattr(send, "__self__", None))):
         # Its type, and not its class: a lazy object would be evaluated.
         if issubclass(type(inner), _CALLABLES) and (one := id(_owner(inner))) not in seen:
             seen.add(one)
@@ -138,6 +148,61 @@ def unsent(send: Send) -> int:
     transport = _transport(send)
     size: int = 0 if transport is None else transport.get_write_buffer_size()
     return size
+
+
+async def see_out(
+    send: Send,
+    sending: asyncio.Task[Any] | None = None,
+    *,
+    ends: float | None = None,
+    taken: bool = True,
+) -> None:
+    """Wait until a client has what it was sent last, and cut it off where it does not take it.
+
+    uvicorn waits for ever for a client that does not read, also when it stops. Who takes nothing
+    for ``CLOSE_GRACE`` is cut off; who takes some of it may go on for ``SLOW_GRACE``, but no longer
+    than ``CLOSE_GRACE`` once the server has been told to stop. It waits for nobody where the server
+    is forced to stop, or something else than this package cancels it.
+
+    Args:
+        send: the server's own.
+        sending: what still sends; it is cancelled where it is not done by the end.
+        ends: until when (monotonic, in seconds), whatever the client takes meanwhile.
+        taken: wait until the client has taken all, and not only until ``sending`` is done.
+    """
+    now = monotonic()
+    last = now + SLOW_GRACE if ends is None else ends
+    stalled = now + CLOSE_GRACE if ends is None else ends
+    left, turns = unsent(send), TURNS
+    try:
+        while (sending is not None and not sending.done()) or (taken and left):
+            if turns:
+                turns -= 1
+                await asyncio.sleep(0)
+            elif now >= min(last, stalled) or is_forced_to_exit():
+                if abort(send):
+                    for _ in range(TURNS):  # the server hears of it before the application returns
+                        await asyncio.sleep(0)
+                    if sending is not None:
+                        await asyncio.wait([sending], timeout=UNSENT_INTERVAL)
+                break
+            elif sending is not None and not sending.done():
+                await asyncio.wait([sending], timeout=UNSENT_INTERVAL)
+            else:
+                await asyncio.sleep(UNSENT_INTERVAL)
+            now, before, left = monotonic(), left, unsent(send)
+            if ends is None:
+                if left < before:
+                    stalled = now + CLOSE_GRACE
+                if is_told_to_exit() or is_stopping(send):
+                    ends = last = min(last, now + CLOSE_GRACE)
+    except asyncio.CancelledError:
+        if unsent(send):
+            abort(send)
+        raise
+    finally:
+        if sending is not None:
+            sending.cancel()
 
 
 def is_closing(send: Send) -> bool:
@@ -183,8 +248,20 @@ def is_told_to_exit() -> bool:
 
     Its ``Server`` handles the signal itself. Under another process manager nobody knows.
     """
+    return _server_says("should_exit")
+
+
+def is_forced_to_exit() -> bool:
+    """Whether uvicorn has been told twice, by Ctrl-C.
+
+    On Python 3.12 and later it waits for all connections nevertheless where the loop is asyncio's.
+    """
+    return _server_says("force_exit")
+
+
+def _server_says(attribute: str) -> bool:
     handler = signal.getsignal(signal.SIGTERM)
-    return bool(getattr(getattr(handler, "__self__", None), "should_exit", False))
+    return bool(getattr(getattr(handler, "__self__", None), attribute, False))
 
 
 def is_too_big(exc: BaseException) -> bool:

@@ -279,7 +279,8 @@ class WebSocket(Opening):
                 groups.local().leave(self, place)
         if self.ready_state is CLOSING and not self.accepted:
             status = DENIALS.get(self.close_code or 0, 403)
-            return self.deny(Deny(status).response, self.close_reason or "closed from elsewhere")
+            reason = self.close_reason or "closed from elsewhere"
+            return self.see_out(self.deny(Deny(status).response, reason))
         if (
             self.ready_state is not CLOSED
             or self._writer is not None

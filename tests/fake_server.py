@@ -16,12 +16,21 @@ import pytest
 from django.core.signals import got_request_exception
 from django.test import override_settings
 
-from django_ws_dispatch import connections, inbound, outbound, protocol
+from django_ws_dispatch import connections, inbound, outbound, protocol, servers
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from django_ws_dispatch.typing import ASGIApplication, Event, Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket
 
-__all__ = ["HABITS", "FakeServer", "Habits", "hurry", "only_socket", "serving", "until"]
+__all__ = [
+    "HABITS",
+    "FakeServer",
+    "Habits",
+    "Transport",
+    "hurry",
+    "only_socket",
+    "serving",
+    "until",
+]
 
 DEADLINE = 5.0
 
@@ -56,6 +65,25 @@ async def until(condition: Callable[[], object], deadline: float = DEADLINE) -> 
     async with asyncio.timeout(deadline):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+class Transport:
+    """Where bytes wait for a client that does not read, until it is aborted."""
+
+    def __init__(self, server: FakeServer, unsent: int) -> None:
+        self._server = server
+        self.unsent = unsent
+        self.aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted, self.unsent = True, 0
+        self._server.leave(1006)
 
 
 class FakeServer:
@@ -103,6 +131,7 @@ class FakeServer:
         """what ``send()`` raises for the text ``x``"""
         self.receive_error: Exception | None = None
         """what ``receive()`` raises, if anything"""
+        self.transport: Transport | None = None
         self.one_reader = False
         """``receive()`` raises while another one waits"""
         self.waiting = 0
@@ -167,6 +196,11 @@ class FakeServer:
             self.error = ClientDisconnected()
         self.feed({"type": "websocket.disconnect", "code": code, "reason": reason})
         self._writable.set()
+
+    def stall(self, unsent: int = 1000) -> Transport:
+        """The client does not read, and the server shows how many bytes wait for it."""
+        self.transport = Transport(self, unsent)
+        return self.transport
 
     def block(self) -> None:
         """The client does not read any more: ``send()`` suspends."""
@@ -296,9 +330,8 @@ def hurry(monkeypatch: pytest.MonkeyPatch, **constants: float) -> None:
     """Look after sockets all the time, and make the named constants something else."""
     monkeypatch.setattr(connections, "INTERVAL", 0.002)
     for name, value in constants.items():
-        found = [
-            module for module in (connections, inbound, outbound, protocol) if hasattr(module, name)
-        ]
+        modules = (connections, inbound, outbound, protocol, servers)
+        found = [module for module in modules if hasattr(module, name)]
         assert found, f"there is no constant {name}"
         for module in found:
             monkeypatch.setattr(module, name, value)

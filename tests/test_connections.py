@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
+from contextlib import suppress
 
 import pytest
 
@@ -201,6 +204,115 @@ async def test_a_handler_that_swallows_the_cancellation_gets_another(monkeypatch
         server.leave()
         await server.ended()
     assert len(swallowed) == 3
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+
+
+# More often than a handler gets to try before it is let go, if it leaves the loop its turns.
+TOO_OFTEN = 10**6
+let_go: list[bool] = []
+
+
+def stubbornly():
+    """Until nothing is left to be seen."""
+    for _ in range(TOO_OFTEN):
+        if let_go:
+            return
+        yield
+    let_go.append(False)
+
+
+async def swallows(websocket):
+    await websocket.accept()
+    for _ in stubbornly():
+        with suppress(BaseException):
+            await asyncio.Event().wait()
+
+
+async def reads_regardless(websocket):
+    for _ in stubbornly():
+        with suppress(BaseException):
+            await websocket.receive()
+
+
+async def iterates_regardless(websocket):
+    for _ in stubbornly():
+        with suppress(BaseException):
+            async for _ in websocket:
+                pass
+
+
+async def sends_regardless(websocket):
+    for _ in stubbornly():
+        with suppress(BaseException):
+            await websocket.send("x")
+
+
+async def raw_reads_regardless(scope, receive, send):
+    await send({"type": "websocket.accept"})
+    for _ in stubbornly():
+        with suppress(BaseException):
+            await receive()
+
+
+async def raw_sends_regardless(scope, receive, send):
+    await send({"type": "websocket.accept"})
+    for _ in stubbornly():
+        with suppress(BaseException):
+            await send({"type": "websocket.send", "text": "x"})
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        swallows,
+        reads_regardless,
+        iterates_regardless,
+        sends_regardless,
+        raw_reads_regardless,
+        raw_sends_regardless,
+    ],
+    ids=lambda handler: handler.__name__,
+)
+async def test_a_handler_that_swallows_every_cancellation_is_named_with_its_place(
+    handler, monkeypatch, caplog
+):
+    hurry(monkeypatch, CANCEL_AGAIN=0.001, WAKE_GRACE=0.001, BUSY_GRACE=0.001)
+    let_go.clear()
+    async with serving(handler) as server:
+        await server.accepted()
+        socket = only_socket()
+        server.leave()
+        await until(lambda: len(caplog.records) >= 4)
+        tries, lines = socket._tries, list(caplog.records)
+        let_go.append(True)
+        await server.ended()
+    assert let_go == [True]
+    # The second, the fourth, the eighth cancellation, and so on.
+    assert len(lines) == tries.bit_length() - 1
+    assert [line.levelname for line in lines] == ["WARNING", *["ERROR"] * (len(lines) - 1)]
+    source, first = inspect.getsourcelines(handler)
+    for line in lines:
+        assert (line.name, line.path) == ("django_ws_dispatch.connection", "/ws/")
+        found = re.fullmatch(
+            r"The handler of /ws/ goes on \d+ s after it was cancelled: it is at (.*):(\d+)\. .*",
+            line.getMessage(),
+        )
+        assert found is not None
+        assert found[1] == __file__
+        assert first < int(found[2]) < first + len(source)
+
+
+async def test_a_handler_that_ends_with_its_first_cancellation_is_not_named(monkeypatch, caplog):
+    async def handler(websocket):
+        await websocket.accept()
+        await asyncio.Event().wait()
+
+    hurry(monkeypatch, CANCEL_AGAIN=0.001)
+    async with serving(handler) as server:
+        await server.accepted()
+        server.leave()
+        await server.ended()
     assert not caplog.records
 
 

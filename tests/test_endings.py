@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -14,13 +15,13 @@ from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.urls import register_converter
 from django.urls.converters import REGISTERED_CONVERTERS
 
-from django_ws_dispatch import endings
-from django_ws_dispatch.exceptions import Deny, WebSocketDisconnect, WebSocketError
+from django_ws_dispatch import connections, endings, servers
+from django_ws_dispatch.exceptions import BrokerError, Deny, WebSocketDisconnect, WebSocketError
 from django_ws_dispatch.routing import re_path
 from django_ws_dispatch.signals import websocket_closed, websocket_opened
-from django_ws_dispatch.websockets import WebSocket
+from django_ws_dispatch.websockets import WebSocket, WebSocketState
 
-from .fake_server import HABITS, hurry, only_socket, serving, until
+from .fake_server import HABITS, FakeServer, hurry, only_socket, serving, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -249,6 +250,203 @@ async def test_after_the_accept_a_failure_is_1011_one_traceback_and_the_signal(
     assert request.resolver_match is not None
 
 
+# Groups: what a TaskGroup of the handler raises
+
+
+def group(*exceptions):
+    return BaseExceptionGroup("several", exceptions)
+
+
+GROUPS = [
+    ([Http404()], 404, 4404, "Http404"),
+    ([group(Http404())], 404, 4404, "Http404"),
+    ([Custom(), Http404()], 403, 4403, "Custom"),
+    ([group(group(Deny(429)), Http404()), BadRequest()], 429, 4429, "Deny"),
+    ([Deny(HttpResponse("tea", status=418)), Deny(401)], 418, 4418, "Deny"),
+]
+groups = pytest.mark.parametrize(("exceptions", "status", "code", "name"), GROUPS)
+
+
+@both_forms
+@groups
+async def test_before_the_accept_a_group_means_what_the_first_of_it_does(
+    exceptions, status, code, name, form, caplog, failures
+):
+    async with serving(ends_with(group(*exceptions), form=form, accept=False)) as server:
+        await server.ended()
+        assert server.denied is not None
+        assert server.denied[0] == status
+    (record,) = package_lines(caplog)
+    assert record.getMessage() == f"Denied /ws/ with {status}: the handler raised {name}."
+    assert not failures
+
+
+@both_forms
+@groups
+async def test_after_the_accept_a_group_means_what_the_first_of_it_does(
+    exceptions, status, code, name, form, caplog, failures
+):
+    async with serving(ends_with(group(*exceptions), form=form, accept=True)) as server:
+        await server.ended()
+        assert server.closed == (code, "")
+    (record,) = package_lines(caplog)
+    assert record.getMessage() == f"Closed /ws/ with {code}: the handler raised {name}."
+    assert not failures
+
+
+@both_forms
+@pytest.mark.parametrize("accept", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "exceptions",
+    [
+        [Http404(), ValueError("secret")],
+        [group(ValueError("secret")), Http404()],
+        [Http404(), asyncio.CancelledError()],
+        [Http404(), WebSocketDisconnect(1001)],  # of the handler's own making
+        [Http404(), CustomBase()],
+    ],
+)
+async def test_one_failure_in_a_group_is_a_failure_and_the_whole_group_is_logged(
+    exceptions, accept, form, caplog, failures
+):
+    exc = group(*exceptions)
+    async with serving(ends_with(exc, form=form, accept=accept)) as server:
+        await server.ended()
+        if accept:
+            assert server.closed == (1011, "")
+        else:
+            assert server.denied is not None
+            assert server.denied[0] == 500
+    (record,) = package_lines(caplog)
+    assert record.levelname == "ERROR"
+    assert record.exc_info
+    assert record.exc_info[1] is exc
+    assert len(failures) == 1
+
+
+async def test_what_means_something_beside_a_disconnect_and_our_cancellation_is_no_failure(
+    caplog, failures
+):
+    async def handler(websocket):
+        async def read():
+            await websocket.receive()
+
+        async def write():
+            await never.wait()
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(read())
+                tasks.create_task(write())
+        except BaseException as exc:
+            raise BaseExceptionGroup("both", [exc, Http404()]) from None
+
+    never = asyncio.Event()
+    async with serving(handler) as server:
+        await server.accepted()
+        server.leave()
+        await server.ended()
+    assert not package_lines(caplog)
+    assert not failures
+
+
+async def test_what_means_something_beside_our_own_cancellation_is_no_failure(caplog, failures):
+    async def handler(websocket):
+        await websocket.accept()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as exc:
+            raise BaseExceptionGroup("both", [exc, Http404()]) from None
+
+    async with serving(handler) as server:
+        await server.accepted()
+        server.leave()
+        await server.ended()
+    assert not package_lines(caplog)
+    assert not failures
+
+
+# A broker that fails
+
+
+def outages(caplog):
+    return [
+        (record.name, record.levelname, record.getMessage(), record.status_code, record.exc_info)
+        for record in package_lines(caplog)
+    ]
+
+
+@both_forms
+@pytest.mark.parametrize(
+    "exc",
+    [
+        BrokerError("no answer\nin 2 s"),
+        group(BrokerError("no answer in 2 s")),
+        group(group(BrokerError("no answer in 2 s")), BrokerError("the other as well")),
+    ],
+    ids=["alone", "group", "nested"],
+)
+async def test_before_the_accept_a_broker_that_fails_is_a_503_and_one_line_without_a_traceback(
+    exc, form, caplog, failures
+):
+    async with serving(ends_with(exc, form=form, accept=False)) as server:
+        await server.ended()
+        assert server.denied == (503, b"Service Unavailable")
+        assert (b"retry-after", b"10") in server.sent[0]["headers"]
+    assert outages(caplog) == [
+        (
+            "django_ws_dispatch.handshake",
+            "ERROR",
+            "The broker failed in the handshake of /ws/: no answer in 2 s",
+            503,
+            None,
+        )
+    ]
+    assert not failures
+
+
+@both_forms
+@pytest.mark.parametrize(
+    "exc", [BrokerError("gone"), group(BrokerError("gone"), Http404())], ids=["alone", "group"]
+)
+async def test_after_the_accept_a_broker_that_fails_is_a_failure(exc, form, caplog, failures):
+    async with serving(ends_with(exc, form=form, accept=True)) as server:
+        await server.ended()
+        assert server.closed == (1011, "")
+    (record,) = package_lines(caplog)
+    assert record.levelname == "ERROR"
+    assert record.exc_info
+    assert len(failures) == 1
+
+
+async def test_a_bug_beside_a_broker_that_fails_is_a_bug(caplog, failures):
+    exc = group(BrokerError("gone"), ValueError())
+    async with serving(ends_with(exc, form="websocket", accept=False)) as server:
+        await server.ended()
+        assert server.denied is not None
+        assert server.denied[0] == 500
+    assert len(failures) == 1
+
+
+async def test_a_broker_that_fails_once_the_client_has_left_is_one_line(caplog, failures):
+    async def handler(websocket):
+        await left.wait()
+        await until(lambda: websocket.ready_state is WebSocketState.CLOSED)
+        raise BrokerError
+
+    left = asyncio.Event()
+    async with serving(handler) as server:
+        await until(lambda: server.waiting)
+        server.leave()
+        left.set()
+        await server.ended()
+        assert not server.sent
+    ((_, level, line, _, trace),) = outages(caplog)
+    assert (level, trace) == ("ERROR", None)
+    assert line.endswith(": BrokerError")
+    assert not failures
+
+
 @both_forms
 async def test_a_failure_after_the_client_left_is_still_one_traceback(form, caplog, failures):
     async def handler(websocket):
@@ -330,6 +528,27 @@ async def test_what_a_url_converter_raises_is_a_response_as_for_a_handler(
     )
     assert (record.levelname, record.path, record.status_code) == ("WARNING", "/room/x/", status)
     assert not failures
+
+
+async def test_a_broker_that_fails_in_a_url_converter_is_a_503(converter, caplog, failures):
+    converter.append(BrokerError("no answer in 2 s"))
+    async with serving(takes_a_room, "/room/x/", route="room/<raises:room>/") as server:
+        await server.ended()
+        assert server.denied == (503, b"Service Unavailable")
+    assert [line[1:] for line in outages(caplog)] == [
+        ("ERROR", "The broker failed in the handshake of /room/x/: no answer in 2 s", 503, None)
+    ]
+    assert not failures
+
+
+async def test_a_group_in_a_url_converter_means_what_the_first_of_it_does(converter, caplog):
+    converter.append(group(Http404(), Deny(429)))
+    async with serving(takes_a_room, "/room/x/", route="room/<raises:room>/") as server:
+        await server.ended()
+        assert server.denied is not None
+        assert server.denied[0] == 404
+    (record,) = package_lines(caplog)
+    assert record.getMessage() == "Denied /room/x/ with 404: the routing raised Http404."
 
 
 async def test_a_url_converter_that_fails_is_a_500_one_traceback_and_the_signal(
@@ -548,6 +767,206 @@ async def test_a_server_that_cancels_the_application_gets_its_cancellation_and_c
             await server.ended()
         assert server.closed == (1012, "server restart")
     assert not package_lines(caplog)
+
+
+@pytest.mark.parametrize("blocked", [False, True], ids=["takes-the-close", "full"])
+@pytest.mark.parametrize("handler", [waits_for_ever, raw_waits_for_ever, uncaught])
+async def test_who_cancels_the_application_waits_for_no_client_that_does_not_read(
+    handler, blocked, monkeypatch
+):
+    hurry(monkeypatch, CLOSE_GRACE=3600)
+    async with serving(handler) as server:
+        await server.accepted()
+        transport = server.stall()
+        if blocked:
+            server.block()
+        assert server.task is not None
+        server.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server.ended()
+        assert transport.aborted
+        assert server.closed == (None if blocked else (1012, "server restart"))
+
+
+async def test_who_cancels_the_application_waits_for_no_client_where_the_handler_goes_on(
+    monkeypatch,
+):
+    async def handler(websocket):
+        await websocket.accept()
+        with suppress(asyncio.CancelledError):
+            await websocket.wait_closed()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    hurry(monkeypatch, CLOSE_GRACE=3600)
+    async with serving(handler) as server:
+        await server.accepted()
+        transport = server.stall()
+        server.feed({"type": "websocket.disconnect", "code": 1012})  # the server stops
+        await until(lambda: not server.waiting)
+        assert server.task is not None
+        server.task.cancel()
+        await server.ended()
+        assert transport.aborted
+
+
+async def test_who_cancels_while_a_close_is_seen_out_waits_no_longer(monkeypatch):
+    async def handler(websocket):
+        await websocket.accept()
+        returned.set()
+
+    hurry(monkeypatch, CLOSE_GRACE=3600)
+    returned = asyncio.Event()
+    async with serving(handler, started=False) as server:
+        transport = server.stall()
+        server.start()
+        await returned.wait()
+        await asyncio.sleep(0.02)
+        assert not transport.aborted
+        assert server.task is not None
+        server.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server.ended()
+        assert transport.aborted
+
+
+async def test_a_handshake_that_somebody_else_cancels_waits_for_no_client(monkeypatch):
+    async def handler(websocket):
+        await asyncio.Event().wait()
+
+    hurry(monkeypatch, CLOSE_GRACE=3600)
+    async with serving(handler, started=False) as server:
+        transport = server.stall()
+        server.start()
+        await until(lambda: connections.local().sockets)
+        assert server.task is not None
+        server.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server.ended()
+        assert server.denied is not None
+        assert transport.aborted
+
+
+@pytest.mark.parametrize("blocked", [False, True], ids=["unsent", "full"])
+async def test_a_server_that_is_forced_to_stop_waits_for_no_client(blocked, monkeypatch):
+    hurry(monkeypatch, CLOSE_GRACE=3600, STOP_GRACE=3600)
+    forced = False
+    monkeypatch.setattr(servers, "is_forced_to_exit", lambda: forced)
+    async with serving(sends_for_ever) as server:
+        await server.sends(1)
+        transport = server.stall()
+        if blocked:
+            server.block()
+        server.feed({"type": "websocket.disconnect", "code": 1012})
+        await asyncio.sleep(0.02)
+        assert not transport.aborted
+        forced = True
+        await until(lambda: transport.aborted)
+
+
+# Denials that nobody reads
+
+
+async def closes_early(websocket):
+    await websocket.close()
+
+
+async def raw_answers(scope, receive, send):
+    await send({"type": "websocket.http.response.start", "status": 418})
+    await send({"type": "websocket.http.response.body", "body": b"tea"})
+
+
+def streamed():
+    return StreamingHttpResponse(iter([b"a", b"b"]), status=403)
+
+
+NOBODY_READS = {
+    "body": (ends_with(Deny(HttpResponse(b"x" * 100, status=403)), form="raw", accept=False), {}),
+    "headers": (ends_with(Deny(HttpResponse(status=403)), form="websocket", accept=False), {}),
+    "streaming": (ends_with(Deny(streamed()), form="websocket", accept=False), {}),
+    "failure": (ends_with(ValueError(), form="websocket", accept=False), {}),
+    "close": (closes_early, {}),
+    "raw answer": (raw_answers, {}),
+    "returned": (ends_with(None, form="websocket", accept=False), {}),
+    "404": (uncaught, {"path": "/other/"}),
+    "400": (uncaught, {"scope": {"headers": [(b"host", b"evil.example")]}}),
+    "403": (
+        uncaught,
+        {"scope": {"headers": [(b"host", b"testserver"), (b"origin", b"http://evil.example")]}},
+    ),
+    "routing": (takes_a_room, {"path": "/room/x/", "route": "room/<raises:room>/"}),
+}
+
+
+@pytest.mark.parametrize("name", NOBODY_READS)
+@pytest.mark.parametrize("blocked", [False, True], ids=["unsent", "full"])
+async def test_a_client_that_does_not_read_its_denial_is_cut_off(
+    name, blocked, converter, monkeypatch
+):
+    hurry(monkeypatch, CLOSE_GRACE=0.02)
+    converter.append(LookupError())
+    handler, options = NOBODY_READS[name]
+    async with serving(handler, **options, started=False) as server:
+        transport = server.stall()
+        if blocked:
+            server.block()
+        server.start()
+        await server.ended()
+        assert transport.aborted
+        assert (server.denied is None) is blocked
+
+
+async def test_over_the_number_of_connections_a_client_that_does_not_read_is_cut_off(monkeypatch):
+    hurry(monkeypatch, CLOSE_GRACE=0.02)
+    async with serving(uncaught, WEBSOCKET_MAX_CONNECTIONS=1) as first:
+        await first.accepted()
+        second = FakeServer(first.application)
+        transport = second.stall()
+        second.start()
+        await second.ended()
+        assert second.denied is not None
+        assert second.denied[0] == 503
+        assert transport.aborted
+
+
+async def test_without_the_extension_a_client_that_does_not_read_its_403_is_given_up(monkeypatch):
+    hurry(monkeypatch, CLOSE_GRACE=0.02)
+    async with serving(uncaught, "/other/", server="daphne", started=False) as server:
+        server.block()
+        server.start()
+        await server.ended()
+        assert not server.sent
+
+
+async def test_a_client_that_reads_its_denial_slowly_gets_all_of_it(monkeypatch):
+    def reads():
+        transport.unsent -= 1
+        return transport.unsent
+
+    hurry(monkeypatch, CLOSE_GRACE=3600, UNSENT_INTERVAL=0)
+    async with serving(ends_with(Deny(403), form="raw", accept=False), started=False) as server:
+        transport = server.stall(50)
+        monkeypatch.setattr(transport, "get_write_buffer_size", reads)
+        server.start()
+        await server.ended()
+        assert (transport.unsent, transport.aborted) == (0, False)
+
+
+async def test_a_handler_does_not_wait_for_the_client_to_read_what_it_was_denied_with(monkeypatch):
+    async def handler(websocket):
+        await websocket.close()
+        done.set()
+        await go.wait()
+
+    hurry(monkeypatch, CLOSE_GRACE=3600)
+    done, go = asyncio.Event(), asyncio.Event()
+    async with serving(handler, started=False) as server:
+        transport = server.stall()
+        server.start()
+        await asyncio.wait_for(done.wait(), 5)
+        transport.unsent = 0
+        go.set()
+        await server.ended()
 
 
 # Signals

@@ -15,6 +15,8 @@ PACKAGE = Path(django_ws_dispatch.__file__).parent
 # A room imports only from rooms before it.
 ROOMS = [
     "typing",
+    "inside",
+    "whereabouts",
     "exceptions",
     "codes",
     "signals",
@@ -40,6 +42,7 @@ ROOMS = [
     "raw",
     "connections",
     "handlers",
+    "lost",
     "patterns",
     "languages",
     "index",

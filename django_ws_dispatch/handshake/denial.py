@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from http.client import responses as phrases
 from http.cookies import CookieError, Morsel
@@ -20,10 +20,10 @@ from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOpera
 from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
 
-from ..exceptions import Deny
-from ..servers import sends_each_header_once
+from ..exceptions import BrokerError, Deny
+from ..servers import own_send, see_out, sends_each_header_once
 from ..shown import shown_path
-from ..typing import Scope, Send
+from ..typing import Event, Scope, Send
 
 __all__ = [
     "RawResponse",
@@ -81,12 +81,12 @@ class RawResponse(HttpResponse):
         self.raw_headers = [*joined.items(), *cookies]
 
 
-def refuse(status: int, headers: Mapping[str, str] | None = None) -> HttpResponse:
+def refuse(status: int) -> HttpResponse:
     """Return a response whose body says no more than the status does."""
     phrase = phrases.get(status, "")
     response = HttpResponse(phrase, status=status, content_type="text/plain; charset=utf-8")
-    for name, value in (headers or {}).items():
-        response[name] = value
+    if status == 503:
+        response["Retry-After"] = "10"
     return response
 
 
@@ -101,6 +101,8 @@ def response_for(exc: BaseException) -> HttpResponseBase:
         return refuse(403)
     if isinstance(exc, (SuspiciousOperation, BadRequest)):
         return refuse(400)
+    if isinstance(exc, BrokerError):
+        return refuse(503)
     return refuse(500)
 
 
@@ -141,22 +143,35 @@ async def deny(
         if reason is not None:
             _log_denial(shown_path(scope), status, reason)
         if not offered:
-            with suppress(OSError):
-                await send({"type": "websocket.close", "code": 1000})
+            await _send_all(send, {"type": "websocket.close", "code": 1000})
             return
         if sends_each_header_once(send, scope):
             # Of several cookies the last one goes: it is the outermost middleware's.
             headers = list({name: (name, value) for name, value in headers}.values())
-        with suppress(OSError):
-            await send(
-                {"type": "websocket.http.response.start", "status": status, "headers": headers}
-            )
-            await send({"type": "websocket.http.response.body", "body": body})
+        await _send_all(
+            send,
+            {"type": "websocket.http.response.start", "status": status, "headers": headers},
+            {"type": "websocket.http.response.body", "body": body},
+        )
         # uvicorn 0.54 logs an error when the application returns before it has finished.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     finally:
         await _release(response)
+
+
+async def _send_all(send: Send, *events: Event) -> None:
+    """Send them, and give up a client that takes nothing: hypercorn's ``send()`` waits for it."""
+
+    async def each() -> None:
+        with suppress(OSError):
+            for event in events:
+                await send(event)
+
+    sending = asyncio.get_running_loop().create_task(each())
+    await see_out(own_send(send), sending, taken=False)
+    if sending.done() and not sending.cancelled():
+        sending.result()
 
 
 def response_headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:

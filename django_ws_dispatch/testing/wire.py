@@ -6,15 +6,14 @@ import asyncio
 import contextvars
 import sys
 import traceback
-from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from django.core.signals import got_request_exception
 
 from .. import connections, lanes
 from ..typing import ASGIApplication, Event, Scope
 from ..websockets import WebSocket
+from ..whereabouts import frames
 
 __all__ = ["Wire"]
 
@@ -23,8 +22,6 @@ LOOK_AFTER = 0.05
 # Seconds that a cancelled handler has to end, and how often it is cancelled.
 CANCEL_GRACE = 1.0
 CANCELS = 3
-
-PACKAGE = str(Path(__file__).parents[1])
 
 _current: contextvars.ContextVar[Wire | None] = contextvars.ContextVar(
     "websocket_client_wire", default=None
@@ -146,19 +143,7 @@ class Wire:
         """Say where the handler is, for a person who wonders why nothing happens."""
         if self._task is None or self._task.done():
             return " Its handler has ended."
-        frames = []
-        awaited: Any = self._task.get_coro()
-        while awaited is not None:
-            for kind in ("cr", "ag", "gi"):
-                frame = getattr(awaited, f"{kind}_frame", None)
-                if frame is not None:
-                    frames.append((frame, frame.f_lineno))
-                    break
-            else:
-                break
-            awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
-        theirs = [frame for frame in frames if not frame[0].f_code.co_filename.startswith(PACKAGE)]
-        stack = traceback.StackSummary.extract(iter(theirs or frames))
+        stack = traceback.StackSummary.extract(iter(frames(self._task)))
         return " Its handler is here:\n" + "".join(stack.format())
 
     async def _cancel(self) -> bool:

@@ -67,6 +67,22 @@ def test_every_block_has_a_language_that_is_known() -> None:
         assert "```" not in opened, f"{page} has a block without a language"
 
 
+def has_entry(page: Path) -> bool:
+    """Whether the settings of a page have this package's app."""
+    return any(
+        re.search(r"^INSTALLED_APPS = .*\"django_ws_dispatch\"", block.text, re.MULTILINE)
+        for block in blocks(page)
+    )
+
+
+@pytest.mark.parametrize("page", [*DOCS.rglob("*.md"), DOCS.parent / "README.md"], ids=str)
+def test_a_page_with_settings_or_an_asgi_py_has_the_app_in_them(page: Path) -> None:
+    # Without it no application is built: what is copied from a page must have it.
+    files = [block.file or block.text.partition("\n")[0] for block in blocks(page)]
+    if any(re.search(r"(settings(/\w+)?|asgi)\.py", file) for file in files):
+        assert has_entry(page), f"{page} lacks INSTALLED_APPS"
+
+
 @pytest.mark.parametrize("page", [page for page in pages() if page.stem != "tutorial"], ids=name_of)
 def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
     name = name_of(page)
@@ -76,9 +92,10 @@ def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
         pytest.skip("no Python on this page")
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"{NEEDS[name]} is not installed")
-    wired = not any("INSTALLED_APPS" in block.text for block in python)
+    # Where a page has all of an asgi.py and is no chat's, it has all that there is to write.
+    whole = name in ("intro.md", "howto/from-raw-asgi.md")
     package = "config" if name == "howto/from-raw-asgi.md" else "mysite"
-    project = new_project(tmp_path, package, wired=wired)
+    project = new_project(tmp_path, package, wired=not whole, installed=not has_entry(page))
     modules = []
     for block in blocks(page):
         if block.file is None:

@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from django.template import engines
 from django.template.response import SimpleTemplateResponse
 
-from django_ws_dispatch.exceptions import Deny
+from django_ws_dispatch.exceptions import BrokerError, Deny
 from django_ws_dispatch.handshake.denial import (
     RawResponse,
     deny,
@@ -292,6 +292,7 @@ def test_a_response_can_deny_again():
         (SuspiciousOperation("secret"), 400),
         (BadRequest("secret"), 400),
         (LookupError("secret"), 500),
+        (BrokerError("secret"), 503),
         (Deny(409), 409),
     ],
 )
@@ -308,10 +309,11 @@ def test_the_response_of_a_deny_is_the_one_it_was_given():
     assert response_for(Deny(response)) is response
 
 
-def test_a_refusal_takes_headers():
-    response = refuse(503, {"Retry-After": "10"})
+def test_who_is_refused_for_now_is_told_when_to_come_back():
+    response = refuse(503)
     assert (response.status_code, response["Retry-After"]) == (503, "10")
     assert response.content == b"Service Unavailable"
+    assert "Retry-After" not in refuse(500)
 
 
 def test_a_status_without_a_name_has_no_body():

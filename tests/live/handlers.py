@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
@@ -13,12 +13,15 @@ from django.http import Http404, HttpResponse
 
 from django_ws_dispatch import connections
 from django_ws_dispatch.decorators import max_message_size, subprotocols
-from django_ws_dispatch.exceptions import Deny, WebSocketDisconnect
+from django_ws_dispatch.exceptions import BrokerError, Deny, WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.routing import path, re_path
 from django_ws_dispatch.typing import Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket
 from tests.handlers import ping, raw_ping
+
+# Bytes. The system's buffers hold some megabytes.
+MUCH = 30_000_000
 
 
 def note(line: object) -> None:
@@ -83,6 +86,20 @@ async def stubborn(websocket: WebSocket) -> None:
             await asyncio.sleep(3600)
     finally:
         note("woken")
+
+
+async def deaf(websocket: WebSocket) -> None:
+    """Swallows every cancellation."""
+    await websocket.accept()
+    note("sleeps")
+    while True:
+        with suppress(BaseException):
+            await asyncio.sleep(3600)
+
+
+async def denies_at_length(websocket: WebSocket) -> None:
+    """Denies with more than lies between a server and its client."""
+    raise Deny(HttpResponse(b"x" * MUCH, status=403))
 
 
 async def undecided(websocket: WebSocket) -> None:
@@ -199,6 +216,8 @@ def end(how: str) -> None:
         "429": Deny(429),
         "failure": ValueError("meant to fail"),
         "oserror": ConnectionResetError("meant to fail"),
+        "broker": BrokerError("meant to fail"),
+        "group": ExceptionGroup("of tasks", [ExceptionGroup("of their own", [Http404()])]),
     }
     if how in errors:
         raise errors[how]
@@ -250,6 +269,8 @@ urlpatterns = [
     path("ws/raw-sleeper/", raw_sleeper),
     path("ws/stubborn/", stubborn),
     path("ws/undecided/", undecided),
+    path("ws/deaf/", deaf),
+    path("ws/denies-at-length/", denies_at_length),
     path("ws/feed/", feed),
     path("ws/pusher/", pusher),
     path("ws/raw-pusher/", raw_pusher),

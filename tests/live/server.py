@@ -138,6 +138,10 @@ class Server:
         """Ask it to stop, as a process manager does."""
         self._running().send_signal(signal.SIGTERM)
 
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._running().send_signal(signal.SIGINT)
+
     def stop(self, deadline: float = DEADLINE) -> int:
         """Ask it to stop and wait. Return its exit status."""
         if self._running().poll() is None:

@@ -99,7 +99,15 @@ async def test_the_first_offered_subprotocol_among_the_declared_is_chosen(server
 @both_forms
 @pytest.mark.parametrize(
     ("how", "code"),
-    [("", 1000), ("404", 4404), ("403", 4403), ("400", 4400), ("429", 4429), ("deny", 4418)],
+    [
+        ("", 1000),
+        ("404", 4404),
+        ("403", 4403),
+        ("400", 4400),
+        ("429", 4429),
+        ("deny", 4418),
+        ("group", 4404),
+    ],
 )
 async def test_the_end_of_an_open_handler_is_a_close_frame(server, prefix, how, code):
     async with connect(f"{server.url}/ws/{prefix}ends/open-{how}/") as socket:
@@ -109,7 +117,15 @@ async def test_the_end_of_an_open_handler_is_a_close_frame(server, prefix, how, 
 @both_forms
 @pytest.mark.parametrize(
     ("how", "status"),
-    [("", 403), ("404", 404), ("403", 403), ("400", 400), ("429", 429), ("deny", 418)],
+    [
+        ("", 403),
+        ("404", 404),
+        ("403", 403),
+        ("400", 400),
+        ("429", 429),
+        ("deny", 418),
+        ("group", 404),
+    ],
 )
 async def test_the_end_of_a_handler_before_its_accept_is_a_response(server, prefix, how, status):
     response = await denial(f"{server.url}/ws/{prefix}ends/shut-{how}/")
@@ -130,6 +146,25 @@ async def test_a_failure_is_1011_or_500_and_one_traceback(server, prefix, how):
     lines = server.lines[start:]
     assert len([line for line in lines if "Traceback (most recent" in line]) == 2
     server.expected += ["The handler of", "Traceback (most recent", "meant to fail"]
+
+
+@both_forms
+async def test_a_broker_that_fails_before_the_accept_is_a_503_and_one_line(server, prefix):
+    server.check()
+    start = len(server.lines)
+    path = f"/ws/{prefix}ends/shut-broker/"
+    response = await denial(server.url + path)
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "10"
+    assert b"meant" not in response.body
+    line = f"The broker failed in the handshake of {path}: meant to fail"
+    server.wait_for_log(line)
+    # What is logged behind it would have come by the time the next one is answered.
+    assert (await denial(f"{server.url}/ws/{prefix}ends/shut-404/")).status_code == 404
+    server.wait_for_log(f"Denied /ws/{prefix}ends/shut-404/")
+    errors = [one for one in server.lines[start:] if "ERROR" in one or "Traceback" in one]
+    assert errors == [f"ERROR django_ws_dispatch.handshake: {line}"]
+    server.expected += [line]
 
 
 @both_forms

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from .handlers import MUCH
 from .server import DEADLINE, Server
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
@@ -62,28 +65,90 @@ async def test_a_handshake_that_is_not_answered_does_not_keep_the_server_from_st
         assert server.notes[-1] == "woken"
 
 
+@asynccontextmanager
+async def handshake(server, path):
+    """Ask for a socket, and read nothing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+    writer.write(
+        f"GET /ws/{path}/ HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
 @pytest.mark.parametrize("path", ["gusher", "member"])
 async def test_a_client_that_does_not_read_does_not_keep_the_server_from_stopping(path):
     with Server() as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
-        writer.write(
-            f"GET /ws/{path}/ HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
-        )
-        await reader.readuntil(b"\r\n\r\n")
-        writer.transport.pause_reading()
-        if path == "member":
-            async with connect(f"{server.url}/ws/member/", max_size=None) as other:
-                await other.recv()
-                await other.send("flood 100")
-                for _ in range(100):
+        async with handshake(server, path) as (reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.pause_reading()
+            if path == "member":
+                async with connect(f"{server.url}/ws/member/", max_size=None) as other:
                     await other.recv()
-        begins = time.monotonic()
-        server.terminate()
-        await asyncio.to_thread(server.wait, 20)
-        assert time.monotonic() - begins < 16
-        writer.transport.abort()
+                    await other.send("flood 100")
+                    for _ in range(100):
+                        await other.recv()
+            begins = time.monotonic()
+            server.terminate()
+            await asyncio.to_thread(server.wait, 20)
+            assert time.monotonic() - begins < 16
+
+
+@pytest.mark.parametrize("path", ["gusher", "denies-at-length"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_second_ctrl_c_waits_for_no_client_that_does_not_read(path, loop):
+    pytest.importorskip(loop)
+    with Server("--loop", loop) as server:
+        async with handshake(server, path) as (reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.pause_reading()
+            server.interrupt()
+            await asyncio.to_thread(server.wait_for_log, "Waiting for connections to close")
+            server.interrupt()
+            await asyncio.to_thread(server.wait, 5)
+        if path == "gusher":
+            assert server.notes == ["gusher ended"]
+        # uvicorn has one for whatever it cancels.
+        server.expected += ["Exception in ASGI application", "Traceback (most recent call last)"]
+
+
+@pytest.mark.parametrize("implementation", ["websockets-sansio", "wsproto"])
+async def test_a_denial_that_nobody_reads_does_not_keep_the_server_from_stopping(implementation):
+    with Server("--ws", implementation) as server:
+        async with handshake(server, "denies-at-length") as (reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.pause_reading()
+            server.terminate()
+            await asyncio.to_thread(server.wait, 15)
+
+
+async def test_a_denial_that_is_read_slowly_arrives_as_a_whole():
+    with Server() as server:
+        async with handshake(server, "denies-at-length") as (reader, _):
+            await reader.readuntil(b"\r\n\r\n")
+            begins, read = time.monotonic(), 0
+            # Longer than who reads nothing has.
+            while time.monotonic() - begins < 12:
+                read += len(await reader.read(65536))
+                await asyncio.sleep(0.1)
+            read += len(await reader.read())
+            assert read == MUCH
+
+
+async def test_a_handler_that_swallows_every_cancellation_is_named_in_the_log():
+    with Server() as server:
+        async with connect(f"{server.url}/ws/deaf/") as socket:
+            server.terminate()
+            assert await close_code(socket) == 1012
+        await asyncio.to_thread(server.wait_for_log, "The handler of /ws/deaf/ goes on")
+        (line,) = [line for line in server.lines if "/ws/deaf/ goes on" in line]
+        assert line.startswith("WARNING django_ws_dispatch.connection: ")
+        assert re.search(r"it is at \S*/tests/live/handlers\.py:\d+\.", line)
+        server.kill()
 
 
 async def test_the_lifespan_is_entered_at_the_start_and_left_at_the_stop():

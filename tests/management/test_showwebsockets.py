@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import wraps
 from io import StringIO
 from typing import Any
 
@@ -67,6 +68,21 @@ def test_json_has_the_same_for_programs():
     assert rows[3]["handler"] is None
     assert "can not be imported" in rows[3]["problem"]
     assert rows[3]["remedy"].startswith("Write the dotted path")
+
+
+def test_it_shows_the_decorators_that_count_and_no_others():
+    def telling(handler):
+        return wraps(handler)(silent(handler))
+
+    def silent(handler):
+        async def wrapper(websocket, **kwargs):
+            await handler(websocket, **kwargs)
+
+        return wrapper
+
+    handlers = {f"{kind.__name__}/<slug:slug>/": kind(room) for kind in (telling, silent)}
+    rows = json.loads(show("--json", handlers=handlers))
+    assert [row["decorators"] for row in rows] == [["login_required", "rate_limit"], []]
 
 
 def test_no_routes_are_said():

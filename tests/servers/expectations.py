@@ -136,7 +136,7 @@ SERVERS = {
             cookies=1,
             accept_headers=False,
             port="str",
-            cut_off=15,
+            cut_off=10,
         ),
     ]
 }

@@ -27,6 +27,7 @@ APPLICATION = "tests.asgi:application"
 # What handlers log that fail on purpose, and uvicorn about a client; and the line after it.
 MEANT = re.compile(
     r"The handler of /(raw-)?(ends|closes|late|foreign)/\S* failed|The start-up failed|"
+    r"The broker failed in the handshake of /(raw-)?ends/|"
     r"The server's send\(\) failed for /says-to-all/|"
     r"Invalid UTF-8 sequence received from client"
 )

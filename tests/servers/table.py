@@ -77,8 +77,11 @@ every line on every server; `python -m tests.servers.table` writes this page fro
 """
 BETWEEN = """
 When a client does not read, its close frame waits behind everything else. This package
-cuts it off on uvicorn, hypercorn and granian; daphne does so itself. A client that vanished is
-noticed where the server sends pings; elsewhere turn them on, or use `@idle_timeout`.
+cuts it off on uvicorn, hypercorn and granian; daphne does so itself. A denial that a client does
+not read ends the same way on uvicorn, hypercorn and daphne; granian waits for it, also when it
+stops, unless `--workers-kill-timeout` says for how long. A second Ctrl-C on uvicorn waits for no
+client; hypercorn takes no notice of it. A client that vanished is noticed where the server sends
+pings; elsewhere turn them on, or use `@idle_timeout`.
 
 On Python 3.12 and later hypercorn waits for every connection and tells none of them; how the
 package sees that, and cuts a client off, is private to hypercorn 0.18. daphne cancels the

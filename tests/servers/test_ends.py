@@ -28,6 +28,8 @@ BEFORE = {
     "deny": 418,
     "failure": 500,
     "oserror": 500,
+    "broker": 503,
+    "group": 404,
 }
 AFTER = {
     "return": 1000,
@@ -38,6 +40,8 @@ AFTER = {
     "deny": 4418,
     "failure": 1011,
     "oserror": 1011,
+    "broker": 1011,
+    "group": 4404,
 }
 
 

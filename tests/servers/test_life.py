@@ -97,3 +97,14 @@ async def test_sigterm_does_to_sockets_and_handlers_what_the_page_says(
         # A raw handler that does not read is told nothing; a send may fail before it is told.
         untold = {name, "talks 1006 -"} if name != "reads" else set()
         assert note in untold | {f"{name} {code} -" for code in stop.told}
+
+
+async def test_a_denial_that_nobody_reads_does_not_keep_the_server_from_stopping(start, expected):
+    if expected.name == "granian":
+        pytest.skip("it waits for a response that it has taken, and shows nothing of it")
+    server = start()
+    async with opened(server.port, "/ws/denies-at-length/") as client:
+        assert await client.handshake() == 403
+        client.writer.transport.pause_reading()
+        server.terminate()
+        assert await asyncio.to_thread(server.wait) == expected.stop.status

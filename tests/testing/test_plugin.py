@@ -54,6 +54,7 @@ import django
 from django.conf import settings
 
 settings.configure(
+    INSTALLED_APPS=["django_ws_dispatch"],
     SECRET_KEY="x",
     ALLOWED_HOSTS=["testserver"],
     ROOT_URLCONF="django.contrib.auth.urls",
