@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from io import StringIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,11 +16,14 @@ from django.core.asgi import get_asgi_application as django_application
 from django.core.checks import Error
 from django.core.management import call_command, get_commands
 from django.core.management.base import SystemCheckError
+from django.db import connections
 from django.test import override_settings
 from django.urls import path as django_path
 
 from django_ws_dispatch import checks, groups
 from django_ws_dispatch.asgi import get_asgi_application
+from django_ws_dispatch.checks.values import SETTING_CHECKS
+from django_ws_dispatch.conf import SETTINGS
 from django_ws_dispatch.decorators import allowed_origins
 from django_ws_dispatch.routing import include, path, re_path
 
@@ -76,14 +80,14 @@ def test_a_right_site_has_nothing_to_say():
 def test_each_id_in_the_code_is_in_the_table_once():
     table = re.findall(r"^ws_dispatch\.([EW]\d{3})", checks.__doc__ or "", re.MULTILINE)
     assert len(table) == len(set(table))
-    with open(checks.__file__) as file:
-        code = file.read().partition('"""\n\nfrom')[2]
+    files = Path(checks.__file__).parent.glob("*.py")
+    code = "".join(file.read_text().partition('"""\n\nfrom')[2] for file in files)
     assert set(table) == set(re.findall(r'"(?:ws_dispatch\.)?([EW]\d{3})"', code))
 
 
 def test_every_setting_has_an_id_of_its_own():
-    numbers = [number for number, _ in checks.SETTING_CHECKS.values()]
-    assert set(checks.SETTING_CHECKS) == set(checks.SETTINGS)
+    numbers = [number for number, _ in SETTING_CHECKS.values()]
+    assert set(SETTING_CHECKS) == set(SETTINGS)
     assert len(numbers) == len(set(numbers))
 
 
@@ -530,3 +534,50 @@ def test_deployment_leaves_wrong_settings_to_the_other_check():
     assert deployment(**{name: value for name, (_, value) in WRONG.items()}) == []
     broken = {"default": {"BACKEND": "no.such.Broker"}}
     assert deployment(WEBSOCKET_BROKERS=broken) == []
+
+
+# Tenants, and pools
+
+
+def test_a_site_of_tenants_that_says_nothing_of_them_is_told_what_to_write():
+    (message,) = found(TENANT_MODEL="customers.Client")
+    assert message.id == "ws_dispatch.W013"
+    for line in ("tenant_context(websocket.request.tenant)", "request.tenant.schema_name"):
+        assert line in message.hint
+    for name in ("WEBSOCKET_SYNC_CONTEXT", "WEBSOCKET_NAMESPACE", "NamespaceMiddleware"):
+        assert name in message.hint
+
+
+def test_a_site_of_tenants_that_says_so_is_left_alone():
+    for name in ("WEBSOCKET_SYNC_CONTEXT", "WEBSOCKET_NAMESPACE"):
+        assert found(TENANT_MODEL="customers.Client", **{name: "builtins.id"}) == []
+
+
+@pytest.mark.parametrize(
+    ("pool", "most"),
+    [
+        (True, 4),
+        ({"max_size": 3}, 3),
+        ({"min_size": 2}, 2),
+        ({"min_size": 1, "max_size": 4}, 4),
+        ({"timeout": 3}, 4),
+        ({"min": 1, "max": 2}, 2),
+    ],
+)
+def test_a_pool_that_the_sockets_may_use_up_is_too_small(pool, most, monkeypatch):
+    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "pool", pool)
+    (message,) = found()
+    assert message.id == "ws_dispatch.W011"
+    assert f"has {most} connections" in message.msg
+    assert '"max_size": 8' in message.hint
+
+
+@pytest.mark.parametrize("pool", [None, False, {}, {"max_size": 5}, {"min_size": 5}])
+def test_a_pool_that_leaves_some_to_the_pages_or_none_is_right(pool, monkeypatch):
+    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "pool", pool)
+    assert found() == []
+
+
+def test_fewer_threads_leave_some_of_the_pool_to_the_pages(monkeypatch):
+    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "pool", True)
+    assert found(WEBSOCKET_SYNC_THREADS=3) == []
