@@ -111,12 +111,15 @@ class Project:
         return self.run(sys.executable, "-W", "error", *arguments)
 
 
-def new_project(folder: Path, name: str = "mysite", *, wired: bool = True) -> Project:
+def new_project(
+    folder: Path, name: str = "mysite", *, wired: bool = True, installed: bool = True
+) -> Project:
     """Return a project as ``startproject`` makes it, with an app ``chat``.
 
     Args:
         name: ``"config"`` has its settings where cookiecutter-django has them.
-        wired: this package is in its settings and its asgi.py.
+        wired: its asgi.py has this package's import, and its settings no routes.
+        installed: its settings have this package's app.
     """
     project = Project(folder, "config.settings.local" if name == "config" else f"{name}.settings")
     call_command("startproject", name, str(folder))
@@ -136,8 +139,7 @@ def new_project(folder: Path, name: str = "mysite", *, wired: bool = True) -> Pr
         asgi = package / "asgi.py"
         asgi.write_text(asgi.read_text().replace("django.core.asgi", "django_ws_dispatch.asgi"))
         with (package / "settings.py").open("a") as settings_file:
-            settings_file.write(
-                'INSTALLED_APPS = ["django_ws_dispatch", *INSTALLED_APPS, "chat"]\n'
-                "WEBSOCKET_HANDLERS = {}\n"
-            )
+            settings_file.write('INSTALLED_APPS += ["chat"]\nWEBSOCKET_HANDLERS = {}\n')
+            if installed:
+                settings_file.write('INSTALLED_APPS.insert(0, "django_ws_dispatch")\n')
     return project

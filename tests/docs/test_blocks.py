@@ -29,7 +29,23 @@ from packaging.requirements import Requirement
 from .pages import DOCS, TIMEOUT, blocks, new_project, pages
 
 # What a page's blocks import beyond this package's own extras.
-NEEDS = {"howto/celery.md": "celery", "howto/from-channels.md": "channels"}
+NEEDS = {
+    "howto/celery.md": "celery",
+    "howto/from-channels.md": "channels",
+    "howto/gunicorn.md": "uvicorn_worker",
+    "howto/opentelemetry.md": "opentelemetry",
+    "howto/sentry.md": "sentry_sdk",
+}
+
+# What the pages install of other people's.
+THEIRS = {
+    "gunicorn",
+    "opentelemetry-instrumentation-asgi",
+    "opentelemetry-instrumentation-django",
+    "opentelemetry-sdk",
+    "sentry-sdk",
+    "uvicorn-worker",
+}
 
 PYTEST_INI = """
 [pytest]
@@ -50,7 +66,10 @@ ALSO = {
     "howto/from-raw-asgi.md": [PING.format(path="/ws/ping/"), PING.format(path="/ws/pong/")],
 }
 
-NOT_PYTHON = {"sh", "js", "html", "django", "nginx", "ini", "text", "json", "console"}
+NOT_PYTHON = {
+    *("sh", "js", "html", "django", "nginx", "ini", "text", "json", "console"),
+    *("dockerfile", "yaml"),
+}
 
 
 def name_of(page: Path) -> str:
@@ -67,6 +86,22 @@ def test_every_block_has_a_language_that_is_known() -> None:
         assert "```" not in opened, f"{page} has a block without a language"
 
 
+def has_entry(page: Path) -> bool:
+    """Whether the settings of a page have this package's app."""
+    return any(
+        re.search(r"^INSTALLED_APPS = .*\"django_ws_dispatch\"", block.text, re.MULTILINE)
+        for block in blocks(page)
+    )
+
+
+@pytest.mark.parametrize("page", [*DOCS.rglob("*.md"), DOCS.parent / "README.md"], ids=str)
+def test_a_page_with_settings_or_an_asgi_py_has_the_app_in_them(page: Path) -> None:
+    # Without it no application is built: what is copied from a page must have it.
+    files = [block.file or block.text.partition("\n")[0] for block in blocks(page)]
+    if any(re.search(r"(settings(/\w+)?|asgi)\.py", file) for file in files):
+        assert has_entry(page), f"{page} lacks INSTALLED_APPS"
+
+
 @pytest.mark.parametrize("page", [page for page in pages() if page.stem != "tutorial"], ids=name_of)
 def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
     name = name_of(page)
@@ -76,9 +111,10 @@ def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
         pytest.skip("no Python on this page")
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"{NEEDS[name]} is not installed")
-    wired = not any("INSTALLED_APPS" in block.text for block in python)
+    # Where a page has all of an asgi.py and is no chat's, it has all that there is to write.
+    whole = name in ("intro.md", "howto/from-raw-asgi.md")
     package = "config" if name == "howto/from-raw-asgi.md" else "mysite"
-    project = new_project(tmp_path, package, wired=wired)
+    project = new_project(tmp_path, package, wired=not whole, installed=not has_entry(page))
     modules = []
     for block in blocks(page):
         if block.file is None:
@@ -162,10 +198,20 @@ def read(command: list[str]) -> bool:
             setup = configparser.ConfigParser()
             setup.read(DOCS.parent / "setup.cfg")
             for requirement in map(Requirement, wanted):
+                if requirement.name in THEIRS:
+                    continue
                 assert requirement.name == setup["metadata"]["name"]
                 assert requirement.extras <= set(setup["options.extras_require"])
         case ["uvicorn", *arguments]:
             pytest.importorskip("uvicorn").main.make_context("uvicorn", arguments)
+        case ["gunicorn", *arguments]:
+            pytest.importorskip("gunicorn.config").Config().parser().parse_args(arguments)
+        case ["python", "-c", code]:
+            compile(code, "-c", "exec")
+        case ["exec", *rest]:
+            return read(rest)
+        case ["set", "-e"] | ["systemctl", "reload", "mysite"]:
+            pass
         case ["python", "manage.py", name, *arguments]:
             parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
             parser.parse_args(arguments)
@@ -181,6 +227,17 @@ def test_the_commands_of_a_page_are_those_of_their_programs(page: Path) -> None:
         lines = text.splitlines() if block.language == "sh" else []
         if block.language == "ini":
             lines = re.findall(r"^ExecStart=(?:/\S*/)?(.*)$", text, re.MULTILINE)
-        for line in lines:
+        commands = [shlex.split(line) for line in lines if not line.startswith("#")]
+        if block.language == "dockerfile":
+            found = re.findall(r"^(?:HEALTHCHECK )?CMD (\[.*\])$", text, re.MULTILINE)
+            commands = [json.loads(command) for command in found]
+        for command in commands:
             # The tutorial is done as a whole, the commands of the shell's own too.
-            assert read(shlex.split(line)) or page.stem == "tutorial", line
+            assert read(command) or page.stem == "tutorial", command
+
+
+@PAGES
+def test_the_yaml_of_a_page_is_yaml(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "yaml":
+            assert pytest.importorskip("yaml").safe_load(block.text)
