@@ -29,7 +29,23 @@ from packaging.requirements import Requirement
 from .pages import DOCS, TIMEOUT, blocks, new_project, pages
 
 # What a page's blocks import beyond this package's own extras.
-NEEDS = {"howto/celery.md": "celery", "howto/from-channels.md": "channels"}
+NEEDS = {
+    "howto/celery.md": "celery",
+    "howto/from-channels.md": "channels",
+    "howto/gunicorn.md": "uvicorn_worker",
+    "howto/opentelemetry.md": "opentelemetry",
+    "howto/sentry.md": "sentry_sdk",
+}
+
+# What the pages install of other people's.
+THEIRS = {
+    "gunicorn",
+    "opentelemetry-instrumentation-asgi",
+    "opentelemetry-instrumentation-django",
+    "opentelemetry-sdk",
+    "sentry-sdk",
+    "uvicorn-worker",
+}
 
 PYTEST_INI = """
 [pytest]
@@ -50,7 +66,10 @@ ALSO = {
     "howto/from-raw-asgi.md": [PING.format(path="/ws/ping/"), PING.format(path="/ws/pong/")],
 }
 
-NOT_PYTHON = {"sh", "js", "html", "django", "nginx", "ini", "text", "json", "console"}
+NOT_PYTHON = {
+    *("sh", "js", "html", "django", "nginx", "ini", "text", "json", "console"),
+    *("dockerfile", "yaml"),
+}
 
 
 def name_of(page: Path) -> str:
@@ -179,10 +198,20 @@ def read(command: list[str]) -> bool:
             setup = configparser.ConfigParser()
             setup.read(DOCS.parent / "setup.cfg")
             for requirement in map(Requirement, wanted):
+                if requirement.name in THEIRS:
+                    continue
                 assert requirement.name == setup["metadata"]["name"]
                 assert requirement.extras <= set(setup["options.extras_require"])
         case ["uvicorn", *arguments]:
             pytest.importorskip("uvicorn").main.make_context("uvicorn", arguments)
+        case ["gunicorn", *arguments]:
+            pytest.importorskip("gunicorn.config").Config().parser().parse_args(arguments)
+        case ["python", "-c", code]:
+            compile(code, "-c", "exec")
+        case ["exec", *rest]:
+            return read(rest)
+        case ["set", "-e"] | ["systemctl", "reload", "mysite"]:
+            pass
         case ["python", "manage.py", name, *arguments]:
             parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
             parser.parse_args(arguments)
@@ -198,6 +227,17 @@ def test_the_commands_of_a_page_are_those_of_their_programs(page: Path) -> None:
         lines = text.splitlines() if block.language == "sh" else []
         if block.language == "ini":
             lines = re.findall(r"^ExecStart=(?:/\S*/)?(.*)$", text, re.MULTILINE)
-        for line in lines:
+        commands = [shlex.split(line) for line in lines if not line.startswith("#")]
+        if block.language == "dockerfile":
+            found = re.findall(r"^(?:HEALTHCHECK )?CMD (\[.*\])$", text, re.MULTILINE)
+            commands = [json.loads(command) for command in found]
+        for command in commands:
             # The tutorial is done as a whole, the commands of the shell's own too.
-            assert read(shlex.split(line)) or page.stem == "tutorial", line
+            assert read(command) or page.stem == "tutorial", command
+
+
+@PAGES
+def test_the_yaml_of_a_page_is_yaml(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "yaml":
+            assert pytest.importorskip("yaml").safe_load(block.text)

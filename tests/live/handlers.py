@@ -240,6 +240,11 @@ async def count(websocket: WebSocket) -> None:
     await websocket.send(str(connections.count() - 1))
 
 
+async def came(websocket: WebSocket) -> None:
+    request = websocket.request
+    await websocket.send_json([request.scheme, request.get_host(), request.META["REMOTE_ADDR"]])
+
+
 @asynccontextmanager
 async def lifespan() -> AsyncIterator[dict[str, Any]]:
     note("started")
@@ -283,5 +288,6 @@ urlpatterns = [
     path("ws/closes/", closes),
     path("ws/state/", state),
     path("ws/count/", count),
+    path("ws/came/", came),
     re_path("ws/mount/", mounted),
 ]

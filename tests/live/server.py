@@ -31,6 +31,7 @@ class Server:
 
     Args:
         arguments: further arguments for uvicorn.
+        application: what it serves.
         settings: the settings module.
         environment: more environment variables. ``tests.live.settings`` takes every
             ``WEBSOCKET_...`` setting from there, as JSON.
@@ -38,9 +39,13 @@ class Server:
     As a context manager it starts, and at the end it stops and ``check()`` is called.
     """
 
+    READY = "Uvicorn running on"
+    """part of the first line that says where it listens"""
+
     def __init__(
         self,
         *arguments: str,
+        application: str = "tests.asgi:application",
         settings: str = "tests.live.settings",
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -49,6 +54,7 @@ class Server:
         """parts of the troublesome lines that are meant to be in the log"""
         self.port = 0
         self._arguments = arguments
+        self._application = application
         self._environment = {
             **os.environ,
             "PYTHONUNBUFFERED": "1",
@@ -86,7 +92,7 @@ class Server:
 
     def __enter__(self) -> Server:
         self.start()
-        self.wait_for_log("Uvicorn running on")
+        self.wait_for_log(self.READY)
         return self
 
     def __exit__(
@@ -108,10 +114,8 @@ class Server:
         self._folder = tempfile.TemporaryDirectory(prefix="live-")
         self._notes_file().touch()
         self._environment["LIVE_NOTES"] = str(self._notes_file())
-        command = [sys.executable, "-m", "uvicorn", "tests.asgi:application"]
-        command += ["--host", "127.0.0.1", "--port", "0", "--no-access-log", *self._arguments]
         self._process = subprocess.Popen(
-            command,
+            self._command(),
             cwd=ROOT,
             env=self._environment,
             text=True,
@@ -182,6 +186,10 @@ class Server:
         self.expected.clear()
         assert not trouble, "\n".join(lines)
 
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-m", "uvicorn", self._application]
+        return [*command, "--host", "127.0.0.1", "--port", "0", "--no-access-log", *self._arguments]
+
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
             raise RuntimeError("the server was not started")
@@ -196,7 +204,7 @@ class Server:
         for line in process.stdout or ():
             with self._changed:
                 self.lines.append(line.rstrip("\n"))
-                if match := re.search(r"Uvicorn running on http://127\.0\.0\.1:(\d+)", line):
+                if match := re.search(rf"{self.READY} http://127\.0\.0\.1:(\d+)", line):
                     self.port = int(match[1])
                 self._changed.notify_all()
         with self._changed:
