@@ -32,6 +32,7 @@ COUNTED = [
     "members",
     "subscriptions",
     "watched",
+    "verified",
     "database connections",
     "tasks",
     "threads",
@@ -39,7 +40,14 @@ COUNTED = [
     "files",
 ]
 # Nothing of this is held where nobody is.
-EMPTY = ["sockets", "members", "watched", "database connections", "lanes too many"]
+EMPTY = [
+    "sockets",
+    "members",
+    "watched",
+    "verified",
+    "database connections",
+    "lanes too many",
+]
 
 
 def soak(seconds: float, seed: int, clients: int) -> Soak:

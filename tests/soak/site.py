@@ -21,8 +21,9 @@ from django_ws_dispatch.brokers import opened_brokers
 from django_ws_dispatch.conf import conf
 from django_ws_dispatch.messages import CONTROL_CHANNEL
 
-# Made when they are first needed, and kept.
 LANE = "websocket-lane-"
+# Those that look after the lanes are there while there is something to look after.
+PASSING = ("ThreadPoolExecutor", "websocket-lane")
 
 
 async def state(request: HttpRequest) -> JsonResponse:
@@ -46,7 +47,9 @@ async def state(request: HttpRequest) -> JsonResponse:
         idle += sum(len(one._idle) for one in broker._publishers)  # type: ignore[attr-defined]
         for local in broker._loops.values():  # type: ignore[attr-defined]
             idle += sum(len(one._idle) for one in local.publishers)
-    own = connections.local()
+    watch = connections.local().watch
+    verifier = watch.verifier
+    looked_at = (verifier._ready, verifier._looking, verifier._pauses, verifier._doubted)
     most = conf.sync_threads
     threads = sorted(thread.name for thread in threading.enumerate())
     tasks = Counter(_name(task) for task in asyncio.all_tasks())
@@ -55,11 +58,12 @@ async def state(request: HttpRequest) -> JsonResponse:
             "sockets": connections.count(),
             "members": members,
             "subscriptions": subscriptions,
-            "watched": len(own._by_user) + len(own._by_session) + len(own._resolving),
+            "watched": len(watch._by_user) + len(watch._by_session) + len(watch._resolving),
+            "verified": sum(map(len, looked_at)) + len(verifier._timers) + len(verifier._again),
             "database connections": files.count(database),
             "tasks": sum(tasks.values()),
             # asgiref has a thread for each request, this one and one that is just ending.
-            "threads": sum(not name.startswith(("ThreadPoolExecutor", LANE)) for name in threads),
+            "threads": sum(not name.startswith(PASSING) for name in threads),
             "lanes too many": max(sum(name.startswith(LANE) for name in threads) - most, 0),
             "files": len(files) - idle,
             "of tasks": dict(tasks),
