@@ -183,10 +183,11 @@ class Pool:
         self.lanes.pop(lane, None)
         self._hurry()
         if lane.thread is not None:
-            if lane.slot is not None and self.is_private:
-                lane.slot.checked = True  # until all is closed
-            elif lane.slot is not None and lane.slot.owner is lane:
-                self.take_away(lane, lane.slot)
+            slot = lane.slot
+            if slot is not None and self.is_private:
+                slot.checked = True  # until all is closed
+            elif slot is not None and slot.owner is lane and slot.lane is not lane:
+                self.take_away(lane, slot)  # or that is under way
             lane.turn(Turn.END)
 
     def take_away(self, lane: Lane, slot: Slot) -> None:

@@ -14,7 +14,7 @@ from django.db import connections, transaction
 from django.test import override_settings
 
 from django_ws_dispatch import lanes
-from django_ws_dispatch.lanes import caretaker, pool
+from django_ws_dispatch.lanes import caretaker, databases, pool
 from django_ws_dispatch.lanes.lane import LaneThread
 
 from .test_lanes import (  # noqa: F401 - fixtures
@@ -98,6 +98,38 @@ def test_a_pool_that_was_retired_meanwhile_gives_no_new_lane():
         assert retired.submit(socket, thread_name) is None
         await socket.hold(thread_name)
         assert socket.lane.pool is not retired
+
+    run(main())
+
+
+@one_slot
+def test_what_is_being_given_back_is_given_back_once(database, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 0.01)
+    discard = databases.Databases.discard
+    discarding, going_on, discarded = threading.Event(), threading.Event(), []
+
+    def discard_slowly(self):
+        discarded.append(self)
+        discarding.set()
+        going_on.wait(5)
+        return discard(self)
+
+    monkeypatch.setattr(databases.Databases, "discard", discard_slowly)
+
+    async def main():
+        red, blocked = Socket(), Blocked()
+        await red.hold(execute, "PRAGMA query_only = 1")
+        lane = red.lane
+        other = asyncio.create_task(Socket().run(blocked))
+        await asyncio.to_thread(discarding.wait)
+        red.end()
+        going_on.set()
+        await until(blocked.running.is_set)
+        await asyncio.to_thread(lane.thread.join)
+        assert len(discarded) == 1
+        assert not lane.slot.is_idle
+        blocked.gate.set()
+        await other
 
     run(main())
 
