@@ -243,14 +243,16 @@ def _changing(session: Any, *args: Any, **kwargs: Any) -> Iterator[str | None]:
     outer = getattr(session, "_key_changes", False)
     session._key_changes = True
     try:
-        yield session.session_key
+        yield getattr(session, "session_key", None)
     finally:
         session._key_changes = outer
 
 
 @contextmanager
-def _key_of_deleted(session: Any, session_key: str | None = None) -> Iterator[str | None]:
-    yield session_key or session.session_key
+def _key_of_deleted(
+    session: Any, session_key: str | None = None, *args: Any, **kwargs: Any
+) -> Iterator[str | None]:
+    yield session_key or getattr(session, "session_key", None)
 
 
 def _safely(tell: Callable[[Any, str | None], None], session: Any, key: str | None) -> None:
