@@ -177,18 +177,21 @@ def send_control(message: Mapping[str, Any]) -> None:
         asyncio.get_running_loop()
         # Not a task: this loop may be about to end (an async view under WSGI), and not a daemon, so
         # that a command that is about to end still says it. It takes no longer than the time-out.
-        threading.Thread(
-            target=_send_control, args=(message,), name="django-ws-dispatch-control"
-        ).start()
+        try:
+            threading.Thread(
+                target=_send_control, args=(message,), name="django-ws-dispatch-control"
+            ).start()
+        except RuntimeError:  # no more threads are to be had
+            _send_control(message, later=True)
         return
     _send_control(message)
 
 
-def _send_control(message: Mapping[str, Any]) -> None:
+def _send_control(message: Mapping[str, Any], *, later: bool = False) -> None:
     broker: BaseBroker | None = None
     try:
         broker = get_broker("default")
-        if _retry.is_at_work_for(broker):
+        if later or _retry.is_at_work_for(broker):
             # It would only wait for the time-out again.
             _retry.add(broker, message)
             return

@@ -7,10 +7,11 @@ socket: what was known by the old key is known by the new one. Any thread.
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections import OrderedDict
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from django.conf import settings
 from django.utils.crypto import salted_hmac
@@ -24,6 +25,7 @@ LOGOUT_SECONDS = 60.0
 # Seconds for which somebody may ask what has become of a key, and how many are remembered.
 CHANGE_SECONDS = 24 * 3600.0
 MOST_CHANGES = 10_000
+TAG_BYTES = 16
 
 
 def _secrets() -> list[str | bytes]:
@@ -47,7 +49,8 @@ def tokens_of(session_key: str) -> list[str]:
 def seal(key: str, under: str) -> list[str]:
     """Return a session's new key such that only who has its old one, and a secret, can read it.
 
-    A session gets another key once: of each stream no part is used twice.
+    Nor can anybody else make one, or change one on its way. The construction is that of SIV (RFC
+    5297), with HMAC: what authenticates the key also makes its stream another one.
 
     Args:
         key: the new one.
@@ -56,8 +59,11 @@ def seal(key: str, under: str) -> list[str]:
     Returns:
         It once for each of ``tokens_of(under)``.
     """
-    data = key.encode()
-    return [_mixed(data, under, secret).hex() for secret in _secrets()]
+    data, sealed = key.encode(), []
+    for secret in _secrets():
+        tag = _tag(data, under, secret)
+        sealed.append((tag + _mixed(data, under, tag, secret)).hex())
+    return sealed
 
 
 def unseal(sealed: str, under: str, token: str) -> str | None:
@@ -65,20 +71,29 @@ def unseal(sealed: str, under: str, token: str) -> str | None:
     for secret, own in zip(_secrets(), tokens_of(under), strict=True):
         if own == token:
             try:
-                return _mixed(bytes.fromhex(sealed), under, secret).decode("ascii") or None
+                found = bytes.fromhex(sealed)
+                tag, data = found[:TAG_BYTES], found[TAG_BYTES:]
+                key = _mixed(data, under, tag, secret)
+                return key.decode() if hmac.compare_digest(tag, _tag(key, under, secret)) else None
             except ValueError:
                 return None
     return None
 
 
-def _mixed(data: bytes, under: str, secret: str | bytes) -> bytes:
-    stream = b"".join(
-        salted_hmac(
-            f"django_ws_dispatch.session.{block}", under, secret=secret, algorithm="sha256"
-        ).digest()
-        for block in range(-(-len(data) // 32))
-    )
+def _tag(data: bytes, under: str, secret: str | bytes) -> bytes:
+    return _hmac("tag", under.encode() + b"\0" + data, secret)[:TAG_BYTES]
+
+
+def _mixed(data: bytes, under: str, tag: bytes, secret: str | bytes) -> bytes:
+    blocks = range(-(-len(data) // 32))
+    stream = b"".join(_hmac(str(block), tag + under.encode(), secret) for block in blocks)
     return bytes(one ^ other for one, other in zip(data, stream, strict=False))
+
+
+def _hmac(what: str, value: bytes, secret: str | bytes) -> bytes:
+    salt = f"django_ws_dispatch.session.{what}"
+    found: bytes = salted_hmac(salt, cast("str", value), secret=secret, algorithm="sha256").digest()
+    return found
 
 
 class Recent(Generic[_V]):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -50,8 +49,12 @@ def connect() -> None:
     if not apps.is_installed("django.contrib.auth"):
         return
     user_logged_out.connect(_logged_out, dispatch_uid=UID)
-    with suppress(ImportError):  # Django itself says what is wrong there.
+    try:
         tell_of_keys(settings.SESSION_ENGINE, _session_moved, _session_ended)
+    except ImportError:  # Django itself says what is wrong there.
+        pass
+    except Exception:  # A command that uses no sessions must run.
+        logger.exception("The sockets of sessions whose key changes can not be told")
     user_model = get_user_model()
     for model in apps.get_models():
         if issubclass(model, user_model):  # it, its proxies, and what inherits from it
@@ -93,16 +96,13 @@ def _session_moved(session: Any, before: str) -> None:
 
 def _once_it_holds(session: Any, told: Callable[[], None]) -> None:
     """Tell of a change in a session's store, at once or with the transaction that it is part of."""
-    try:
-        using = None
-        if hasattr(session, "get_model_class"):
-            using = router.db_for_write(session.get_model_class())
-        if using is not None and transaction.get_connection(using).in_atomic_block:
-            transaction.on_commit(told, using=using, robust=True)
-        else:
-            told()
-    except Exception:  # No page fails because of us.
-        logger.exception("The sockets of a session whose key has changed can not be told")
+    using = None
+    if hasattr(session, "get_model_class"):
+        using = router.db_for_write(session.get_model_class())
+    if using is not None and transaction.get_connection(using).in_atomic_block:
+        transaction.on_commit(told, using=using, robust=True)
+    else:
+        told()
 
 
 def _saved(
@@ -114,9 +114,22 @@ def _saved(
 
 
 def _changed(*, instance: Any, using: str, **kwargs: object) -> None:
-    # A deleted instance loses its key before the transaction is committed. What inherits from the
-    # user model may have a key of its own.
-    user = SimpleNamespace(pk=getattr(instance, get_user_model()._meta.pk.attname))
-    transaction.on_commit(
-        partial(tell.verify_user, user, active_namespace()), using=using, robust=True
-    )
+    try:
+        # A deleted instance loses its key before the transaction is committed. What inherits from
+        # the user model may have a key of its own.
+        user = SimpleNamespace(pk=getattr(instance, get_user_model()._meta.pk.attname))
+        _once_committed(partial(tell.verify_user, user, active_namespace()), using)
+    except Exception:  # Nobody's user can not be saved because of us.
+        logger.exception("The sockets of a user that was changed can not be told")
+
+
+def _once_committed(told: Callable[[], None], using: str) -> None:
+    connection = transaction.get_connection(using)
+    if connection.in_atomic_block or connection.get_autocommit():
+        transaction.on_commit(told, using=using, robust=True)
+        return
+    # Where the site commits by itself on_commit() raises. What it would have done is done when
+    # autocommit is on again; until then, and where it never is, nobody tells of a commit.
+    told()
+    if connection.settings_dict["AUTOCOMMIT"]:
+        connection.run_on_commit.append((set(connection.savepoint_ids), told, True))

@@ -6,12 +6,14 @@ session engine tell, which every page and command goes through (``tell_of_keys()
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ImproperlyConfigured
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 __all__ = ["SessionKeyChange", "guard_session", "open_session", "reopen_session", "tell_of_keys"]
+
+logger = logging.getLogger("django_ws_dispatch.connection")
 
 # The key of a user in the data of a session: django.contrib.auth.SESSION_KEY.
 USER_KEY = "_auth_user_id"
@@ -176,11 +180,13 @@ def tell_of_keys(
         ended: is called with a session and the key that was deleted from its store.
     """
     store: Any = import_module(engine).SessionStore
-    if engine in _telling or not hasattr(store, "cycle_key") or _is_in_cookies(store):
+    if engine in _telling or _is_in_cookies(store):
         return
     _telling.add(engine)
-    store.cycle_key, store.acycle_key = _cycling(store.cycle_key, store.acycle_key, changed)
-    store.delete, store.adelete = _deleting(store.delete, store.adelete, ended)
+    for name, wrap, tell in (("cycle_key", _cycling, changed), ("delete", _deleting, ended)):
+        for method in (name, f"a{name}"):
+            if hasattr(store, method):  # an engine need not be derived from Django's
+                setattr(store, method, wrap(getattr(store, method), tell))
 
 
 _telling: set[str] = set()
@@ -192,54 +198,65 @@ def _is_in_cookies(store: type[Any]) -> bool:
     return issubclass(store, signed_cookies.SessionStore)
 
 
-def _cycling(cycle: Any, acycle: Any, changed: Callable[[Any, str], None]) -> tuple[Any, Any]:
+def _cycling(method: Any, changed: Callable[[Any, str], None]) -> Any:
     def tell(session: Any, before: str | None) -> None:
         after = session.session_key
         # Whose sockets nobody is in by, nobody has to look for.
-        if before and after and before != after and USER_KEY in session._session_cache:
+        data = getattr(session, "_session_cache", None)
+        if before and after and before != after and (data is None or USER_KEY in data):
             changed(session, before)
 
-    @wraps(cycle)
-    def cycle_key(self: Any) -> None:
-        with _changing(self) as before:
-            cycle(self)
-        tell(self, before)
-
-    @wraps(acycle)
-    async def acycle_key(self: Any) -> None:
-        with _changing(self) as before:
-            await acycle(self)
-        tell(self, before)
-
-    return cycle_key, acycle_key
+    return _telling_of(method, _changing, tell)
 
 
-@contextmanager
-def _changing(session: Any) -> Iterator[str | None]:
-    # An engine may be derived from another one that tells.
-    outer = getattr(session, "_key_changes", False)
-    session._key_changes = True
-    try:
-        yield session.session_key
-    finally:
-        session._key_changes = outer
-
-
-def _deleting(delete: Any, adelete: Any, ended: Callable[[Any, str], None]) -> tuple[Any, Any]:
+def _deleting(method: Any, ended: Callable[[Any, str], None]) -> Any:
     def tell(session: Any, key: str | None) -> None:
         if key and not getattr(session, "_key_changes", False):
             ended(session, key)
 
-    @wraps(delete)
-    def delete_(self: Any, session_key: str | None = None) -> None:
-        key = session_key or self.session_key
-        delete(self, session_key)
-        tell(self, key)
+    return _telling_of(method, _key_of_deleted, tell)
 
-    @wraps(adelete)
-    async def adelete_(self: Any, session_key: str | None = None) -> None:
-        key = session_key or self.session_key
-        await adelete(self, session_key)
-        tell(self, key)
 
-    return delete_, adelete_
+def _telling_of(method: Any, before: Any, tell: Callable[[Any, str | None], None]) -> Any:
+    """Return a method of an engine that tells of what it has done, and does all that it did."""
+
+    @wraps(method)
+    def told(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with before(self, *args, **kwargs) as key:
+            result = method(self, *args, **kwargs)
+        _safely(tell, self, key)
+        return result
+
+    @wraps(method)
+    async def atold(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with before(self, *args, **kwargs) as key:
+            result = await method(self, *args, **kwargs)
+        _safely(tell, self, key)
+        return result
+
+    return atold if iscoroutinefunction(method) else told
+
+
+@contextmanager
+def _changing(session: Any, *args: Any, **kwargs: Any) -> Iterator[str | None]:
+    # An engine may be derived from another one that tells.
+    outer = getattr(session, "_key_changes", False)
+    session._key_changes = True
+    try:
+        yield getattr(session, "session_key", None)
+    finally:
+        session._key_changes = outer
+
+
+@contextmanager
+def _key_of_deleted(
+    session: Any, session_key: str | None = None, *args: Any, **kwargs: Any
+) -> Iterator[str | None]:
+    yield session_key or getattr(session, "session_key", None)
+
+
+def _safely(tell: Callable[[Any, str | None], None], session: Any, key: str | None) -> None:
+    try:
+        tell(session, key)
+    except Exception:  # No page fails because of us.
+        logger.exception("The sockets of a session whose key has changed can not be told")

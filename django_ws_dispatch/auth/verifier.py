@@ -127,7 +127,9 @@ class Verifier:
         session = reopen_session(socket.session, watched.key) if watched.in_session else None
         with lanes.errand(socket, urgent=True):
             verdict = await sync_to_async(verify)(session, watched.in_session, watched.user)
-        if verdict is Verdict.IN:
+        if socket.watched is not None and socket.watched.key != watched.key:
+            self.verify(socket)  # that was of a key that it has no longer
+        elif verdict is Verdict.IN:
             self._doubted.pop(socket, None)
             socket.watched = socket.watched and socket.watched.settled(watched.key)
         elif verdict is Verdict.OUT or not await self._is_doubtful(socket, watched):

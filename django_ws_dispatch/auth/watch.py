@@ -54,6 +54,9 @@ class Watched(NamedTuple):
         """Return the same for a key under which somebody was found to be in."""
         return self._replace(key_since=float("-inf")) if self.key == key else self
 
+    def __repr__(self) -> str:
+        return f"<Watched user={self.user!r}>"  # a traceback may show it, and the key is a secret
+
     @property
     def users(self) -> set[str]:
         return {pk for pk in (self.user, self.in_session) if pk is not None}
@@ -129,6 +132,7 @@ class Watch:
                     user=key_of(user), in_session=key_of(in_session)
                 )
                 self._watch(socket, watched)
+                self._follow_known(socket)
                 if not changed & {EVERYBODY, *watched.users}:
                     return user
         finally:
@@ -265,6 +269,13 @@ class Watch:
             self._session_ended(socket, socket.namespace)
         else:
             self.verifier.verify(socket)
+
+    def _follow_known(self, socket: Socket) -> None:
+        """Follow a session that got another key while nobody knew yet that it is this socket's."""
+        for token in (socket.watched or NOBODY).sessions:
+            if (known := changes.get(token)) is not None:
+                self._follow(socket, token, known)
+                return
 
     async def _ask_where(self, watched: Watched) -> None:
         """Ask other processes what has become of a session that is not there any more.

@@ -17,10 +17,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Executor, Future
-from functools import partial
+from functools import cached_property, partial
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -28,8 +29,9 @@ from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.core.signals import setting_changed
 
 from ..conf import conf
+from .caretaker import Caretaker
 from .context import Passing, executor_of_asgiref, load_sync_context, within
-from .lane import Holder, Lane
+from .lane import Holder, Lane, LaneThread
 from .pool import Pool
 
 __all__ = [
@@ -99,7 +101,6 @@ class _Errand:
     Args:
         websocket: whose sync context is entered; ``None`` for none.
         urgent: others wait for it.
-        pool: another than the process's.
     """
 
     lane: Lane | None = None
@@ -107,20 +108,27 @@ class _Errand:
     lane_user: Hashable | None = None
     is_between_reads = is_over = False
 
-    def __init__(
-        self, websocket: Any = None, *, urgent: bool = False, pool: Pool | None = None
-    ) -> None:
+    def __init__(self, websocket: Any = None, *, urgent: bool = False) -> None:
         self.lane_socket = websocket
         self.lane_urgent = urgent
-        self.pool = pool
 
     @property
     def lane_client(self) -> Hashable:
-        return self if self.lane_socket is None else self.lane_socket.lane_client
+        # What is urgent waits for nothing else of the same client.
+        alone = self.lane_socket is None or self.lane_urgent
+        return self if alone else self.lane_socket.lane_client
 
     @property
     def path(self) -> str:
         return "" if self.lane_socket is None else str(self.lane_socket.path)
+
+
+class _Apart(_Errand):
+    """One that has a pool to itself."""
+
+    @cached_property
+    def pool(self) -> Pool:
+        return Pool(1, private=True)
 
 
 @contextlib.contextmanager
@@ -144,7 +152,7 @@ def apart() -> Iterator[None]:
     if _off.get():
         yield
         return
-    with _held_by(_Errand(pool=Pool(1, private=True))):
+    with _held_by(_Apart()):
         yield
 
 
@@ -177,8 +185,10 @@ def shutdown(timeout: float = 5.0) -> None:
         timeout: seconds to wait; a lane still held by then ends when it is given back.
     """
     deadline = monotonic() + timeout
-    for thread in _router.retire():
-        thread.join(max(0.0, deadline - monotonic()))
+    _router.retire()
+    for thread in threading.enumerate():
+        if isinstance(thread, (LaneThread, Caretaker)) and thread is not threading.current_thread():
+            thread.join(max(0.0, deadline - monotonic()))
 
 
 class _Router(Executor):
@@ -196,21 +206,31 @@ class _Router(Executor):
         call: Any = fn if not args and not kwargs else partial(fn, *args, **kwargs)
         if holder.lane_socket is not None:
             call = within(holder.lane_socket, call)
-        future: Future[_R] = self._pool_of(holder).submit(holder, call)
+        future: Future[_R] | None = None
+        while future is None:  # until no change of the setting falls between
+            future = self._pool_of(holder).submit(holder, call)
         return future
 
     def _pool_of(self, holder: Any) -> Pool:
+        if (lane := holder.lane) is not None:
+            # One from before a change of the setting stays where it is.
+            return cast("Pool", lane.pool)
         pool: Pool | None = getattr(holder, "pool", None) or self._pool
         if pool is None:
             with self._lock:
                 pool = self._pool = self._pool or Pool(conf.sync_threads)
         return pool
 
-    def retire(self) -> list[threading.Thread]:
-        """Use new lanes from now on; return the threads of old ones that have not ended."""
+    def forget(self) -> None:
+        """This process is a fork, which has none of its parent's threads."""
+        self._pool, self._lock = None, threading.Lock()
+
+    def retire(self) -> None:
+        """Use new lanes from now on."""
         with self._lock:
             pool, self._pool = self._pool, None
-        return [] if pool is None else pool.retire()
+        if pool is not None:
+            pool.retire()
 
 
 def _setting_changed(*, setting: str, **kwargs: Any) -> None:
@@ -243,4 +263,6 @@ _off: contextvars.ContextVar[bool] = contextvars.ContextVar("lanes_off", default
 _holder: contextvars.ContextVar[Any] = contextvars.ContextVar("lane_holder", default=None)
 _router = _Router()
 _shared = contextvars.Context().run(_enter_once, _router)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_router.forget)
 setting_changed.connect(_setting_changed)

@@ -50,29 +50,42 @@ class Caretaker(threading.Thread):
 
     def run(self) -> None:
         """See ``threading.Thread``."""
-        pool = self._pool
         while True:
             self._hurried.wait(TICK_SECONDS)
             self._hurried.clear()
-            with pool.lock:
-                now = monotonic()
-                for lane in list(pool.idle):
-                    self._look_at(lane, now)
-                granted = [lane for slot in pool.slots for lane in pool.fill(slot)]
-                granted += self._let_through(now)
-                due = [slot for slot in pool.slots if self._is_due(slot, now)]
-                for slot in due:
-                    slot.checked = True  # nobody works there until that is over
-                if not pool.lanes and all(slot.rested for slot in pool.slots):
-                    pool.caretaker = None
+            try:
+                if self._look():
                     return
-            for lane in granted:
-                lane.turn()
+            except Exception:  # or nobody would look after them any more
+                logger.exception("Looking after the sync work of the websockets failed.")
+
+    def _look(self) -> bool:
+        """Look after everything once; return whether there is nothing left to look after."""
+        pool = self._pool
+        with pool.lock:
+            now = monotonic()
+            for lane in list(pool.idle):
+                self._look_at(lane, now)
+            granted = [lane for slot in pool.slots for lane in pool.fill(slot)]
+            granted += self._let_through(now)
+            due = [slot for slot in pool.slots if self._is_due(slot, now)]
             for slot in due:
-                # A thread for it: that takes as long as the database takes to answer.
-                threading.Thread(
-                    target=self._check, args=(slot,), name="websocket-lanes-check", daemon=True
-                ).start()
+                slot.checked = True  # nobody works there until that is over
+            if not pool.lanes and all(slot.rested for slot in pool.slots):
+                pool.caretaker = None
+                return True
+        for lane in granted:
+            lane.turn()
+        for slot in due:
+            # A thread for it: that takes as long as the database takes to answer.
+            thread = threading.Thread(
+                target=self._check, args=(slot,), name="websocket-lanes-check", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # no more are to be had now
+                slot.checked = False
+        return False
 
     def _look_at(self, lane: Lane, now: float) -> None:
         pool, holder, idle = self._pool, lane.holder, now - lane.idle_since

@@ -12,7 +12,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 from django.core.signals import setting_changed
 
 from ..conf import conf, import_function
-from .databases import trust
+from .databases import here
 
 __all__ = ["Passing", "load_sync_context", "within"]
 
@@ -67,16 +67,24 @@ def within(websocket: Any, call: Callable[[], _R]) -> Callable[[], _R]:
 
 
 def _enter(function: SyncContext, websocket: Any, call: Callable[[], _R]) -> _R:
-    try:
-        trust(True)
+    databases = here()
+    if databases is None:
         with function(websocket):
-            trust(False)
-            try:
-                return call()
-            finally:
-                trust(True)
+            return call()
+    entered = False
+    try:
+        while not entered:
+            databases.entering()
+            with function(websocket):
+                entered = databases.entered()
+                if entered:
+                    try:
+                        return call()
+                    finally:
+                        databases.leaving()
     finally:
-        trust(False)
+        databases.left()
+    return cast("_R", None)  # it has suppressed what the call raised
 
 
 class Passing(Executor):

@@ -6,42 +6,42 @@ table, a lock, an attribute that somebody has put on ``django.db.connection``. W
 known to have left nothing, its socket has the connection to itself, and when that is over the
 connection is closed, as a page's is.
 
-Two things are looked at: the statements that pass Django's cursors (``statements.py``), and the
-attributes of Django's wrapper. What goes around both, on the driver's own objects, is not seen.
+Two things are looked at: what passes Django's cursors (``observer.py``), and the attributes of
+Django's wrapper. What goes around both, on the driver's own objects, is not seen.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import select
-import sys
 import threading
-import weakref
 from contextlib import suppress
+from copy import copy
 from functools import cache
 from time import monotonic
-from types import FrameType
 from typing import Any, NamedTuple, cast
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.functional import cached_property
 
-from .statements import leaves_nothing
+from .observer import Observer, User
 
-__all__ = ["Databases", "Left", "User", "trust"]
+__all__ = ["NOTHING", "Databases", "Left", "here"]
+
+logger = logging.getLogger("django_ws_dispatch.lanes")
 
 # Seconds without work after which a connection is looked at before it is used again.
 RESTED = 1.0
 
 # What of Django's own may be somebody's all the same.
-_WATCHED = frozenset(("execute_wrappers", "force_debug_cursor"))
+_WATCHED = frozenset(("execute_wrappers", "force_debug_cursor", "make_cursor", "make_debug_cursor"))
 _NO_CODE = (lambda: None).__code__
 # Compared by their value; anything else by who it is.
-_PLAIN = (str, int, float, list)
-# How far to look for what has a statement executed: CursorWrapper.execute(), then its callers.
-_FRAMES = 16
+_MUTABLE = (list, dict, set)
+_PLAIN = (str, int, float, tuple, *_MUTABLE)
 
 
 class Left(NamedTuple):
@@ -58,70 +58,7 @@ class Left(NamedTuple):
     transaction: bool
 
 
-class User:
-    """Stands for a lane, which must not be kept alive by what it has used."""
-
-    is_over = False
-
-
-class _Observer:
-    """Sees each statement: what Django calls an execute wrapper."""
-
-    def __init__(self) -> None:
-        self.trusted = False
-        """what runs now is WEBSOCKET_SYNC_CONTEXT's, which is entered for every socket anew"""
-        self.left: set[str] = set()
-        """aliases of connections on which something was left, or may have been"""
-        self.user: User | None = None
-        self.cursors: list[tuple[User | None, weakref.ref[Any]]] = []
-
-    def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-        if not self.trusted and not leaves_nothing(sql) and not _is_backends_own(context):
-            self.left.add(context["connection"].alias)
-        self.cursors.append((self.user, weakref.ref(context["cursor"])))
-        return execute(sql, params, many, context)
-
-    def owners_of_cursors(self) -> list[User]:
-        """Who has a cursor that is not closed, and may read on from it."""
-        self.cursors = [
-            (owner, cursor)
-            for owner, cursor in self.cursors
-            if owner is not None and not owner.is_over and _is_open(cursor())
-        ]
-        return [owner for owner, _ in self.cursors if owner is not None]
-
-
-def _is_backends_own(context: Any) -> bool:
-    """Whether a statement runs while a connection, or a cursor, is made: then for everybody anew.
-
-    So do receivers of ``connection_created``, and the backend of django-tenants, which sets its
-    ``search_path`` for each cursor to what its attributes say.
-    """
-    kind: Any = type(context["connection"])
-    codes = _making(kind)
-    frame: FrameType | None = sys._getframe(2)
-    for _ in range(_FRAMES):
-        if frame is None or frame.f_code in codes:
-            break
-        frame = frame.f_back
-    else:
-        return False
-    return frame is not None
-
-
-@cache
-def _making(kind: type[Any]) -> frozenset[Any]:
-    methods = (getattr(kind, name, None) for name in ("connect", "_cursor"))
-    return frozenset(getattr(inspect.unwrap(one), "__code__", None) for one in methods if one)
-
-
-def _is_open(cursor: Any) -> bool:
-    if cursor is None:
-        return False
-    try:
-        return not cursor.closed
-    except Exception:  # sqlite3's does not tell
-        return True
+NOTHING = Left(state=False, cursor=False, transaction=False)
 
 
 class _Here(threading.local):
@@ -131,10 +68,9 @@ class _Here(threading.local):
 _here = _Here()
 
 
-def trust(trusted: bool) -> None:
-    """Say whether what this thread runs from here on is ``WEBSOCKET_SYNC_CONTEXT``'s own."""
-    if _here.databases is not None:
-        _here.databases._observer.trusted = trusted
+def here() -> Databases | None:
+    """Return the connections of the call that this thread runs."""
+    return _here.databases
 
 
 class Databases:
@@ -142,7 +78,7 @@ class Databases:
 
     def __init__(self) -> None:
         self._wrappers: dict[str, BaseDatabaseWrapper] = {}
-        self._observer = _Observer()
+        self._observer = Observer()
         self._before: dict[str, dict[str, Any]] = {}
         self._idle_since = 0.0
 
@@ -154,14 +90,13 @@ class Databases:
         """
         _here.databases = self
         for alias in connections:
-            if alias in self._wrappers or self._make(alias):
-                connections[alias] = self._wrappers[alias]
+            self._give(alias)
         if user is self._observer.user:
             self._check(fresh=False, rested=False)
             return
-        fresh = not self._observer.owners_of_cursors()
-        self._check(fresh=fresh, rested=fresh and monotonic() - self._idle_since >= RESTED)
         self._observer.user = user
+        fresh = not self.has_open_cursors()
+        self._check(fresh=fresh, rested=fresh and monotonic() - self._idle_since >= RESTED)
         for alias, wrapper in self._wrappers.items():
             wrapper.queries_log.clear()
             self._before[alias] = _state_of(wrapper)
@@ -169,28 +104,51 @@ class Databases:
     def end(self) -> Left:
         """Look at what a call has left; give connections of a pool back."""
         state = transaction = False
+        self._observer.forget_closed()
         owners = self._observer.owners_of_cursors()
-        for alias, wrapper in self._wrappers.items():
-            open_transaction = wrapper.in_atomic_block or (
-                wrapper.connection is not None
-                and wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]
-            )
-            changed = alias in self._observer.left or not _is_same(
-                self._before[alias], _state_of(wrapper)
-            )
+        for alias, wrapper in list(self._wrappers.items()):
+            open_transaction = _has_transaction(wrapper)
+            changed = self._is_changed(alias, wrapper)
             transaction = transaction or open_transaction
             state = state or changed
             if not (changed or open_transaction or owners) and _is_pooled(wrapper):
-                # Pages want it, too. It costs no more than a page's own.
-                with suppress(Exception):
-                    wrapper.close()
+                # Pages want it, too. It costs no more than a page's own. But what the context
+                # manager has set, and not put back, they would not set anew.
+                if self._observer.has_set(alias):
+                    self._drop(alias)
+                else:
+                    with suppress(Exception):
+                        wrapper.close()
         self._idle_since = monotonic()
         return Left(state or transaction, self._observer.user in owners, transaction)
+
+    def entering(self) -> None:
+        """The context manager of ``WEBSOCKET_SYNC_CONTEXT`` is about to be entered."""
+        self._observer.trust(entering=True)
+
+    def entered(self) -> bool:
+        """It has been. Return whether it has set all that it had set for earlier calls.
+
+        If not it is to be entered again: what it has left out is gone by then.
+        """
+        missing = self._observer.distrust()
+        for alias in missing:
+            self._drop(alias)
+            self._give(alias)
+        return not missing
+
+    def leaving(self) -> None:
+        """It is about to be left."""
+        self._observer.trust(entering=False)
+
+    def left(self) -> None:
+        """It has been."""
+        self._observer.distrust()
 
     def has_open_cursors(self, user: User | None = None) -> bool:
         """Whether a cursor is open that somebody, or this user, may read on from.
 
-        Where no call runs, any thread may ask.
+        Any thread may ask.
         """
         owners = self._observer.owners_of_cursors()
         return bool(owners) if user is None else user in owners
@@ -208,13 +166,10 @@ class Databases:
         left = {
             alias: wrapper
             for alias, wrapper in self._wrappers.items()
-            if alias in self._observer.left
-            or wrapper.in_atomic_block
-            or not _is_same(self._before.get(alias, {}), _state_of(wrapper))
+            if _has_transaction(wrapper) or self._is_changed(alias, wrapper)
         }
-        for alias, wrapper in left.items():
-            del self._wrappers[alias]
-            _close(wrapper)
+        for alias in left:
+            self._drop(alias)
         self._observer.left.clear()
         self._observer.user = None
         return left
@@ -222,29 +177,45 @@ class Databases:
     def adopt(self, wrappers: dict[str, BaseDatabaseWrapper]) -> None:
         """Go on with what ``discard()`` returned: it was its socket's, and stays so."""
         for alias, wrapper in wrappers.items():
-            if alias in self._wrappers:
-                _close(self._wrappers.pop(alias))
-            self._wrappers[alias] = wrapper
+            self._drop(alias)
+            self._observer.watch(wrapper)
             self._observer.left.add(alias)
+            self._wrappers[alias] = wrapper
 
     def close(self) -> None:
         """Close everything."""
-        for wrapper in self._wrappers.values():
-            _close(wrapper)
-        self._wrappers.clear()
-        self._observer = _Observer()
+        for alias in list(self._wrappers):
+            self._drop(alias)
+        self._observer = Observer()
 
-    def _make(self, alias: str) -> bool:
+    def _drop(self, alias: str) -> None:
+        if (wrapper := self._wrappers.pop(alias, None)) is not None:
+            _close(wrapper)
+        self._observer.forget(alias)
+
+    def _is_changed(self, alias: str, wrapper: BaseDatabaseWrapper) -> bool:
+        """Whether something of whoever calls is on a connection, or may be."""
+        return alias in self._observer.left or not _is_same(
+            self._before.get(alias, {}), _state_of(wrapper)
+        )
+
+    def _give(self, alias: str) -> None:
+        """Have this thread find a connection here."""
+        if alias not in self._wrappers:
+            self._make(alias)
+        if alias in self._wrappers:
+            connections[alias] = self._wrappers[alias]
+
+    def _make(self, alias: str) -> None:
         try:
             wrapper: BaseDatabaseWrapper = connections.create_connection(alias)
         except Exception:  # Whoever uses it learns why.
-            return False
+            return
         # Of the threads that use it only one runs at a time.
         wrapper.inc_thread_sharing()
-        wrapper.execute_wrappers.append(self._observer)
+        self._observer.watch(wrapper)
         self._wrappers[alias] = wrapper
         self._before[alias] = _state_of(wrapper)
-        return True
 
     def _check(self, *, fresh: bool, rested: bool, working: bool = True) -> None:
         """Close connections that are unusable or too old, and drop those that the database dropped.
@@ -261,22 +232,25 @@ class Databases:
         for wrapper in self._wrappers.values():
             if wrapper.connection is None or wrapper.in_atomic_block:
                 continue  # a transaction is never touched
-            if fresh and not (working and wrapper.settings_dict["CONN_MAX_AGE"] == 0):
-                wrapper.close_if_unusable_or_obsolete()
-            # Outside autocommit the caller has to learn that a transaction is lost.
-            if not working or wrapper.connection is None or not wrapper.autocommit:
-                continue
-            if rested or wrapper.errors_occurred or _has_unread_data(wrapper):
-                wrapper.errors_occurred = False
-                if not wrapper.is_usable():
-                    wrapper.close()
+            try:
+                if fresh and not (working and wrapper.settings_dict["CONN_MAX_AGE"] == 0):
+                    wrapper.close_if_unusable_or_obsolete()
+                # Outside autocommit the caller has to learn that a transaction is lost.
+                if not working or wrapper.connection is None or not wrapper.autocommit:
+                    continue
+                if rested or wrapper.errors_occurred or _has_unread_data(wrapper):
+                    wrapper.errors_occurred = False
+                    if not wrapper.is_usable():
+                        wrapper.close()
+            except Exception:  # The caller learns whatever matters to it.
+                logger.exception("Looking after a database connection of the websockets failed.")
 
 
 def _state_of(wrapper: BaseDatabaseWrapper) -> dict[str, Any]:
     """Return what a socket may have put on a wrapper, such that a change of it shows."""
     attributes, kind = vars(wrapper), cast(Any, type(wrapper))
     return {
-        name: list(value) if type(value := attributes[name]) in (list, tuple) else value
+        name: copy(value) if isinstance(value := attributes[name], _MUTABLE) else value
         for name in attributes.keys() - _own_names(kind)
     }
 
@@ -300,6 +274,23 @@ def _own_names(kind: type[Any]) -> frozenset[str]:
                 # The names that its code uses.
                 names.update(getattr(inspect.unwrap(value), "__code__", _NO_CODE).co_names)
     return frozenset(names - _WATCHED)
+
+
+def _has_transaction(wrapper: BaseDatabaseWrapper) -> bool:
+    """Whether a transaction is open, or one may be: also where Django has not begun it."""
+    if wrapper.in_atomic_block:
+        return True
+    connection: Any = wrapper.connection
+    if connection is None:
+        return False
+    if wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]:
+        return True
+    try:
+        if hasattr(connection, "info"):  # psycopg's
+            return bool(connection.info.transaction_status)
+        return bool(getattr(connection, "in_transaction", False))  # sqlite3's
+    except Exception:  # each driver has its own for "closed"
+        return False
 
 
 def _is_pooled(wrapper: BaseDatabaseWrapper) -> bool:

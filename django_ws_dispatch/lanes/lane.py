@@ -12,12 +12,13 @@ from enum import Enum
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
-from .databases import Databases, Left, User
+from .databases import NOTHING, Databases
+from .observer import User
 
 if TYPE_CHECKING:
     from .pool import Pool
 
-__all__ = ["Holder", "Lane", "Slot"]
+__all__ = ["Holder", "Lane", "LaneThread", "Slot", "Turn"]
 
 logger = logging.getLogger("django_ws_dispatch.lanes")
 
@@ -83,6 +84,10 @@ class Slot:
         return self.is_idle and (self.owner is None or self.owner is lane)
 
 
+class LaneThread(threading.Thread):
+    """The thread of a lane."""
+
+
 class Turn(Enum):
     """What a lane's thread is woken for."""
 
@@ -108,7 +113,7 @@ class Lane:
         self.leaving = False  # over as soon as nothing is pending
         self.waits = False  # for a slot
         self.slot: Slot | None = None  # where its call runs, or its last one ran
-        self.left = Left(state=False, cursor=False, transaction=False)  # there
+        self.left = NOTHING  # there
         self.idle_since = 0.0
         self._kept: dict[str, Any] = {}
         self._thread: threading.Thread | None = None
@@ -125,7 +130,7 @@ class Lane:
             self._turns.put(turn)
             return
         number = 0 if self.slot is None else self.slot.number
-        thread = threading.Thread(target=self._run, name=f"websocket-lane-{number}", daemon=True)
+        thread = LaneThread(target=self._run, name=f"websocket-lane-{number}", daemon=True)
         self._thread = thread
         try:
             # Free-threaded Python gives a new thread its starter's context: an empty one.
@@ -133,8 +138,10 @@ class Lane:
         except RuntimeError as exc:  # no more threads are to be had
             self._thread = None
             future, _ = self.calls.popleft()
+            is_wanted = future.set_running_or_notify_cancel()
             self.pool.done(self, None)
-            future.set_exception(exc)
+            if is_wanted:
+                future.set_exception(exc)
 
     # What follows runs on the lane's own thread.
 
@@ -147,7 +154,8 @@ class Lane:
                 self._give_back()
             turn = self._turns.get()
         if self.pool.is_private and self.slot is not None:
-            _guarded(self.slot.databases.close)
+            self.slot.databases.close()
+            self.pool.checked(self.slot)
 
     def _call(self) -> None:
         future, call = self.calls.popleft()
@@ -158,14 +166,14 @@ class Lane:
         result: Any = None
         failure: BaseException | None = None
         try:
-            _guarded(self._take, databases)
+            self._take(databases)
             result = call()
         except BaseException as exc:  # the caller's to handle
             failure = exc
         left = _guarded(databases.end)
-        if self.slot.closes:
-            _guarded(databases.close)
-            left = None
+        if left is None or self.slot.closes:
+            databases.close()  # also where nobody knows what was left
+            left = NOTHING
         # Before the result is set: who has it finds the books in order.
         self.pool.done(self, left)
         if failure is None:
@@ -183,7 +191,10 @@ class Lane:
 
     def _give_back(self) -> None:
         if self.slot is not None:
-            self._kept = _guarded(self.slot.databases.discard) or {}
+            kept = _guarded(self.slot.databases.discard)
+            if kept is None:
+                self.slot.databases.close()
+            self._kept = kept or {}
             self.pool.given_back(self)
 
 

@@ -14,6 +14,7 @@ left on them (``databases.py``).
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import threading
@@ -23,7 +24,7 @@ from time import monotonic
 from typing import TypeVar
 
 from .caretaker import SHORT_IDLE_SECONDS, Caretaker
-from .databases import Left
+from .databases import NOTHING, Left
 from .lane import Holder, Lane, Slot, Turn
 from .waiting import Answer, Rank, Waiting
 
@@ -60,18 +61,23 @@ class Pool:
         self.caretaker: Caretaker | None = None
         self._lingering: dict[Holder, Lane] = {}  # of the idle ones: after a read
 
-    def submit(self, holder: Holder, call: Callable[[], _R]) -> Future[_R]:
-        """Run ``call`` in the thread of a holder, behind its calls that came before."""
+    def submit(self, holder: Holder, call: Callable[[], _R]) -> Future[_R] | None:
+        """Run ``call`` in the thread of a holder, behind its calls that came before.
+
+        Returns:
+            ``None`` if it is not here that the holder has a lane, or is to have one.
+        """
         future: Future[_R] = Future()
         with self.lock:
             lane = holder.lane
-            if lane is None:
+            if lane is None and not self.retired:
                 lane = holder.lane = self._lingering.pop(holder, None) or self._new_lane(holder)
+            if lane is None or lane.pool is not self:
+                return None
             lane.leaving = holder.lane_ended
             lane.calls.append((future, call))
             lane.pending += 1
-            # A lane from before a change of the setting stays where it is.
-            granted = lane.pool._want(lane)
+            granted = self._want(lane)
         if granted:
             lane.turn()
         return future
@@ -82,20 +88,20 @@ class Pool:
         While the handler runs not before its transaction, or the cursor that it may read on from.
         """
         with self.lock:
+            if lane not in self.lanes:
+                return  # it was over a moment ago
             lane.leaving = True
             if not lane.pending:
                 self.leave(lane)
 
-    def retire(self) -> list[threading.Thread]:
-        """End with the last lane; return the threads that have not ended."""
+    def retire(self) -> None:
+        """End with the last lane."""
         with self.lock:
             self.retired = True
             for slot in self.slots:
                 slot.rested = False
             self._look_after_soon()
             self._hurry()
-            threads = [lane.thread for lane in self.lanes if lane.thread is not None]
-            return threads if self.caretaker is None else [*threads, self.caretaker]
 
     # Called by the threads of lanes, and of the caretaker
 
@@ -125,13 +131,16 @@ class Pool:
     def given_back(self, lane: Lane) -> None:
         """The lane has closed the connections on which it had left something."""
         with self.lock:
-            lane.left = Left(state=False, cursor=False, transaction=False)
+            lane.left = NOTHING
             granted = []
             if lane.slot is not None:
                 lane.slot.owner = lane.slot.lane = None
                 granted = self.fill(lane.slot)
-            if lane.pending and self._want(lane):
-                granted.append(lane)
+            if lane.pending:
+                if self._want(lane):
+                    granted.append(lane)
+            elif lane.leaving and lane in self.lanes:
+                self.leave(lane)
         _wake(granted)
 
     def checked(self, slot: Slot) -> None:
@@ -174,8 +183,11 @@ class Pool:
         self.lanes.pop(lane, None)
         self._hurry()
         if lane.thread is not None:
-            if lane.slot is not None and lane.slot.owner is lane and not self.is_private:
-                self.take_away(lane, lane.slot)
+            slot = lane.slot
+            if slot is not None and self.is_private:
+                slot.checked = True  # until all is closed
+            elif slot is not None and slot.owner is lane and slot.lane is not lane:
+                self.take_away(lane, slot)  # or that is under way
             lane.turn(Turn.END)
 
     def take_away(self, lane: Lane, slot: Slot) -> None:
@@ -208,7 +220,8 @@ class Pool:
         if lane.waits or (slot is not None and slot.lane is lane) or not self._has_calls(lane):
             return False
         if slot is not None and (lane.left.state or self.has_cursor(lane)):
-            if slot.is_free_for(lane):
+            takes_turns = behind_others and slot.owner is None and (slot.wanted or self.waiting)
+            if slot.is_free_for(lane) and not takes_turns:
                 return self.grant(lane, slot)
             slot.wanted.append(lane)
         else:
@@ -224,7 +237,7 @@ class Pool:
 
     def _free_slot(self, lane: Lane) -> Slot | None:
         free = [slot for slot in self.slots if slot.is_free_for(None)]
-        if not free or self._ask(lane) is Answer.NOT_NOW:
+        if not free or self._ask(lane) in (Answer.NOT_NOW, Answer.NOBODY):
             return None
         if lane.slot in free:
             return lane.slot
@@ -235,10 +248,11 @@ class Pool:
         if not self._has_calls(lane):
             return Answer.GONE
         if lane.thread is None and not lane.holder.lane_urgent and self._is_crowded():
-            return Answer.NOT_NOW
+            return Answer.NOBODY
         if lane.holder.lane_user is not None and len(self.slots) > 1:
-            at_work = [slot.lane.user for slot in self.slots if slot.lane is not None]
-            if at_work.count(lane.holder.lane_user) >= len(self.slots) - 1:
+            taken_by = [slot.lane or slot.owner for slot in self.slots]
+            users = [one.user for one in taken_by if one is not None]
+            if users.count(lane.holder.lane_user) >= len(self.slots) - 1:
                 return Answer.NOT_NOW
         return Answer.LEFT if lane.holder.is_over else Answer.YES
 
@@ -288,17 +302,23 @@ class Pool:
         """Whether so many threads wait for the next call of their sockets that no more may begin.
 
         One that has waited for a while is ended. It may have something in a ``threading.local``, so
-        that for a short while it is the others who wait.
+        that for a short while it is the others who wait. Those that can not be ended do not count:
+        nobody shall wait for somebody's cursor.
         """
-        if len(self.idle) - len(self._lingering) < IDLE_THREADS * len(self.slots):
+        most = IDLE_THREADS * len(self.slots)
+        if len(self.idle) - len(self._lingering) < most:
             return False
-        for oldest in self.idle:
-            if oldest.holder.lane is oldest and not (oldest.left.state or oldest.left.cursor):
-                if monotonic() - oldest.idle_since < SHORT_IDLE_SECONDS:
-                    break
-                self.end(oldest)
-                return False
-        return True
+        waiting = [
+            lane
+            for lane in self.idle
+            if lane.holder.lane is lane and not (lane.left.state or lane.left.cursor)
+        ]
+        if len(waiting) < most:
+            return False
+        if monotonic() - waiting[0].idle_since < SHORT_IDLE_SECONDS:
+            return True
+        self.end(waiting[0])
+        return False
 
     def _hurry(self) -> None:
         if self.retired and self.caretaker is not None:
@@ -306,8 +326,11 @@ class Pool:
 
     def _look_after_soon(self) -> None:
         if self.caretaker is None and not self.is_private:
-            self.caretaker = Caretaker(self)
-            contextvars.Context().run(self.caretaker.start)
+            caretaker = Caretaker(self)
+            # No more threads are to be had: the next call tries again.
+            with contextlib.suppress(RuntimeError):
+                contextvars.Context().run(caretaker.start)
+                self.caretaker = caretaker
 
 
 def _wake(granted: Iterable[Lane]) -> None:

@@ -8,6 +8,7 @@ that may call ``set_config()``: all of that may stay, and a statement that is no
 from __future__ import annotations
 
 import re
+from enum import Enum
 
 __all__ = ["leaves_nothing"]
 
@@ -16,22 +17,45 @@ MEMO_CHARACTERS = 4096
 # A statement of more characters is not read: many rows at once, most often.
 LONGEST = 200_000
 
+
+class _Leaves(Enum):
+    NOTHING = "nothing"
+    WITHIN = "nothing, in a transaction"
+    UNKNOWN = "something, perhaps"
+
+
 _BEGINNING = re.compile(
-    r"\s*(?:\(\s*)*(?:SELECT|INSERT|REPLACE|UPDATE|DELETE|WITH|VALUES|EXPLAIN|SHOW|BEGIN|COMMIT"
-    r"|ROLLBACK|SAVEPOINT|RELEASE|START\s+TRANSACTION|SET\s+LOCAL|SET\s+CONSTRAINTS)\b",
+    r"\s*(?:\(\s*)*(?:SELECT|INSERT|REPLACE|UPDATE|DELETE|WITH|VALUES|SHOW|SET\s+CONSTRAINTS)\b",
     re.IGNORECASE,
 )
-# A second statement; a table that a SELECT makes; a variable of MySQL's.
-_SUSPICIOUS = re.compile(r";\s*\S|:=|(?<![\w@])@\w|\bINTO\s+(?:OUT|DUMP)FILE", re.IGNORECASE)
+# What ends with the transaction. Without one SQLite's SAVEPOINT begins one. No transaction is begun
+# here: Django does that itself, and whoever else does may not come to its end.
+_TRANSACTION = re.compile(r"\s*(?:COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
+# To MySQL it is SET SESSION.
+_SET_LOCAL = re.compile(r"\s*SET\s+LOCAL\b", re.IGNORECASE)
+# The same as a function, once what is in quotes is gone.
+_LOCAL_CONFIG = re.compile(
+    r"\bset_config\s*\(\s*''\s*,\s*(?:''|%s|%\(\w+\)s)\s*,\s*true\s*\)", re.IGNORECASE
+)
+# A second statement; a variable of MySQL's; a file.
+_SUSPICIOUS = re.compile(r";\s*\S|:=|(?<![\w@<])@[\w'\"]|\bINTO\s+(?:OUT|DUMP)FILE", re.IGNORECASE)
+# A table that a SELECT makes.
 _INTO = re.compile(r"\bINTO\b", re.IGNORECASE)
 _INSERT = re.compile(r"\b(?:INSERT|REPLACE|MERGE)(?:\s+\w+)*?\s+INTO\b", re.IGNORECASE)
-# INSERT INTO "table" (columns), and what is in quotes.
-_NAME = r"(?:[\w$]+|\"[^\"]*\"|`[^`]*`)"
+# INSERT INTO "table" (columns)
+_NAME = r"(?:[\w$]+|\"\")"
 _TARGET = re.compile(rf"\bINTO\s+{_NAME}(?:\.{_NAME})*\s*\(", re.IGNORECASE)
-_LITERAL = re.compile(r"'[^']*'")
-# Comments, and quotes whose end depends on the database and its settings.
-_UNREADABLE = re.compile(r"/\*|--|#(?![>-])|\\|\$\w*\$")
-_CALLED = re.compile(r"([\w$.]+|[\"`\]])\s*\(")
+# What is in quotes, an identifier or not. The second: of databases that have such identifiers.
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
+_QUOTED_OR_BRACKETED = re.compile(rf"{_QUOTED.pattern}|\[[^\]]*\]")
+_BRACKETING = ("sqlite", "microsoft")
+# Comments, and quotes whose end or meaning depends on the database and its settings. To write into
+# pg_settings is to SET.
+_UNREADABLE = re.compile(
+    r"/\*|--|#(?![>-])|\\|\$\w*\$|\bu&['\"]|\bn?q'|\bpg_settings\b", re.IGNORECASE
+)
+_DOT = re.compile(r"\s*\.\s*")
+_CALLED = re.compile(r"((?<![\w$.])[\w$.]+|[\"\]])\s*\(")
 
 # What stands before a bracket and is no function.
 _WORDS = """
@@ -81,11 +105,13 @@ listagg ln localtime localtimestamp locate log log10 log2 lower lower_inc lower_
 make_date make_interval make_time make_timestamp make_timestamptz makedate maketime max md5
 microsecond mid min minute mod mode month monthname months_between multirange name_const nextval
 now nth_value ntile nullif num_nonnulls num_nulls numrange nvl nvl2 octet_length ord overlay
-parse_ident percent_rank percentile_cont percentile_disc period_add period_diff pg_backend_pid
+parse_ident percent_rank percentile_cont percentile_disc period_add period_diff
+pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_backend_pid
 pg_column_size pg_database_size pg_get_constraintdef pg_get_expr pg_get_indexdef
 pg_get_serial_sequence pg_get_viewdef pg_indexes_size pg_is_in_recovery pg_last_wal_replay_lsn
 pg_notify pg_postmaster_start_time pg_relation_size pg_size_pretty pg_sleep pg_table_is_visible
-pg_table_size pg_total_relation_size pg_typeof phraseto_tsquery pi plainto_tsquery point position
+pg_table_size pg_total_relation_size pg_try_advisory_xact_lock pg_typeof phraseto_tsquery pi
+plainto_tsquery point position
 pow power printf quarter quote quote_ident quote_literal quote_nullable radians rand random
 random_normal range_agg range_merge rank ratio_to_report regexp_count regexp_instr regexp_like
 regexp_match regexp_matches regexp_replace regexp_split_to_array regexp_split_to_table
@@ -99,50 +125,66 @@ substring substring_index subtime sum sysdate systimestamp tan tanh time_format 
 timediff timeofday timestampadd timestampdiff to_ascii to_base64 to_char to_clob to_date to_days
 to_hex to_json to_jsonb to_nchar to_number to_regclass to_seconds to_timestamp to_timestamp_tz
 to_tsquery to_tsvector total total_changes transaction_timestamp translate treat trim trim_array
-trunc truncate ts_debug ts_delete ts_filter ts_headline ts_lexize ts_rank ts_rank_cd ts_rewrite
+trunc truncate ts_debug ts_delete ts_filter ts_headline ts_lexize ts_rank ts_rank_cd
 tsquery_phrase tsrange tstzrange tsvector_to_array txid_current txid_current_if_assigned typeof
 ucase unaccent unhex unicode unistr unix_timestamp unixepoch unnest upper upper_inc upper_inf user
 utc_date utc_time utc_timestamp uuid uuid_generate_v1 uuid_generate_v4 uuid_short uuidv4 uuidv7
 var_pop var_samp variance version websearch_to_tsquery week weekday weekofyear weight_string
 width_bucket word_similarity xmlagg year yearweek zeroblob
 """
-# Of Django's own on SQLite, of PostGIS and SpatiaLite.
-_PREFIXES = ("django_", "st_")
+# Of PostGIS and SpatiaLite.
+_SPATIAL = "st_"
+# Of Django's own. Elsewhere it has none.
+_DJANGO, _WITH_DJANGO = "django_", "sqlite"
 
 _HARMLESS = frozenset(" ".join((_WORDS, _TYPES, _FUNCTIONS)).split())
-_memo: dict[str, bool] = {}
+_memo: dict[tuple[str, str], _Leaves] = {}
 
 
-def leaves_nothing(sql: object) -> bool:
+def leaves_nothing(sql: object, vendor: str = "", *, in_transaction: bool = False) -> bool:
     """Return whether a statement is known to leave nothing behind in its session.
 
     Args:
-        sql: as it was given to a cursor; what is no ``str`` is not known.
+        sql: as it is given to the driver; what is no ``str`` is not known.
+        vendor: of the database, as Django has it.
+        in_transaction: whether one is open that Django knows of, and ends.
     """
     if type(sql) is not str:
         return False
-    known = _memo.get(sql)
+    known = _memo.get((sql, vendor))
     if known is None:
-        known = len(sql) <= LONGEST and _read(sql)
+        known = _read(sql, vendor) if len(sql) <= LONGEST else _Leaves.UNKNOWN
         if len(sql) <= MEMO_CHARACTERS:
             if len(_memo) >= MEMO_SIZE:
                 _memo.clear()
-            _memo[sql] = known
-    return known
+            _memo[sql, vendor] = known
+    return known is _Leaves.NOTHING or (known is _Leaves.WITHIN and in_transaction)
 
 
-def _read(sql: str) -> bool:
+def _read(sql: str, vendor: str) -> _Leaves:
     sql = sql.replace(r"ESCAPE '\'", "")  # of LIKE, as Django writes it on SQLite
-    if _BEGINNING.match(sql) is None or _UNREADABLE.search(sql) is not None:
-        return False
-    sql = _LITERAL.sub("''", sql)
+    if _UNREADABLE.search(sql) is not None:
+        return _Leaves.UNKNOWN
+    quoted = _QUOTED_OR_BRACKETED if vendor in _BRACKETING else _QUOTED
+    sql = _DOT.sub(".", quoted.sub(lambda found: "''" if found[0][0] == "'" else '""', sql))
     if _SUSPICIOUS.search(sql) is not None:
-        return False
-    if len(_INTO.findall(sql)) != len(_INSERT.findall(sql)):
-        return False
-    return all(_is_harmless(name) for name in _CALLED.findall(_TARGET.sub(", (", sql)))
+        return _Leaves.UNKNOWN
+    if _TRANSACTION.match(sql) or (vendor == "postgresql" and _SET_LOCAL.match(sql)):
+        return _Leaves.WITHIN
+    if _BEGINNING.match(sql) is None or len(_INTO.findall(sql)) != len(_INSERT.findall(sql)):
+        return _Leaves.UNKNOWN
+    sql, local = _LOCAL_CONFIG.subn("''", sql) if vendor == "postgresql" else (sql, 0)
+    called = _CALLED.findall(_TARGET.sub(", (", sql))
+    if not all(_is_harmless(one, vendor) for one in called):
+        return _Leaves.UNKNOWN
+    return _Leaves.WITHIN if local else _Leaves.NOTHING
 
 
-def _is_harmless(name: str) -> bool:
+def _is_harmless(name: str, vendor: str) -> bool:
     name = name.lower().removeprefix("pg_catalog.")
-    return name in _HARMLESS or name.startswith(_PREFIXES) or name.isdecimal()
+    return (
+        name in _HARMLESS
+        or name.isdecimal()
+        or name.startswith(_SPATIAL)
+        or (vendor == _WITH_DJANGO and name.startswith(_DJANGO))
+    )

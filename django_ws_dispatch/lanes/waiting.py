@@ -27,6 +27,7 @@ class Answer(Enum):
 
     YES = "yes"
     NOT_NOW = "not now"  # nor anybody else's of the same client
+    NOBODY = "nobody"  # nor anybody else's of the same rank
     LEFT = "left"  # only behind everybody else
     GONE = "gone"  # it does not wait any more
 
@@ -72,28 +73,36 @@ class Waiting(Generic[_L]):
             only: of this rank.
         """
         for rank in next(self._orders) if only is None else (only,):
-            clients = self._ranks[rank]
-            for client in list(clients):
-                taken = self._of_client(rank, client)
-                queue = clients[client]
-                if not queue:
-                    del clients[client]
-                elif taken is not None:
-                    clients.move_to_end(client)
-                if taken is not None:
-                    return taken
+            taken = self._of_rank(rank)
+            if taken is not None:
+                return taken
         return None
 
-    def _of_client(self, rank: Rank, client: Hashable) -> _L | None:
-        queue = self._ranks[rank][client]
+    def _of_rank(self, rank: Rank) -> _L | None:
+        clients, emptied = self._ranks[rank], []
+        taken: _L | None = None
+        for client, queue in clients.items():
+            answer = self._first(queue, rank, client)
+            if answer in (Answer.YES, Answer.LEFT):
+                taken = queue.popleft()
+            if not queue:
+                emptied.append(client)
+            elif taken is not None:
+                clients.move_to_end(client)
+            if taken is not None or answer is Answer.NOBODY:
+                break
+        for client in emptied:
+            del clients[client]
+        return taken
+
+    def _first(self, queue: deque[_L], rank: Rank, client: Hashable) -> Answer:
+        """What is said of the first who waits."""
         while queue:
             answer = self._ask(queue[0])
             if answer is Answer.LEFT and rank is not Rank.LEFT:
                 self.put(queue.popleft(), Rank.LEFT, client)
             elif answer is Answer.GONE:
                 queue.popleft()
-            elif answer is Answer.NOT_NOW:
-                return None
             else:
-                return queue.popleft()
-        return None
+                return answer
+        return Answer.GONE

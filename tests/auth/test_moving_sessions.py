@@ -20,7 +20,7 @@ from django.test import TransactionTestCase, override_settings
 from django.urls import path
 
 from django_ws_dispatch import connections
-from django_ws_dispatch.auth import keys, sessions, verifier
+from django_ws_dispatch.auth import keys, sessions, tell, verifier
 from django_ws_dispatch.auth.control import publish_control
 from django_ws_dispatch.auth.keys import seal, tokens_of
 from django_ws_dispatch.decorators import login_required, with_user
@@ -313,6 +313,20 @@ class KeyTests(Base):
             await self.assertOpen(socket)
             await Session.objects.filter(pk="n" * 32).adelete()
             await sync_to_async(self.user.save)()
+            await self.assertClosed(socket)
+
+    async def test_who_comes_with_the_old_key_a_moment_later_goes_with_the_new_one(self) -> None:
+        client = await self.logged_in()
+        old, new = client.cookies["sessionid"].value, "n" * 32
+        data = await Session.objects.aget(pk=old)
+        await Session.objects.acreate(
+            pk=new, session_data=data.session_data, expire_date=data.expire_date
+        )
+        # The database that the socket reads from is behind, and still has it.
+        keys.changes.note(*tokens_of(old), *seal(new, old))
+        async with client.connect("/ws/echo/") as socket:
+            await self.assertOpen(socket)
+            await sync_to_async(tell.end_session)({new})
             await self.assertClosed(socket)
 
     async def test_a_hash_that_is_stale_closes_the_socket_though_the_session_is_there(self) -> None:

@@ -153,6 +153,33 @@ def test_a_deleted_user_is_verified_by_the_key_it_had(
     assert (ada.pk, told.users) == (None, [key])
 
 
+class ManualCommits(TransactionTestCase):
+    """A site, or a command, that commits by itself."""
+
+    def test_a_user_can_be_saved_and_is_verified_then_and_once_autocommit_is_on_again(self) -> None:
+        ada = User.objects.create_user("ada")
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            told = Told(monkeypatch)
+            transaction.set_autocommit(False)
+            try:
+                ada.save()
+                assert told.users == [ada.pk]
+                transaction.commit()
+                assert told.users == [ada.pk]
+            finally:
+                transaction.set_autocommit(True)
+            assert told.users == [ada.pk] * 2
+
+
+def test_a_user_can_be_saved_whatever_goes_wrong(ada, monkeypatch, caplog):
+    def fail(*args: Any) -> None:
+        raise RuntimeError("no broker")
+
+    monkeypatch.setattr(receivers, "active_namespace", fail)
+    ada.save()
+    assert "can not be told" in caplog.text
+
+
 def test_proxies_of_the_user_model_count(ada, told, django_capture_on_commit_callbacks):
     receivers.connect()  # again: the proxy was made after the app was ready
     with django_capture_on_commit_callbacks(execute=True):

@@ -212,6 +212,21 @@ async def test_a_session_that_has_just_got_its_key_may_still_be_saved(site: Site
     await until(lambda: ada.closed)
 
 
+async def test_a_look_at_a_key_that_a_session_has_no_longer_closes_nobody(site: Site) -> None:
+    looks = make()
+    ada = site.socket("ada", DOUBT, DOUBT, IN)
+    ada.session = None
+    looks.verify(ada)
+    await until(lambda: ada in looks._timers)
+    site.gate = asyncio.Event()
+    await until(lambda: ada.looked == 2)
+    ada.watched = ada.watched._replace(key="another")  # while it is looked at
+    await asyncio.sleep(2 * verifier.DOUBT_SECONDS)
+    site.gate.set()
+    await until(lambda: ada.looked == 3 and not looks._looking)
+    assert ada.closed == []
+
+
 async def test_who_is_gone_is_forgotten(site: Site) -> None:
     looks = make()
     site.away = True

@@ -18,6 +18,7 @@ from django.utils import translation
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.decorators import login_required, user_passes_test
+from django_ws_dispatch.lanes import databases, observer
 from django_ws_dispatch.lanes.context import load_sync_context
 from django_ws_dispatch.signals import websocket_closed, websocket_opened
 from django_ws_dispatch.testing import WebSocketClient
@@ -57,6 +58,35 @@ def setting(websocket: str) -> Any:
     with connections[ALIAS].cursor() as cursor:
         cursor.execute("PRAGMA query_only = 1")
     yield
+
+
+@contextmanager
+def setting_for_some(websocket: str) -> Any:
+    with connections[ALIAS].cursor() as cursor:
+        if websocket == "red":
+            cursor.execute("PRAGMA query_only = 1")
+            cursor.execute("PRAGMA user_version")
+        if websocket == "refused":
+            cursor.execute("PRAGMA query_only = 1")
+            raise LookupError("no tenant")
+    yield
+
+
+@contextmanager
+def setting_and_putting_back(websocket: str) -> Any:
+    # The words of PostgreSQL, as far as SQLite has them.
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("PRAGMA query_only = 1")
+        yield
+        cursor.execute("PRAGMA query_only = 1")
+
+
+@contextmanager
+def suppressing(websocket: Any) -> Any:
+    try:
+        yield
+    except ValueError:
+        log.append("suppressed")
 
 
 @contextmanager
@@ -155,6 +185,105 @@ def test_what_it_sets_itself_costs_no_connection(database: Any) -> None:  # noqa
         assert (await BoundSocket("blue").run(lane_connection)).connection is first
 
     run(main())
+
+
+def count_query_only() -> int:
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute("SELECT query_only FROM pragma_query_only")
+        found: int = cursor.fetchone()[0]
+    return found
+
+
+@use("setting_for_some")
+@override_settings(WEBSOCKET_SYNC_THREADS=1)
+def test_what_it_sets_for_some_is_not_there_for_others(database: Any) -> None:  # noqa: F811
+    async def main() -> None:
+        red, public = BoundSocket("red"), BoundSocket("public")
+        for _ in range(2):
+            assert await red.hold(count_query_only) == 1
+            assert await public.hold(count_query_only) == 0
+        with pytest.raises(LookupError, match="no tenant"):
+            await BoundSocket("refused").hold(count_query_only)
+        assert await public.hold(count_query_only) == 0
+
+    run(main())
+
+
+@use("setting_for_some")
+@override_settings(WEBSOCKET_SYNC_THREADS=1)
+def test_a_call_is_made_once_though_the_context_is_entered_again(
+    database: Any,  # noqa: F811
+) -> None:
+    called: list[int] = []
+
+    async def main() -> None:
+        await BoundSocket("red").hold(called.append, 1)
+        await BoundSocket("public").hold(called.append, 2)
+
+    run(main())
+    assert called == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["setting", "setting_and_putting_back"])
+@override_settings(WEBSOCKET_SYNC_THREADS=1)
+def test_a_connection_of_a_pool_goes_back_without_what_it_sets(
+    database: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    dropped: list[str] = []
+
+    def close(wrapper: Any, close: Any = databases._close) -> None:
+        dropped.append(wrapper.alias)
+        close(wrapper)
+
+    async def main() -> None:
+        socket = BoundSocket("red")
+        wrapper = await socket.hold(lane_connection)
+        assert wrapper.connection is None
+        assert dropped == ([ALIAS] if name == "setting" else [])
+        assert await socket.hold(count_query_only) == 1
+
+    monkeypatch.setattr(databases, "_is_pooled", lambda wrapper: True)
+    monkeypatch.setattr(databases, "_close", close)
+    with use(name):
+        run(main())
+
+
+@use("suppressing")
+def test_a_call_whose_failure_it_suppresses_is_made_once(database: Any) -> None:  # noqa: F811
+    called: list[int] = []
+
+    def fail() -> None:
+        called.append(1)
+        raise ValueError
+
+    async def main() -> None:
+        assert await BoundSocket("red").run(fail) is None
+
+    run(main())
+    assert called == [1]
+    assert log == ["suppressed"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "name"),
+    [
+        ("SET app.tenant = 'red'", "app.tenant"),
+        ("set session app.tenant to red", "app.tenant"),
+        ("SET search_path TO red, public", "search_path"),
+        ("RESET app.tenant", "app.tenant"),
+        ("SELECT set_config('app.tenant', %s, false)", "app.tenant"),
+        ("SELECT set_config('app.tenant', '', false);", "app.tenant"),
+        ("SET a = 1, b = 2", None),
+        ("SET a = 1; SET b = 2", None),
+        ("SELECT set_config('a', '', false), set_config('b', '', false)", None),
+        ("PRAGMA query_only = 1", None),
+        (b"SET a = 1", None),
+    ],
+)
+def test_what_it_sets_is_known_by_its_name(sql: Any, name: str | None) -> None:
+    assert observer._what_it_sets(sql) == (repr(sql) if name is None else name)
 
 
 @pytest.mark.parametrize(

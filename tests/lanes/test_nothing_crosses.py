@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 
+import pytest
 from asgiref.local import Local
 from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
 from django.db.backends.signals import connection_created
+from django.db.backends.utils import CursorWrapper
 from django.test import override_settings
 
 from django_ws_dispatch import lanes
-from django_ws_dispatch.lanes import caretaker
+from django_ws_dispatch.lanes import caretaker, databases
+from django_ws_dispatch.lanes.observer import Observer, User
 
 from .test_lanes import (  # noqa: F401 - fixtures
     ALIAS,
@@ -250,6 +254,240 @@ def test_nobody_sees_the_queries_of_others(database):  # noqa: F811
         assert [await socket.hold(queries) for _ in range(2)] == [1, 2]
 
     run(main())
+
+
+def begin_by_hand():
+    execute("BEGIN")
+    execute("INSERT INTO rows VALUES (1)")
+
+
+def begin_with_a_savepoint():
+    execute("SAVEPOINT mine")
+    execute("INSERT INTO rows VALUES (1)")
+
+
+def begin_with_the_driver():
+    lane_connection().connection.execute("BEGIN")
+    execute("INSERT INTO rows VALUES (1)")
+
+
+def switch_autocommit_off():
+    transaction.set_autocommit(False, using=ALIAS)
+    execute("INSERT INTO rows VALUES (1)")
+
+
+def insert_in_another_call():
+    execute("INSERT INTO rows VALUES (1)")
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [begin_by_hand, begin_with_a_savepoint, begin_with_the_driver, switch_autocommit_off],
+)
+@one_slot
+def test_a_transaction_that_django_did_not_begin_is_its_sockets_alone(
+    database,  # noqa: F811
+    begin,
+):
+    async def main():
+        await Socket().run(execute, "CREATE TABLE rows (x)")
+        red = Socket()
+        await red.hold(begin)
+        await red.hold(insert_in_another_call)
+        assert await red.hold(execute, "SELECT count(*) FROM rows") == [(2,)]
+        red.end()
+        blue = Socket()
+        assert await blue.hold(execute, "SELECT count(*) FROM rows") == [(0,)]
+        assert await blue.run(lambda: connections[ALIAS].get_autocommit())
+
+    run(main())
+
+
+def run_a_script():
+    with connections[ALIAS].cursor() as cursor:
+        cursor.executescript("PRAGMA query_only = 1; SELECT 1")
+
+
+def set_by_a_wrapper():
+    def rewrite(execute, sql, params, many, context):
+        return execute(sql.replace("SELECT 1", "PRAGMA query_only = 1"), params, many, context)
+
+    with connections[ALIAS].execute_wrapper(rewrite):
+        execute("SELECT 1")
+
+
+def set_by_the_drivers_connection():
+    with connections[ALIAS].cursor() as cursor:
+        cursor.connection.execute("PRAGMA query_only = 1")
+
+
+def set_by_cursors_of_its_own():
+    wrapper = connections[ALIAS]
+    wrapper.ensure_connection()
+    wrapper.make_cursor = lambda cursor: CursorWrapper(cursor, wrapper)
+    execute("PRAGMA query_only = 1")
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        run_a_script,
+        set_by_a_wrapper,
+        set_by_the_drivers_connection,
+        set_by_cursors_of_its_own,
+    ],
+)
+@one_slot
+def test_what_goes_around_the_statements_of_a_cursor_is_seen(database, leave):  # noqa: F811
+    async def main():
+        red = Socket()
+        await red.hold(leave)
+        assert await red.hold(count_query_only) == 1
+        red.end()
+        assert await Socket().run(count_query_only) == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["list", "dict", "set"])
+@one_slot
+def test_what_is_put_into_an_attribute_is_seen(database, monkeypatch, name):  # noqa: F811
+    value = {"list": ["site"], "dict": {"site": 1}, "set": {"site"}}[name]
+
+    def create(alias, create=connections.create_connection):
+        wrapper = create(alias)
+        wrapper.of_the_site = type(value)(value)
+        return wrapper
+
+    def leave():
+        found = connections[ALIAS].of_the_site
+        {"list": list.append, "dict": dict.__delitem__, "set": set.add}[name](found, "site")
+        found.clear()
+
+    async def main():
+        await Socket().run(leave)
+        assert await Socket().run(lambda: connections[ALIAS].of_the_site) == value
+
+    monkeypatch.setattr(connections, "create_connection", create)
+    run(main())
+
+
+@override_settings(WEBSOCKET_SYNC_THREADS=2)
+def test_a_connection_that_went_to_another_slot_is_looked_at_there(
+    database,  # noqa: F811
+    monkeypatch,
+):
+    monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 0.05)
+
+    async def main():
+        red, blocked, busy = Socket(), [Blocked(), Blocked()], []
+        await red.hold(leave_on_the_connection, "red")
+        first = red.lane.slot
+        for call in blocked:  # in the other slot, then in that of red
+            busy.append(asyncio.create_task(Socket().run(call)))
+            await until(call.running.is_set)
+        blocked[0].gate.set()
+        assert await red.hold(look_at_the_connection) == "red"
+        assert red.lane.slot is not first
+        await red.hold(execute, "PRAGMA query_only = 1")
+        red.end()
+        blocked[1].gate.set()
+        await asyncio.gather(*busy)
+        assert await asyncio.gather(*(Socket().run(count_query_only) for _ in range(8))) == [0] * 8
+
+    run(main())
+
+
+def fails(*args):
+    raise OSError("no route")
+
+
+@pytest.mark.parametrize("step", ["end", "discard"])
+@one_slot
+def test_where_what_was_left_can_not_be_known_nothing_is_kept(
+    database,  # noqa: F811
+    monkeypatch,
+    step,
+):
+    async def main():
+        red = Socket()
+        with monkeypatch.context() as patch:
+            patch.setattr(databases.Databases, step, fails)
+            await red.hold(execute, "PRAGMA query_only = 1")
+            slot = red.lane.slot
+            red.end()
+            await until(lambda: slot.is_free_for(None))
+        assert await Socket().run(count_query_only) == 0
+
+    run(main())
+
+
+@one_slot
+def test_the_cursor_of_a_call_is_its_sockets_also_where_a_check_before_it_failed(
+    database,  # noqa: F811
+    monkeypatch,
+):
+    opened = []
+
+    def create(alias, create=connections.create_connection):
+        wrapper = create(alias)
+        wrapper.close_if_unusable_or_obsolete = fails
+        return wrapper
+
+    def open_cursor():
+        opened.append(connections[ALIAS].cursor())
+        opened[-1].execute("SELECT 1")
+
+    async def main():
+        for _ in range(2):
+            red = Socket()
+            await red.hold(open_cursor)
+            assert red.lane.left.cursor
+            assert red.lane.pool.has_cursor(red.lane)
+            red.end()
+
+    monkeypatch.setattr(connections, "create_connection", create)
+    run(main())
+
+
+class Cursor:
+    def __init__(self, *, closed=False):
+        self.closed = closed
+
+
+def test_nothing_of_a_call_is_lost_while_others_ask_for_cursors():
+    observer, user = Observer(), User()
+    observer.user = user
+    cursors = [Cursor(closed=number % 2) for number in range(2000)]
+    asking = threading.Event()
+
+    def ask():
+        while not asking.is_set():
+            observer.owners_of_cursors()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for cursor in cursors:
+            observer.add_cursor(cursor)
+    finally:
+        asking.set()
+        thread.join()
+        sys.setswitchinterval(before)
+    assert observer.owners_of_cursors() == [user] * 1000
+
+
+def test_a_call_that_executes_without_end_does_not_fill_the_memory():
+    observer = Observer()
+    observer.user = User()
+    kept = Cursor()
+    observer.add_cursor(kept)
+    for _ in range(5000):
+        observer.add_cursor(Cursor())
+    assert len(observer._cursors) < 1000
+    assert observer.owners_of_cursors() == [observer.user]
 
 
 # Middleware, which has a thread of its own

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from functools import partial
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
-from django.db import OperationalError, connections
+from django.db import IntegrityError, OperationalError, connections, transaction
+from django.db.models import Count, Value
+from django.db.models.functions import Concat, TruncDate
 from django.test import override_settings
+from django.utils import timezone
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker
@@ -296,3 +302,167 @@ def test_shutdown_leaves_no_connection_to_the_database(observer, database):
         await until(lambda: not observer.backends())
 
     run(main())
+
+
+# What one socket leaves in its session
+
+
+def execute(sql, params=None):
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall() if cursor.description else None
+
+
+def set_with_callproc():
+    with connections[ALIAS].cursor() as cursor:
+        cursor.callproc("set_config", ["app.tenant", "red", False])
+
+
+def set_with_copy():
+    sql = "COPY (SELECT set_config('app.tenant', 'red', false)) TO STDOUT"
+    with connections[ALIAS].cursor() as cursor, cursor.copy(sql) as rows:
+        list(rows)
+
+
+def set_in_a_block():
+    with transaction.atomic(using=ALIAS):
+        execute("SET app.tenant = 'red'")
+
+
+def set_by_a_composed_statement():
+    execute(psycopg.sql.SQL("SET app.tenant = {}").format("red"))
+
+
+def set_by_a_wrapper():
+    def rewrite(execute, sql, params, many, context):
+        return execute(f"SET app.tenant = 'red'; {sql}", params, many, context)
+
+    with connections[ALIAS].execute_wrapper(rewrite):
+        execute("SELECT 1")
+
+
+def set_in_a_transaction_by_hand():
+    execute("BEGIN")
+    execute("SET LOCAL app.tenant = 'red'")
+
+
+def set_in_a_transaction_of_the_driver():
+    connections[ALIAS].ensure_connection()
+    connections[ALIAS].connection.execute("BEGIN")
+    execute("SELECT set_config('app.tenant', 'red', true)")
+
+
+def set_without_autocommit():
+    transaction.set_autocommit(False, using=ALIAS)
+    execute("SET LOCAL app.tenant = 'red'")
+
+
+STATEMENTS = [
+    "SET app.tenant = 'red'",
+    "SELECT set_config('app.tenant', 'red', false)",
+    """SELECT "it's", set_config('app.tenant', 'red', false) FROM (SELECT 1 AS "it's") AS x""",
+    "SELECT pg_catalog . set_config('app.tenant', 'red', false)",
+    """SELECT U&"!0073et_config" UESCAPE '!' ('app.tenant', 'red', false)""",
+    "EXPLAIN ANALYZE SELECT set_config('app.tenant', 'red', false)",
+    "DO $$ BEGIN PERFORM set_config('app.tenant', 'red', false); END $$",
+    "SELECT ts_rewrite('a', $$SELECT 'a'::tsquery, set_config('app.tenant', 'red', false)"
+    "::text::tsquery$$)",
+]
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        *[partial(execute, statement) for statement in STATEMENTS],
+        set_with_callproc,
+        set_with_copy,
+        set_in_a_block,
+        set_by_a_composed_statement,
+        set_by_a_wrapper,
+        set_in_a_transaction_by_hand,
+        set_in_a_transaction_of_the_driver,
+        set_without_autocommit,
+    ],
+)
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_variable_that_one_socket_sets_is_not_there_for_another(database, leave, pooled):
+    database["OPTIONS"] |= {"pool": {"min_size": 1, "max_size": 2}} if pooled else {}
+
+    def look():
+        return execute("SELECT coalesce(current_setting('app.tenant', true), '')")[0][0]
+
+    async def main():
+        red = Socket()
+        await red.hold(leave)
+        assert await red.hold(look) == "red"
+        red.end()
+        assert await Socket().run(look) == ""
+
+    try:
+        with override_settings(WEBSOCKET_SYNC_THREADS=1):
+            run(main())
+    finally:
+        lanes.shutdown()
+        if pooled:
+            connections[ALIAS].close_pool()
+
+
+@pytest.mark.parametrize(
+    ("sql", "left"),
+    [
+        ("EXPLAIN ANALYZE CREATE TEMP TABLE mine AS SELECT 1", "SELECT to_regclass('mine')::text"),
+        (
+            "UPDATE pg_settings SET setting = 'red' WHERE name = 'search_path'",
+            "SELECT nullif(current_setting('search_path'), '\"$user\", public')",
+        ),
+        ("PREPARE mine AS SELECT 1", "SELECT max(name) FROM pg_prepared_statements"),
+        ("LISTEN mine", "SELECT max(pg_listening_channels) FROM pg_listening_channels()"),
+        (
+            "SELECT pg_advisory_lock(1)",
+            "SELECT max(mode) FROM pg_locks WHERE locktype = 'advisory'",
+        ),
+        ("SET ROLE pg_monitor", "SELECT nullif(current_user, session_user)::text"),
+    ],
+)
+def test_what_a_statement_leaves_is_not_there_for_another(database, sql, left):
+    def look():
+        return execute(left)[0][0]
+
+    async def main():
+        red = Socket()
+        assert await red.hold(look) is None
+        await red.hold(execute, sql)
+        assert await red.hold(look) is not None
+        red.end()
+        assert await Socket().run(look) is None
+
+    with override_settings(WEBSOCKET_SYNC_THREADS=1):
+        run(main())
+
+
+def test_what_the_orm_does_leaves_the_connection_to_the_next_socket(database, sessions):
+    def work():
+        rows = Session.objects.using(ALIAS)
+        with transaction.atomic(using=ALIAS):
+            rows.create(session_key="x", session_data="", expire_date=timezone.now())
+            with suppress(IntegrityError), transaction.atomic(using=ALIAS):
+                rows.create(session_key="x", session_data="", expire_date=timezone.now())
+            rows.select_for_update().filter(pk="x").update(session_data=Concat("pk", Value("'(")))
+            execute("SELECT set_config('app.tenant', %s, true)", ["red"])
+            execute("SET LOCAL statement_timeout = 1000")
+            execute("SELECT pg_advisory_xact_lock(1)")
+        rows.filter(pk__in=["x", "it's"], session_data__icontains="%'").aggregate(Count("pk"))
+        rows.bulk_create(
+            [Session(session_key="y", session_data="", expire_date=timezone.now())],
+            ignore_conflicts=True,
+        )
+        list(rows.filter(expire_date__year=2026).annotate(day=TruncDate("expire_date")))
+        assert len(list(rows.iterator(chunk_size=10))) > 100
+        rows.filter(pk__in=["x", "y"]).delete()
+        return backend()
+
+    async def main():
+        assert len({await Socket().run(work) for _ in range(3)}) == 1
+
+    with override_settings(WEBSOCKET_SYNC_THREADS=1):
+        run(main())
