@@ -28,9 +28,10 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.functional import cached_property
 
+from .cursors import Cursor, User, is_read
 from .statements import leaves_nothing
 
-__all__ = ["Databases", "Left", "User", "trust"]
+__all__ = ["Databases", "Left", "trust"]
 
 # Seconds without work after which a connection is looked at before it is used again.
 RESTED = 1.0
@@ -58,12 +59,6 @@ class Left(NamedTuple):
     transaction: bool
 
 
-class User:
-    """Stands for a lane, which must not be kept alive by what it has used."""
-
-    is_over = False
-
-
 class _Observer:
     """Sees each statement: what Django calls an execute wrapper."""
 
@@ -73,7 +68,7 @@ class _Observer:
         self.left: set[str] = set()
         """aliases of connections on which something was left, or may have been"""
         self.user: User | None = None
-        self.cursors: list[tuple[User | None, weakref.ref[Any]]] = []
+        self.cursors: list[Cursor] = []
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         if not self.trusted and not leaves_nothing(sql) and not _is_backends_own(context):
@@ -83,11 +78,7 @@ class _Observer:
 
     def owners_of_cursors(self) -> list[User]:
         """Who has a cursor that is not closed, and may read on from it."""
-        self.cursors = [
-            (owner, cursor)
-            for owner, cursor in self.cursors
-            if owner is not None and not owner.is_over and _is_open(cursor())
-        ]
+        self.cursors = list(filter(is_read, self.cursors))
         return [owner for owner, _ in self.cursors if owner is not None]
 
 
@@ -115,15 +106,6 @@ def _making(kind: type[Any]) -> frozenset[Any]:
     return frozenset(getattr(inspect.unwrap(one), "__code__", None) for one in methods if one)
 
 
-def _is_open(cursor: Any) -> bool:
-    if cursor is None:
-        return False
-    try:
-        return not cursor.closed
-    except Exception:  # sqlite3's does not tell
-        return True
-
-
 class _Here(threading.local):
     databases: Databases | None = None
 
@@ -144,6 +126,7 @@ class Databases:
         self._wrappers: dict[str, BaseDatabaseWrapper] = {}
         self._observer = _Observer()
         self._before: dict[str, dict[str, Any]] = {}
+        self._outgoing: list[tuple[BaseDatabaseWrapper, list[Cursor]]] = []
         self._idle_since = 0.0
 
     def begin(self, user: User) -> None:
@@ -169,6 +152,7 @@ class Databases:
     def end(self) -> Left:
         """Look at what a call has left; give connections of a pool back."""
         state = transaction = False
+        self._see_out()
         owners = self._observer.owners_of_cursors()
         for alias, wrapper in self._wrappers.items():
             open_transaction = wrapper.in_atomic_block or (
@@ -197,6 +181,7 @@ class Databases:
 
     def look_after(self) -> None:
         """Nobody works here: close what is unusable or too old."""
+        self._see_out()
         self._check(fresh=True, rested=False, working=False)
 
     def discard(self) -> dict[str, BaseDatabaseWrapper]:
@@ -214,7 +199,7 @@ class Databases:
         }
         for alias, wrapper in left.items():
             del self._wrappers[alias]
-            _close(wrapper)
+            self._part_with(wrapper, self._observer.user)
         self._observer.left.clear()
         self._observer.user = None
         return left
@@ -223,16 +208,37 @@ class Databases:
         """Go on with what ``discard()`` returned: it was its socket's, and stays so."""
         for alias, wrapper in wrappers.items():
             if alias in self._wrappers:
-                _close(self._wrappers.pop(alias))
+                self._part_with(self._wrappers.pop(alias), None)
             self._wrappers[alias] = wrapper
             self._observer.left.add(alias)
 
     def close(self) -> None:
         """Close everything."""
-        for wrapper in self._wrappers.values():
+        for wrapper in (*self._wrappers.values(), *(one for one, _ in self._outgoing)):
             _close(wrapper)
         self._wrappers.clear()
+        self._outgoing.clear()
         self._observer = _Observer()
+
+    def _part_with(self, wrapper: BaseDatabaseWrapper, user: User | None) -> None:
+        """Close a connection; one that others than ``user`` read from once they have done so."""
+        cursors = [
+            (owner, cursor)
+            for owner, cursor in filter(is_read, self._observer.cursors)
+            if owner is not user and getattr(cursor(), "db", None) is wrapper
+        ]
+        if cursors and wrapper.connection is not None:
+            keeper: BaseDatabaseWrapper = connections.create_connection(wrapper.alias)
+            keeper.connection, wrapper.connection = wrapper.connection, None
+            keeper.inc_thread_sharing()
+            self._outgoing.append((keeper, cursors))
+        _close(wrapper)
+
+    def _see_out(self) -> None:
+        for keeper, cursors in list(self._outgoing):
+            if not any(map(is_read, cursors)):
+                self._outgoing.remove((keeper, cursors))
+                _close(keeper)
 
     def _make(self, alias: str) -> bool:
         try:

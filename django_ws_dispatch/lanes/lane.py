@@ -12,7 +12,8 @@ from enum import Enum
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
-from .databases import Databases, Left, User
+from .cursors import User
+from .databases import Databases, Left
 
 if TYPE_CHECKING:
     from .pool import Pool
