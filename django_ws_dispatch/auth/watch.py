@@ -123,7 +123,7 @@ class Watch:
                 user = in_session = await load()
                 if not from_session:
                     in_session = await self._user_in_session(socket)
-                if _is_logged_out(socket.watched or NOBODY):  # meanwhile, perhaps
+                if _is_logged_out(socket, socket.watched or NOBODY):  # meanwhile, perhaps
                     user = in_session = await aload_nobody()
                 watched = (socket.watched or NOBODY)._replace(
                     user=key_of(user), in_session=key_of(in_session)
@@ -153,7 +153,7 @@ class Watch:
         sessions = tuple(tokens_of(key)) if key else ()
         watched = (socket.watched or NOBODY)._replace(key=key, sessions=sessions)
         self._watch(socket, watched)
-        return _is_logged_out(watched)
+        return _is_logged_out(socket, watched)
 
     def _watch(self, socket: Socket, watched: Watched) -> None:
         self._unwatch(socket)
@@ -208,12 +208,15 @@ class Watch:
         for token, sealed in message.changed:
             changes.note(token, sealed)
             for socket in list(self._by_session.get(token, ())):
-                self._follow(socket, token, sealed)
+                if _is_in(socket, message.namespace):
+                    self._follow(socket, token, sealed)
+                else:  # It does if the session is the same one, and so is gone under this key.
+                    self.verifier.verify(socket)
         if message.where is not None and (known := changes.get(message.where)) is not None:
             answer = {"changed": [message.where], "to": [known]}
             self._make_task(_publish(answer))
         for ended in message.sessions:
-            logged_out.add(ended)
+            logged_out.add(ended, message.namespace or "")
             for socket in list(self._by_session.get(ended, ())):
                 self._session_ended(socket, message.namespace)
         if message.user == EVERYBODY:
@@ -261,7 +264,7 @@ class Watch:
             session._session_key = key
         moved = watched._replace(key=key, sessions=tuple(tokens_of(key)), key_since=monotonic())
         self._watch(socket, moved)
-        if _is_logged_out(moved):
+        if _is_logged_out(socket, moved):
             self._session_ended(socket, socket.namespace)
         else:
             self.verifier.verify(socket)
@@ -296,8 +299,8 @@ def key_of(user: Any) -> str | None:
     return None if pk is None else str(pk)
 
 
-def _is_logged_out(watched: Watched) -> bool:
-    return any(token in logged_out for token in watched.sessions)
+def _is_logged_out(socket: Socket, watched: Watched) -> bool:
+    return any(logged_out.has(token, socket.namespace) for token in watched.sessions)
 
 
 def _is_in(socket: Socket, namespace: str | None) -> bool:
