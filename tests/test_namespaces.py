@@ -19,12 +19,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404, HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory, TransactionTestCase, override_settings
 from django.urls import path
+from django.utils.crypto import get_random_string
 from hypothesis import given
 from hypothesis import strategies as st
 
 from django_ws_dispatch import connections, groups
 from django_ws_dispatch.auth import users, verifier
-from django_ws_dispatch.auth.control import publish_control
+from django_ws_dispatch.auth.control import publish_control, sender
+from django_ws_dispatch.auth.keys import changes, seal, tokens_of
 from django_ws_dispatch.decorators import connection_limit, login_required
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups import Group, user_group
@@ -514,6 +516,50 @@ class Clones(Base):
                 async with red.connect("/ws/me/"):
                     pass
             await self.assertOpen(blues)
+
+    async def moved(self, red: WebSocketClient) -> tuple[str, str]:
+        """Give the session of red another key, such that nobody hears of it."""
+        old, new = red.cookies["sessionid"].value, get_random_string(32).lower()
+        with groups.namespace("red"):
+            session = SessionStore(old)
+            await session.aitems()  # loads it
+            await session.adelete()
+            session._session_key = new  # type: ignore[attr-defined]
+            await session.asave(must_create=True)
+        return old, new
+
+    async def test_who_asks_what_has_become_of_a_key_asks_for_one(self) -> None:
+        red, blue = await self.both_logged_in()
+        async with red.connect("/ws/me/"), blue.connect("/ws/me/"):
+            with mock.patch("django_ws_dispatch.auth.tell.end_session"):
+                old, new = await self.moved(red)
+            for token, sealed in zip(tokens_of(old), seal(new, old), strict=True):
+                changes.note(token, sealed)
+            connections.local().watch.verify_all()
+            await until(lambda: moved_to(new) == 1)
+            assert moved_to(old) == 1
+
+    async def test_another_process_says_it_for_one_and_is_told_for_one(self) -> None:
+        red, blue = await self.both_logged_in()
+        async with red.connect("/ws/me/"), blue.connect("/ws/me/"):
+            with mock.patch("django_ws_dispatch.auth.tell.end_session"):
+                old, new = await self.moved(red)
+            (token,), (sealed,) = tokens_of(old), seal(new, old)
+            told = {"changed": [token], "to": [sealed], "namespace": "red", "from": "another"}
+            await publish_control(json.dumps(told).encode())
+            await until(lambda: moved_to(new) == 1)
+            assert moved_to(old) == 1
+            answers: list[Any] = []
+
+            async def publish(payload: bytes) -> None:
+                answers.append(json.loads(payload))
+
+            with mock.patch("django_ws_dispatch.auth.control.publish_control", publish):
+                asked = {"where": token, "namespace": "red", "from": "another"}
+                await publish_control(json.dumps(asked).encode())
+                await until(lambda: answers)
+            (answer,) = answers
+            assert answer == {**told, "from": sender()}
 
     async def test_a_key_that_is_changed_in_one_is_the_same_in_the_other(self) -> None:
         red, blue = await self.both_logged_in()

@@ -214,7 +214,7 @@ class Watch:
                     self.verifier.verify(socket)
         if message.where is not None and (known := changes.get(message.where)) is not None:
             answer = {"changed": [message.where], "to": [known]}
-            self._make_task(_publish(answer))
+            self._make_task(_publish(_within(answer, message.namespace)))
         for ended in message.sessions:
             logged_out.add(ended, message.namespace or "")
             for socket in list(self._by_session.get(ended, ())):
@@ -269,19 +269,22 @@ class Watch:
         else:
             self.verifier.verify(socket)
 
-    async def _ask_where(self, watched: Watched) -> None:
+    async def _ask_where(self, socket: Socket, watched: Watched) -> None:
         """Ask other processes what has become of a session that is not there any more.
+
+        The answer is for this socket, or its namespace: elsewhere may be one with the same key.
 
         Raises:
             BrokerError: nobody can be asked now.
         """
         for token in watched.sessions:
             if (known := changes.get(token)) is not None:
-                self.heed(Message(changed=((token, known),)))
+                self._follow(socket, token, known)
                 return
         if not get_broker("default").in_process:
             for token in watched.sessions:
-                await control.publish_control(control.encode({"where": token}))
+                question = _within({"where": token}, socket.namespace)
+                await control.publish_control(control.encode(question))
 
     def close(self) -> None:
         """Watch nobody any more. Its tasks are those of whoever made them."""
@@ -305,6 +308,10 @@ def _is_logged_out(socket: Socket, watched: Watched) -> bool:
 
 def _is_in(socket: Socket, namespace: str | None) -> bool:
     return not namespace or socket.namespace is None or socket.namespace == namespace
+
+
+def _within(message: dict[str, Any], namespace: str | None) -> dict[str, Any]:
+    return {**message, "namespace": namespace} if namespace else message
 
 
 async def _publish(message: dict[str, Any]) -> None:
