@@ -67,12 +67,14 @@ class _Observer:
         """what runs now is WEBSOCKET_SYNC_CONTEXT's, which is entered for every socket anew"""
         self.left: set[str] = set()
         """aliases of connections on which something was left, or may have been"""
+        self.set: set[str] = set()
+        """those on which WEBSOCKET_SYNC_CONTEXT has left something, for nobody but sockets"""
         self.user: User | None = None
         self.cursors: list[Cursor] = []
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-        if not self.trusted and not leaves_nothing(sql) and not _is_backends_own(context):
-            self.left.add(context["connection"].alias)
+        if not leaves_nothing(sql) and not _is_backends_own(context):
+            (self.set if self.trusted else self.left).add(context["connection"].alias)
         self.cursors.append((self.user, weakref.ref(context["cursor"])))
         return execute(sql, params, many, context)
 
@@ -164,7 +166,8 @@ class Databases:
             )
             transaction = transaction or open_transaction
             state = state or changed
-            if not (changed or open_transaction or owners) and _is_pooled(wrapper):
+            kept = changed or open_transaction or owners or alias in self._observer.set
+            if not kept and _is_pooled(wrapper):
                 # Pages want it, too. It costs no more than a page's own.
                 with suppress(Exception):
                     wrapper.close()
@@ -182,6 +185,9 @@ class Databases:
     def look_after(self) -> None:
         """Nobody works here: close what is unusable or too old."""
         self._see_out()
+        for alias in self._observer.set & self._wrappers.keys():
+            if _is_pooled(self._wrappers[alias]):
+                _close(self._wrappers[alias])
         self._check(fresh=True, rested=False, working=False)
 
     def discard(self) -> dict[str, BaseDatabaseWrapper]:
