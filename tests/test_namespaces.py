@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth import alogout, logout
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_out
+from django.contrib.sessions.backends import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404, HttpResponse
 from django.test import AsyncRequestFactory, RequestFactory, TransactionTestCase, override_settings
 from django.urls import path
+from django.utils.crypto import get_random_string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_ws_dispatch import groups
-from django_ws_dispatch.auth.control import publish_control
+from django_ws_dispatch import connections, groups
+from django_ws_dispatch.auth import users, verifier
+from django_ws_dispatch.auth.control import publish_control, sender
+from django_ws_dispatch.auth.keys import changes, seal, tokens_of
 from django_ws_dispatch.decorators import connection_limit, login_required
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups import Group, user_group
@@ -35,6 +42,7 @@ MIDDLEWARE = [
 ]
 
 calls: list[str] = []
+looked_at = asyncio.Event()
 
 
 def of_header(request: Any) -> Any:
@@ -102,6 +110,19 @@ async def aout(request: Any) -> HttpResponse:
     return HttpResponse("out")
 
 
+async def slow_out(request: Any) -> HttpResponse:
+    """As alogout() does it, but that its sockets are looked at before the session is gone."""
+    await user_logged_out.asend(sender=User, request=request, user=await request.auser())
+    await looked_at.wait()
+    await request.session.aflush()
+    return HttpResponse("out")
+
+
+def cycle(request: Any) -> HttpResponse:
+    request.session.cycle_key()
+    return HttpResponse("cycled")
+
+
 def save(request: Any) -> HttpResponse:
     User.objects.get(username="ada").save()
     return HttpResponse("saved")
@@ -112,8 +133,23 @@ urlpatterns = [
     path("asay/", asay),
     path("out/", out),
     path("aout/", aout),
+    path("slow-out/", slow_out),
+    path("cycle/", cycle),
     path("save/", save),
 ]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+def moved_to(key: str) -> int:
+    """How many sockets go by this key, which they were found to be in by."""
+    found = [socket.watched for socket in connections.local().sockets]
+    return sum(one is not None and one.key == key and one.key_since < 0 for one in found)
+
 
 site = override_settings(
     ROOT_URLCONF=__name__,
@@ -246,7 +282,7 @@ def test_what_the_function_returns_is_checked_on_a_page_too() -> None:
 # Sockets
 
 
-class Tenants(TransactionTestCase):
+class Base(TransactionTestCase):
     def setUp(self) -> None:
         self.enterContext(site)
         calls.clear()
@@ -274,6 +310,8 @@ class Tenants(TransactionTestCase):
             await socket.receive(timeout=5)
         assert caught.value.code == 4401
 
+
+class Tenants(Base):
     async def test_it_is_active_in_a_handler_in_its_tasks_and_in_its_lanes(self) -> None:
         async with self.client_of("red").connect("/ws/everywhere/") as socket:
             await socket.send("?")
@@ -328,6 +366,40 @@ class Tenants(TransactionTestCase):
             await self.get(red, "/out/")
             await self.assertClosed(reds)
             await self.assertClosed(blues)
+
+    async def test_it_is_ended_where_it_was_looked_at_before_it_was_gone(self) -> None:
+        ada = await User.objects.acreate_user("ada")
+        red, blue = await self.logged_in("red", ada), self.client_of("blue")
+        blue.cookies = red.cookies
+        looked_at.clear()
+        loop = asyncio.get_running_loop()
+
+        def verify(*args: Any) -> users.Verdict:
+            verdict = users.verify(*args)
+            loop.call_soon_threadsafe(looked_at.set)
+            return verdict
+
+        with mock.patch.object(verifier, "verify", verify):
+            async with red.connect("/ws/me/") as reds, blue.connect("/ws/me/") as blues:
+                await self.get(red, "/slow-out/")
+                await self.assertClosed(reds)
+                await self.assertClosed(blues)
+
+    async def test_a_session_that_tenants_share_is_followed_to_its_new_key_in_all_of_them(
+        self,
+    ) -> None:
+        ada = await User.objects.acreate_user("ada")
+        red, blue = await self.logged_in("red", ada), self.client_of("blue")
+        blue.cookies = red.cookies
+        async with red.connect("/ws/me/") as reds, blue.connect("/ws/me/") as blues:
+            assert await self.get(red, "/cycle/") == b"cycled"
+            key = red.cookies["sessionid"].value
+            await until(lambda: moved_to(key) == 2)
+            for socket in (reds, blues):
+                await self.assertOpen(socket)
+            await self.get(red, "/out/")
+            for socket in (reds, blues):
+                await self.assertClosed(socket)
 
     async def test_a_saved_user_is_that_of_the_tenant_and_without_one_of_all(self) -> None:
         ada = await User.objects.acreate_user("ada")
@@ -392,6 +464,116 @@ class Tenants(TransactionTestCase):
                     with groups.namespace("blue"):  # what is active when it is left is no matter
                         await socket.send("x")
                         assert await anext(messages) == "red: x"
+
+
+class SessionStore(cache.SessionStore):
+    """Each tenant has one."""
+
+    @property
+    def cache_key_prefix(self) -> str:  # type: ignore[override]
+        return f"{active_namespace()}."
+
+
+def own_store(websocket: Any) -> Any:
+    return groups.namespace(websocket.request.headers["x-tenant"])
+
+
+@override_settings(
+    SESSION_ENGINE=__name__,
+    WEBSOCKET_SYNC_CONTEXT=f"{__name__}.own_store",
+)
+class Clones(Base):
+    """One tenant was copied from the other: their sessions have the same keys."""
+
+    def setUp(self) -> None:
+        self.enterContext(site)
+        self.enterContext(override_settings(MIDDLEWARE=[MIDDLEWARE[-1], *MIDDLEWARE[:-1]]))
+        self.enterContext(mock.patch.object(verifier, "DOUBT_SECONDS", 0.1))
+
+    async def both_logged_in(self) -> tuple[WebSocketClient, WebSocketClient]:
+        ada = await User.objects.acreate_user("ada")
+        red, blue = self.client_of("red"), self.client_of("blue")
+        with groups.namespace("red"):
+            await red.aforce_login(ada)
+            key = red.cookies["sessionid"].value
+            session = dict(await SessionStore(key).aitems())
+        with groups.namespace("blue"):
+            copy = SessionStore()
+            await copy.aupdate(session)
+            copy._session_key = key  # type: ignore[attr-defined]
+            await copy.asave(must_create=True)
+        blue.cookies["sessionid"] = key
+        return red, blue
+
+    async def test_a_logout_in_one_is_none_in_the_other(self) -> None:
+        red, blue = await self.both_logged_in()
+        async with red.connect("/ws/me/") as reds, blue.connect("/ws/me/") as blues:
+            await self.get(red, "/out/")
+            await self.assertClosed(reds)
+            async with blue.connect("/ws/me/") as later:
+                await self.assertOpen(later)
+            with pytest.raises(HandshakeDenied, match="401"):
+                async with red.connect("/ws/me/"):
+                    pass
+            await self.assertOpen(blues)
+
+    async def moved(self, red: WebSocketClient) -> tuple[str, str]:
+        """Give the session of red another key, such that nobody hears of it."""
+        old, new = red.cookies["sessionid"].value, get_random_string(32).lower()
+        with groups.namespace("red"):
+            session = SessionStore(old)
+            await session.aitems()  # loads it
+            await session.adelete()
+            session._session_key = new  # type: ignore[attr-defined]
+            await session.asave(must_create=True)
+        return old, new
+
+    async def test_who_asks_what_has_become_of_a_key_asks_for_one(self) -> None:
+        red, blue = await self.both_logged_in()
+        async with red.connect("/ws/me/"), blue.connect("/ws/me/"):
+            with mock.patch("django_ws_dispatch.auth.tell.end_session"):
+                old, new = await self.moved(red)
+            for token, sealed in zip(tokens_of(old), seal(new, old), strict=True):
+                changes.note(token, sealed)
+            connections.local().watch.verify_all()
+            await until(lambda: moved_to(new) == 1)
+            assert moved_to(old) == 1
+
+    async def test_another_process_says_it_for_one_and_is_told_for_one(self) -> None:
+        red, blue = await self.both_logged_in()
+        async with red.connect("/ws/me/"), blue.connect("/ws/me/"):
+            with mock.patch("django_ws_dispatch.auth.tell.end_session"):
+                old, new = await self.moved(red)
+            (token,), (sealed,) = tokens_of(old), seal(new, old)
+            told = {"changed": [token], "to": [sealed], "namespace": "red", "from": "another"}
+            await publish_control(json.dumps(told).encode())
+            await until(lambda: moved_to(new) == 1)
+            assert moved_to(old) == 1
+            answers: list[Any] = []
+
+            async def publish(payload: bytes) -> None:
+                answers.append(json.loads(payload))
+
+            with mock.patch("django_ws_dispatch.auth.control.publish_control", publish):
+                asked = {"where": token, "namespace": "red", "from": "another"}
+                await publish_control(json.dumps(asked).encode())
+                await until(lambda: answers)
+            (answer,) = answers
+            assert answer == {**told, "from": sender()}
+
+    async def test_a_key_that_is_changed_in_one_is_the_same_in_the_other(self) -> None:
+        red, blue = await self.both_logged_in()
+        old = blue.cookies["sessionid"].value
+        async with red.connect("/ws/me/") as reds, blue.connect("/ws/me/") as blues:
+            await self.get(red, "/cycle/")
+            new = red.cookies["sessionid"].value
+            await until(lambda: moved_to(new) == 1)
+            assert moved_to(old) == 1
+            await self.get(blue, "/out/")
+            await self.assertClosed(blues)
+            await self.assertOpen(reds)
+            await self.get(red, "/out/")
+            await self.assertClosed(reds)
 
 
 def test_a_context_that_is_copied_has_it() -> None:

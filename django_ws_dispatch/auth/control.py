@@ -7,8 +7,8 @@
     {"where": token}                                    has it? whoever knows says "changed" again
     {"user": pk}                                        a user was saved or deleted; "*" for all
 
-Each has ``from``, the process that says it, and ``namespace`` where one was active. What a process
-does not know is for newer ones.
+Each has ``from``, the process that says it, and ``namespace`` where one was active: of a question
+that of its socket, and so of the answer. What a process does not know is for newer ones.
 
 One that the broker does not take is not lost: a thread tries again until it does. What failed
 meanwhile becomes one message that says "verify everybody", so that nothing piles up, but for the

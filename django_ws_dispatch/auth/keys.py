@@ -130,8 +130,8 @@ class Recent(Generic[_V]):
         return value if until > monotonic() else None
 
 
-class LoggedOut(Recent[bool]):
-    """The sessions, as tokens, that were logged out a short while ago.
+class LoggedOut(Recent[frozenset[str]]):
+    """The sessions, as tokens, that were logged out a short while ago, and in which namespaces.
 
     Django tells of a logout before the session is gone from the store, perhaps with a transaction
     of the whole request still to be committed. Until then nobody shall be in by it.
@@ -140,12 +140,14 @@ class LoggedOut(Recent[bool]):
     def __init__(self) -> None:
         super().__init__(LOGOUT_SECONDS)
 
-    def add(self, token: str) -> None:
-        """Nobody is in by this session."""
-        self.note(token, True)
+    def add(self, token: str, namespace: str) -> None:
+        """Nobody is in by this session in that namespace; ``""`` for all of them."""
+        self.note(token, (self.get(token) or frozenset()) | {namespace})
 
-    def __contains__(self, token: str) -> bool:
-        return self.get(token) is not None
+    def has(self, token: str, namespace: str | None) -> bool:
+        """Whether nobody is in by it there; ``None`` where the namespace is not known."""
+        found = self.get(token) or frozenset()
+        return bool(found if namespace is None else found & {"", namespace})
 
 
 logged_out = LoggedOut()

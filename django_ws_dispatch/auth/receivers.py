@@ -83,7 +83,9 @@ def _logged_out(*, request: Any = None, user: Any = None, **kwargs: object) -> N
 
 def _session_ended(session: Any, key: str) -> None:
     def ended() -> None:
-        if not all(token in logged_out for token in tokens_of(key)):  # by the signal above
+        # The signal above has told already; but of a session that tenants share, the sockets in
+        # other namespaces were looked at before it was gone.
+        if namespace or not all(logged_out.has(token, "") for token in tokens_of(key)):
             tell.end_session({key}, None, namespace)
 
     namespace = active_namespace()
@@ -91,7 +93,8 @@ def _session_ended(session: Any, key: str) -> None:
 
 
 def _session_moved(session: Any, before: str) -> None:
-    _once_it_holds(session, partial(tell.move_session, before, session.session_key))
+    told = partial(tell.move_session, before, session.session_key, active_namespace())
+    _once_it_holds(session, told)
 
 
 def _once_it_holds(session: Any, told: Callable[[], None]) -> None:

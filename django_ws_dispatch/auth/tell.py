@@ -30,7 +30,9 @@ def end_session(keys: Iterable[str], user: Any = None, namespace: str = "") -> N
     """
     tokens = list(dict.fromkeys(token for key in keys for token in tokens_of(key)))
     for token in tokens:
-        logged_out.add(token)  # before the loops look who is there, and where there is none yet
+        logged_out.add(
+            token, namespace
+        )  # before the loops look who is there, and where there is none yet
     if tokens or user is not None:
         message: dict[str, Any] = {}
         if tokens:
@@ -40,12 +42,18 @@ def end_session(keys: Iterable[str], user: Any = None, namespace: str = "") -> N
         _tell(message, namespace)
 
 
-def move_session(before: str, after: str) -> None:
-    """A session in which somebody is logged in has another key: its sockets go with it."""
+def move_session(before: str, after: str, namespace: str = "") -> None:
+    """A session in which somebody is logged in has another key: its sockets go with it.
+
+    Args:
+        before: the key that it had.
+        after: the one that it has.
+        namespace: in which.
+    """
     tokens, sealed = tokens_of(before), seal(after, before)
     for token, one in zip(tokens, sealed, strict=True):
         changes.note(token, one)
-    _tell({"changed": tokens, "to": sealed}, "")
+    _tell({"changed": tokens, "to": sealed}, namespace)
 
 
 def verify_user(user: Any, namespace: str = "") -> None:

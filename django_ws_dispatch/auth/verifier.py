@@ -45,14 +45,15 @@ class Verifier:
     Args:
         loop: which.
         make_task: starts a task that is no socket's.
-        ask_where: asks what has become of a session; may raise if nobody can be asked.
+        ask_where: asks what has become of the session of a socket; may raise if nobody can be
+            asked.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         make_task: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
-        ask_where: Callable[[Any], Awaitable[None]],
+        ask_where: Callable[[Any, Any], Awaitable[None]],
     ) -> None:
         self._loop = loop
         self._make_task = make_task
@@ -142,7 +143,7 @@ class Verifier:
         if now < watched.key_since + PAGE_SECONDS:
             self._doubted[socket] = now  # The page that has given it this key saves it at its end.
         elif socket not in self._doubted:
-            await self._ask_where(watched)
+            await self._ask_where(socket, watched)
             self._doubted[socket] = now + DOUBT_SECONDS
         elif now >= max(self._doubted[socket], self._patient_until):
             return False

@@ -126,7 +126,7 @@ class Watch:
                 user = in_session = await load()
                 if not from_session:
                     in_session = await self._user_in_session(socket)
-                if _is_logged_out(socket.watched or NOBODY):  # meanwhile, perhaps
+                if _is_logged_out(socket, socket.watched or NOBODY):  # meanwhile, perhaps
                     user = in_session = await aload_nobody()
                 watched = (socket.watched or NOBODY)._replace(
                     user=key_of(user), in_session=key_of(in_session)
@@ -157,7 +157,7 @@ class Watch:
         sessions = tuple(tokens_of(key)) if key else ()
         watched = (socket.watched or NOBODY)._replace(key=key, sessions=sessions)
         self._watch(socket, watched)
-        return _is_logged_out(watched)
+        return _is_logged_out(socket, watched)
 
     def _watch(self, socket: Socket, watched: Watched) -> None:
         self._unwatch(socket)
@@ -212,12 +212,15 @@ class Watch:
         for token, sealed in message.changed:
             changes.note(token, sealed)
             for socket in list(self._by_session.get(token, ())):
-                self._follow(socket, token, sealed)
+                if _is_in(socket, message.namespace):
+                    self._follow(socket, token, sealed)
+                else:  # It does if the session is the same one, and so is gone under this key.
+                    self.verifier.verify(socket)
         if message.where is not None and (known := changes.get(message.where)) is not None:
             answer = {"changed": [message.where], "to": [known]}
-            self._make_task(_publish(answer))
+            self._make_task(_publish(_within(answer, message.namespace)))
         for ended in message.sessions:
-            logged_out.add(ended)
+            logged_out.add(ended, message.namespace or "")
             for socket in list(self._by_session.get(ended, ())):
                 self._session_ended(socket, message.namespace)
         if message.user == EVERYBODY:
@@ -265,7 +268,7 @@ class Watch:
             session._session_key = key
         moved = watched._replace(key=key, sessions=tuple(tokens_of(key)), key_since=monotonic())
         self._watch(socket, moved)
-        if _is_logged_out(moved):
+        if _is_logged_out(socket, moved):
             self._session_ended(socket, socket.namespace)
         else:
             self.verifier.verify(socket)
@@ -277,19 +280,22 @@ class Watch:
                 self._follow(socket, token, known)
                 return
 
-    async def _ask_where(self, watched: Watched) -> None:
+    async def _ask_where(self, socket: Socket, watched: Watched) -> None:
         """Ask other processes what has become of a session that is not there any more.
+
+        The answer is for this socket, or its namespace: elsewhere may be one with the same key.
 
         Raises:
             BrokerError: nobody can be asked now.
         """
         for token in watched.sessions:
             if (known := changes.get(token)) is not None:
-                self.heed(Message(changed=((token, known),)))
+                self._follow(socket, token, known)
                 return
         if not get_broker("default").in_process:
             for token in watched.sessions:
-                await control.publish_control(control.encode({"where": token}))
+                question = _within({"where": token}, socket.namespace)
+                await control.publish_control(control.encode(question))
 
     def close(self) -> None:
         """Watch nobody any more. Its tasks are those of whoever made them."""
@@ -307,12 +313,16 @@ def key_of(user: Any) -> str | None:
     return None if pk is None else str(pk)
 
 
-def _is_logged_out(watched: Watched) -> bool:
-    return any(token in logged_out for token in watched.sessions)
+def _is_logged_out(socket: Socket, watched: Watched) -> bool:
+    return any(logged_out.has(token, socket.namespace) for token in watched.sessions)
 
 
 def _is_in(socket: Socket, namespace: str | None) -> bool:
     return not namespace or socket.namespace is None or socket.namespace == namespace
+
+
+def _within(message: dict[str, Any], namespace: str | None) -> dict[str, Any]:
+    return {**message, "namespace": namespace} if namespace else message
 
 
 async def _publish(message: dict[str, Any]) -> None:

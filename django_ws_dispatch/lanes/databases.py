@@ -27,7 +27,8 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.functional import cached_property
 
-from .observer import Observer, User
+from .cursors import Cursor, User, is_read
+from .observer import Observer
 
 __all__ = ["NOTHING", "Databases", "Left", "here"]
 
@@ -80,6 +81,7 @@ class Databases:
         self._wrappers: dict[str, BaseDatabaseWrapper] = {}
         self._observer = Observer()
         self._before: dict[str, dict[str, Any]] = {}
+        self._outgoing: list[tuple[BaseDatabaseWrapper, list[Cursor]]] = []
         self._idle_since = 0.0
 
     def begin(self, user: User) -> None:
@@ -104,6 +106,7 @@ class Databases:
     def end(self) -> Left:
         """Look at what a call has left; give connections of a pool back."""
         state = transaction = False
+        self._see_out()
         self._observer.forget_closed()
         owners = self._observer.owners_of_cursors()
         for alias, wrapper in list(self._wrappers.items()):
@@ -111,14 +114,12 @@ class Databases:
             changed = self._is_changed(alias, wrapper)
             transaction = transaction or open_transaction
             state = state or changed
-            if not (changed or open_transaction or owners) and _is_pooled(wrapper):
-                # Pages want it, too. It costs no more than a page's own. But what the context
-                # manager has set, and not put back, they would not set anew.
-                if self._observer.has_set(alias):
-                    self._drop(alias)
-                else:
-                    with suppress(Exception):
-                        wrapper.close()
+            # What the context manager has set, and not put back, a page would not set anew.
+            kept = changed or open_transaction or owners or self._observer.has_set(alias)
+            if not kept and _is_pooled(wrapper):
+                # Pages want it, too. It costs no more than a page's own.
+                with suppress(Exception):
+                    wrapper.close()
         self._idle_since = monotonic()
         return Left(state or transaction, self._observer.user in owners, transaction)
 
@@ -155,6 +156,10 @@ class Databases:
 
     def look_after(self) -> None:
         """Nobody works here: close what is unusable or too old."""
+        self._see_out()
+        for alias, wrapper in list(self._wrappers.items()):
+            if _is_pooled(wrapper) and self._observer.has_set(alias):
+                self._drop(alias)  # no page shall get it from the pool
         self._check(fresh=True, rested=False, working=False)
 
     def discard(self) -> dict[str, BaseDatabaseWrapper]:
@@ -169,7 +174,7 @@ class Databases:
             if _has_transaction(wrapper) or self._is_changed(alias, wrapper)
         }
         for alias in left:
-            self._drop(alias)
+            self._drop(alias, self._observer.user)
         self._observer.left.clear()
         self._observer.user = None
         return left
@@ -185,13 +190,32 @@ class Databases:
     def close(self) -> None:
         """Close everything."""
         for alias in list(self._wrappers):
-            self._drop(alias)
+            self._observer.forget(alias)
+            _close(self._wrappers.pop(alias))
+        for keeper, _ in self._outgoing:
+            _close(keeper)
+        self._outgoing.clear()
         self._observer = Observer()
 
-    def _drop(self, alias: str) -> None:
-        if (wrapper := self._wrappers.pop(alias, None)) is not None:
-            _close(wrapper)
+    def _drop(self, alias: str, user: User | None = None) -> None:
+        """Close a connection; one that others than ``user`` read from once they have done so."""
+        wrapper = self._wrappers.pop(alias, None)
+        if wrapper is None:
+            return
+        cursors = self._observer.cursors_on(wrapper, but_of=user)
+        if cursors and wrapper.connection is not None:
+            keeper: BaseDatabaseWrapper = connections.create_connection(alias)
+            keeper.connection, wrapper.connection = wrapper.connection, None
+            keeper.inc_thread_sharing()
+            self._outgoing.append((keeper, cursors))
+        _close(wrapper)
         self._observer.forget(alias)
+
+    def _see_out(self) -> None:
+        for keeper, cursors in list(self._outgoing):
+            if not any(map(is_read, cursors)):
+                self._outgoing.remove((keeper, cursors))
+                _close(keeper)
 
     def _is_changed(self, alias: str, wrapper: BaseDatabaseWrapper) -> bool:
         """Whether something of whoever calls is on a connection, or may be."""

@@ -12,8 +12,8 @@ from enum import Enum
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
+from .cursors import User
 from .databases import NOTHING, Databases
-from .observer import User
 
 if TYPE_CHECKING:
     from .pool import Pool

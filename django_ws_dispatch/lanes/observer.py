@@ -19,9 +19,10 @@ from typing import Any, cast
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
+from .cursors import Cursor, User, is_read
 from .statements import leaves_nothing
 
-__all__ = ["Observer", "User"]
+__all__ = ["Observer"]
 
 # The methods of a wrapper whose statements are for everybody, and made for everybody anew.
 _MAKING = ("connect", "_cursor", "_start_transaction_under_autocommit")
@@ -46,12 +47,6 @@ _VARIABLE = re.compile(
 )
 
 
-class User:
-    """Stands for a lane, which must not be kept alive by what it has used."""
-
-    is_over = False
-
-
 class Observer:
     """Sees what is done on the connections of one slot, in the thread whose call runs there.
 
@@ -63,7 +58,7 @@ class Observer:
     def __init__(self) -> None:
         self.left: set[str] = set()
         self.user: User | None = None
-        self._cursors: list[tuple[User | None, weakref.ref[Any]]] = []
+        self._cursors: list[Cursor] = []
         self._most_cursors = _MANY_CURSORS
         self._trusted = self._entering = False
         self._set: set[tuple[str, str]] = set()  # by the context manager, of whomever
@@ -137,12 +132,16 @@ class Observer:
         self._cursors = self._open_cursors()
         self._most_cursors = _MANY_CURSORS
 
-    def _open_cursors(self) -> list[tuple[User | None, weakref.ref[Any]]]:
+    def cursors_on(self, wrapper: Any, *, but_of: User | None) -> list[Cursor]:
+        """Return those on one connection that somebody may read on from."""
         return [
             (owner, cursor)
-            for owner, cursor in self._cursors.copy()
-            if owner is not None and not owner.is_over and _is_open(cursor())
+            for owner, cursor in self._open_cursors()
+            if owner is not but_of and getattr(cursor(), "db", None) is wrapper
         ]
+
+    def _open_cursors(self) -> list[Cursor]:
+        return list(filter(is_read, self._cursors.copy()))
 
 
 def _make(make: Callable[[Any], Any], wrapper: Any, of_driver: Any) -> Any:
@@ -212,12 +211,3 @@ def _what_it_sets(sql: object) -> str:
     """Return the name of a variable, or else the whole statement."""
     found = _VARIABLE.fullmatch(sql) if isinstance(sql, str) else None
     return repr(sql) if found is None else (found["set"] or found["config"]).lower()
-
-
-def _is_open(cursor: Any) -> bool:
-    if cursor is None:
-        return False
-    try:
-        return not cursor.closed
-    except Exception:  # sqlite3's does not tell
-        return True

@@ -253,15 +253,25 @@ class SessionTests(TestCase):
     def test_a_logout_is_remembered_for_a_while_and_then_forgotten(self):
         logouts = LoggedOut()
         with mock.patch("django_ws_dispatch.auth.keys.monotonic", return_value=1000.0) as now:
-            logouts.add("first")
+            logouts.add("first", "")
             now.return_value += keys.LOGOUT_SECONDS - 1
-            assert "first" in logouts
-            assert "second" not in logouts
-            logouts.add("second")
+            assert logouts.has("first", "")
+            assert not logouts.has("second", "")
+            logouts.add("second", "")
             now.return_value += 2
-            assert "first" not in logouts
-            logouts.add("third")
+            assert not logouts.has("first", "")
+            logouts.add("third", "")
             assert len(logouts) == 2
+
+    def test_a_logout_holds_in_its_namespace_and_where_none_is_known(self):
+        logouts = LoggedOut()
+        logouts.add("red's", "red")
+        logouts.add("everybody's", "")
+        namespaces = ("red", "blue", "", None)
+        assert [logouts.has("red's", one) for one in namespaces] == [True, False, False, True]
+        assert all(logouts.has("everybody's", one) for one in namespaces)
+        logouts.add("red's", "blue")
+        assert [logouts.has("red's", one) for one in namespaces] == [True, True, False, True]
 
 
 class ForeignEngineTests(TestCase):

@@ -88,7 +88,7 @@ class Asked:
         self.about: list[Any] = []
         self.failures = list(failures)
 
-    async def __call__(self, watched: Any) -> None:
+    async def __call__(self, socket: Any, watched: Any) -> None:
         self.about.append(watched)
         if self.failures:
             raise self.failures.pop(0)

@@ -7,6 +7,7 @@ import contextvars
 import threading
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -18,7 +19,7 @@ from django.utils import translation
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.decorators import login_required, user_passes_test
-from django_ws_dispatch.lanes import databases, observer
+from django_ws_dispatch.lanes import caretaker, databases, observer
 from django_ws_dispatch.lanes.context import load_sync_context
 from django_ws_dispatch.signals import websocket_closed, websocket_opened
 from django_ws_dispatch.testing import WebSocketClient
@@ -31,6 +32,7 @@ from .test_lanes import (  # noqa: F401 - fixtures
     lane_connection,
     no_lane_outlives_its_test,
     run,
+    until,
 )
 
 here = threading.local()
@@ -224,32 +226,6 @@ def test_a_call_is_made_once_though_the_context_is_entered_again(
     assert called == [1, 2]
 
 
-@pytest.mark.parametrize("name", ["setting", "setting_and_putting_back"])
-@override_settings(WEBSOCKET_SYNC_THREADS=1)
-def test_a_connection_of_a_pool_goes_back_without_what_it_sets(
-    database: Any,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-) -> None:
-    dropped: list[str] = []
-
-    def close(wrapper: Any, close: Any = databases._close) -> None:
-        dropped.append(wrapper.alias)
-        close(wrapper)
-
-    async def main() -> None:
-        socket = BoundSocket("red")
-        wrapper = await socket.hold(lane_connection)
-        assert wrapper.connection is None
-        assert dropped == ([ALIAS] if name == "setting" else [])
-        assert await socket.hold(count_query_only) == 1
-
-    monkeypatch.setattr(databases, "_is_pooled", lambda wrapper: True)
-    monkeypatch.setattr(databases, "_close", close)
-    with use(name):
-        run(main())
-
-
 @use("suppressing")
 def test_a_call_whose_failure_it_suppresses_is_made_once(database: Any) -> None:  # noqa: F811
     called: list[int] = []
@@ -284,6 +260,32 @@ def test_a_call_whose_failure_it_suppresses_is_made_once(database: Any) -> None:
 )
 def test_what_it_sets_is_known_by_its_name(sql: Any, name: str | None) -> None:
     assert observer._what_it_sets(sql) == (repr(sql) if name is None else name)
+
+
+def test_what_it_sets_is_not_given_back_to_a_pool_that_pages_have_too(
+    database: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(databases, "_is_pooled", lambda wrapper: True)
+
+    async def main(name: str) -> tuple[bool, bool]:
+        with use(name), override_settings(WEBSOCKET_SYNC_THREADS=1):
+            monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 3600)
+            first = await BoundSocket("red").run(lane_connection)
+            given_back, opened = first.connection is None, first.connection
+            second = await BoundSocket("blue").run(lane_connection)
+            assert second is first
+            assert given_back or first.connection is opened
+            closed = mock.Mock(wraps=databases._close)
+            monkeypatch.setattr(databases, "_close", closed)
+            monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 0)
+            await until(lambda: first.connection is None)
+            return given_back, closed.called
+
+    # The second is closed for good where it is closed: a pool may not hand it to anybody.
+    assert run(main("tenant")) == (True, False)
+    assert run(main("setting")) == (False, True)
+    assert run(main("setting_and_putting_back")) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from asgiref.local import Local
 from asgiref.sync import sync_to_async
+from django.contrib.sessions.models import Session
 from django.db import connection, connections, transaction
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
 from django.test import override_settings
 
 from django_ws_dispatch import lanes
-from django_ws_dispatch.lanes import caretaker, databases
-from django_ws_dispatch.lanes.observer import Observer, User
+from django_ws_dispatch.lanes import caretaker, databases, pool
+from django_ws_dispatch.lanes.cursors import User
+from django_ws_dispatch.lanes.observer import Observer
 
 from .test_lanes import (  # noqa: F401 - fixtures
     ALIAS,
@@ -26,6 +30,7 @@ from .test_lanes import (  # noqa: F401 - fixtures
     lane_connection,
     lane_threads,
     no_lane_outlives_its_test,
+    open_sessions_table,
     run,
     thread_name,
     until,
@@ -61,6 +66,12 @@ def count_query_only():
     return execute("SELECT * FROM pragma_query_only")[0][0]
 
 
+def opened_by(database):  # noqa: F811
+    """How often this process has the file of a database open: once for each connection."""
+    files = [Path("/proc/self/fd", one) for one in os.listdir("/proc/self/fd")]
+    return sum(os.path.realpath(one) == database["NAME"] for one in files)
+
+
 one_slot = override_settings(WEBSOCKET_SYNC_THREADS=1)
 
 
@@ -81,7 +92,9 @@ def test_what_a_call_leaves_on_its_thread_is_its_sockets_until_the_next_read():
 
 
 @one_slot
-def test_what_a_call_leaves_on_its_thread_reaches_nobody_among_many():
+def test_what_a_call_leaves_on_its_thread_reaches_nobody_among_many(monkeypatch):
+    monkeypatch.setattr(pool, "IDLE_THREADS", 60)  # or who waits too long would lose its own
+
     async def main():
         async def message(number):
             socket = Socket()
@@ -239,6 +252,40 @@ def test_an_open_transaction_is_nobody_elses_and_is_rolled_back_in_the_end(
     (record,) = caplog.records
     assert "Rolled back a transaction" in record.getMessage()
     assert record.path == "/ws/"
+
+
+@one_slot
+@pytest.mark.parametrize("again", [False, True])
+def test_who_iterates_goes_on_where_somebody_else_has_left_something(
+    database,  # noqa: F811
+    monkeypatch,
+    again,
+):
+    monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 0.05)
+    open_sessions_table(30)
+    connections[ALIAS].close()
+    seen = []
+
+    async def iterate(red):
+        keys = []
+        async for session in Session.objects.using(ALIAS).aiterator(chunk_size=10):
+            keys.append(session.session_key)
+            if len(keys) in (5, 15, 25):
+                await red.hold(execute, "PRAGMA query_only = 1")
+                await red.hold(leave_on_the_connection, "red")
+                seen.append((await Socket().run(count_query_only), len(keys)))
+                if again:  # what was taken away comes back
+                    assert await red.hold(look_at_the_connection) == "red"
+                red.read()
+        return keys
+
+    async def main():
+        assert len(set(await Socket().start(iterate(Socket())))) == 30
+        assert await Socket().run(count_query_only) == 0
+        await until(lambda: not opened_by(database))
+
+    run(main())
+    assert seen == [(0, 5), (0, 15), (0, 25)]
 
 
 @override_settings(DEBUG=True)

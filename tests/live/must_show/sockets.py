@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from pathlib import Path
@@ -39,6 +40,7 @@ async def raw_guarded(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 gate = threading.Event()
+answer = asyncio.Event()
 
 
 def block() -> None:
@@ -60,8 +62,12 @@ async def worker(websocket: WebSocket) -> None:
         elif message == "block":
             await sync_to_async(block)()
             await websocket.send("woken")
+        elif message == "query and wait":
+            await websocket.send(str(await User.objects.acount()))
+            await answer.wait()  # of another service
         elif message == "release":
             gate.set()
+            answer.set()
         elif message == "threads":
             await websocket.send(str(threading.active_count()))
         elif message == "files":

@@ -1,7 +1,8 @@
 from django.contrib.auth import login as auth_login
 from django.contrib.auth import logout as auth_logout
 from django.contrib.auth.models import User
-from django.http import HttpRequest, HttpResponse
+from django.db import connections
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
 
@@ -15,4 +16,17 @@ def logout(request: HttpRequest) -> HttpResponse:
     return HttpResponse("out")
 
 
-urlpatterns = [path("login/", login), path("logout/", logout)]
+def count(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(str(User.objects.count()))
+
+
+def pool(request: HttpRequest) -> JsonResponse:
+    return JsonResponse(connections["default"].pool.get_stats())
+
+
+urlpatterns = [
+    path("login/", login),
+    path("logout/", logout),
+    path("count/", count),
+    path("pool/", pool),
+]
