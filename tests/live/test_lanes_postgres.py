@@ -4,7 +4,6 @@ import asyncio
 from contextlib import suppress
 from functools import partial
 
-import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
@@ -29,6 +28,8 @@ from tests.lanes.test_lanes import (
 from .postgres import postgres  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.live
+
+psycopg = pytest.importorskip("psycopg")
 
 APPLICATION = "lanes-of-the-test"
 
