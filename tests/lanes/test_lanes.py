@@ -797,6 +797,7 @@ def test_a_connection_that_failed_but_works_is_kept(database):
 def test_a_kept_connection_is_tried_once_when_a_lane_at_rest_is_taken(database, monkeypatch):
     database["CONN_MAX_AGE"] = 600
     monkeypatch.setattr(databases, "RESTED", 0.05)
+    monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 60)  # which would try it, too
     tried = []
 
     async def main():
