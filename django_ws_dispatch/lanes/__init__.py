@@ -21,7 +21,7 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Executor, Future
-from functools import cached_property, partial
+from functools import partial
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -124,11 +124,12 @@ class _Errand:
 
 
 class _Apart(_Errand):
-    """One that has a pool to itself."""
+    """One whose lane has a thread and connections to itself for as long as it lasts."""
 
-    @cached_property
-    def pool(self) -> Pool:
-        return Pool(1, private=True)
+    is_between_reads = True
+
+    def __init__(self) -> None:
+        super().__init__(urgent=True)
 
 
 @contextlib.contextmanager
@@ -147,9 +148,12 @@ def errand(websocket: Any, *, urgent: bool = False) -> Iterator[None]:
 def apart() -> Iterator[None]:
     """Send the sync work of this block to a thread, and to connections, that end with it.
 
-    For middleware: it has them to itself, as that of a page has, and no slot to wait for.
+    For middleware: it has them to itself, as that of a page has. ``WEBSOCKET_SYNC_THREADS`` such
+    blocks have them at once, from their first sync call on; others wait there, first come, first
+    served. One inside another shares them: it would wait for what is held on its behalf.
     """
-    if _off.get():
+    around = _holder.get()
+    if _off.get() or (isinstance(around, _Apart) and not around.lane_ended):
         yield
         return
     with _held_by(_Apart()):
@@ -195,7 +199,9 @@ class _Router(Executor):
     """Sends a call to the lane of the socket in whose task it is made."""
 
     def __init__(self) -> None:
-        self._pool: Pool | None = None  # made at the first call: settings are read lazily
+        # Made at the first call: settings are read lazily.
+        self._pool: Pool | None = None
+        self._private: Pool | None = None  # of what is apart
         self._lock = threading.Lock()
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_R]:
@@ -215,22 +221,28 @@ class _Router(Executor):
         if (lane := holder.lane) is not None:
             # One from before a change of the setting stays where it is.
             return cast("Pool", lane.pool)
-        pool: Pool | None = getattr(holder, "pool", None) or self._pool
+        private = isinstance(holder, _Apart)
+        pool = self._private if private else self._pool
         if pool is None:
             with self._lock:
-                pool = self._pool = self._pool or Pool(conf.sync_threads)
+                if private:
+                    pool = self._private = self._private or Pool(conf.sync_threads, private=True)
+                else:
+                    pool = self._pool = self._pool or Pool(conf.sync_threads)
         return pool
 
     def forget(self) -> None:
         """This process is a fork, which has none of its parent's threads."""
-        self._pool, self._lock = None, threading.Lock()
+        self._pool, self._private, self._lock = None, None, threading.Lock()
 
     def retire(self) -> None:
         """Use new lanes from now on."""
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.retire()
+            pools = self._pool, self._private
+            self._pool = self._private = None
+        for pool in pools:
+            if pool is not None:
+                pool.retire()
 
 
 def _setting_changed(*, setting: str, **kwargs: Any) -> None:

@@ -102,14 +102,20 @@ class Caretaker(threading.Thread):
             pool.end(lane)
         elif slot is not None and slot.owner is lane and slot.is_idle:
             others = pool.waiting or any(one is not lane for one in slot.wanted)
-            short = others and not (lane.left.transaction or lane.left.cursor)
+            keeps = lane.left.transaction or lane.left.cursor
+            if pool.is_private:
+                if not others:
+                    return
+                keeps = keeps or lane.left.state  # there is no context that would set it again
+            short = others and not keeps
             if idle >= (SHORT_IDLE_SECONDS if short else HOLD_IDLE_SECONDS):
                 pool.take_away(lane, slot)
 
     def _let_through(self, now: float) -> list[Lane]:
         """Let what is urgent run beside calls that do not come to their end."""
         pool = self._pool
-        if not (pool.extra.is_idle and pool.waiting.has(Rank.URGENT)):
+        # What is private would lose what it has left there.
+        if pool.is_private or not (pool.extra.is_idle and pool.waiting.has(Rank.URGENT)):
             return []
         for slot in pool.slots:
             if slot.is_free_for(None) or now - slot.since < STALLED_SECONDS:

@@ -153,9 +153,6 @@ class Lane:
             elif turn is Turn.GIVE_BACK:
                 self._give_back()
             turn = self._turns.get()
-        if self.pool.is_private and self.slot is not None:
-            self.slot.databases.close()
-            self.pool.checked(self.slot)
 
     def _call(self) -> None:
         future, call = self.calls.popleft()
@@ -192,7 +189,7 @@ class Lane:
     def _give_back(self) -> None:
         if self.slot is not None:
             kept = _guarded(self.slot.databases.discard)
-            if kept is None:
+            if kept is None or self.pool.is_private:
                 self.slot.databases.close()
             self._kept = kept or {}
             self.pool.given_back(self)

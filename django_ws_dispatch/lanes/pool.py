@@ -46,7 +46,8 @@ class Pool:
 
     Args:
         slots: how many calls may run at once.
-        private: one visitor's own: at its end the connections are closed.
+        private: a lane has its slot to itself until it ends, or has been idle for a while and
+            others wait. Its connections are closed then.
     """
 
     def __init__(self, slots: int, *, private: bool = False) -> None:
@@ -118,7 +119,7 @@ class Pool:
                 slot.lane, slot.since, slot.rested = None, monotonic(), False
                 if left is not None:
                     lane.left = left
-                    slot.owner = lane if left.state else None
+                    slot.owner = lane if left.state or self.is_private else None
             granted = []
             if not lane.pending:
                 self._rest(lane)
@@ -135,6 +136,7 @@ class Pool:
             granted = []
             if lane.slot is not None:
                 lane.slot.owner = lane.slot.lane = None
+                lane.slot.rested = lane.slot.rested or self.is_private  # all is closed
                 granted = self.fill(lane.slot)
             if lane.pending:
                 if self._want(lane):
@@ -184,15 +186,14 @@ class Pool:
         self._hurry()
         if lane.thread is not None:
             slot = lane.slot
-            if slot is not None and self.is_private:
-                slot.checked = True  # until all is closed
-            elif slot is not None and slot.owner is lane and slot.lane is not lane:
+            if slot is not None and slot.owner is lane and slot.lane is not lane:
                 self.take_away(lane, slot)  # or that is under way
             lane.turn(Turn.END)
 
     def take_away(self, lane: Lane, slot: Slot) -> None:
         """Have an idle lane close the connections on which it has left something."""
-        if lane.left.transaction:
+        # A page's own is rolled back at its end without a word.
+        if lane.left.transaction and not (self.is_private and lane.holder.lane_ended):
             logger.warning(
                 "Rolled back a transaction that %s had left open. A transaction belongs into one "
                 "call of sync_to_async().",
@@ -219,7 +220,7 @@ class Pool:
         slot = lane.slot
         if lane.waits or (slot is not None and slot.lane is lane) or not self._has_calls(lane):
             return False
-        if slot is not None and (lane.left.state or self.has_cursor(lane)):
+        if slot is not None and (slot.owner is lane or self.has_cursor(lane)):
             takes_turns = behind_others and slot.owner is None and (slot.wanted or self.waiting)
             if slot.is_free_for(lane) and not takes_turns:
                 return self.grant(lane, slot)
@@ -232,6 +233,7 @@ class Pool:
             if rank is Rank.NEW and lane.thread is not None:
                 rank = Rank.GOING_ON
             self.waiting.put(lane, rank, lane.holder.lane_client)
+            self._look_after_soon()
         lane.waits = True
         return False
 
@@ -325,7 +327,7 @@ class Pool:
             self.caretaker.hurry()
 
     def _look_after_soon(self) -> None:
-        if self.caretaker is None and not self.is_private:
+        if self.caretaker is None and not (self.is_private and not self.waiting):
             caretaker = Caretaker(self)
             # No more threads are to be had: the next call tries again.
             with contextlib.suppress(RuntimeError):
