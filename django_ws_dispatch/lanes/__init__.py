@@ -30,7 +30,7 @@ from django.core.signals import setting_changed
 
 from ..conf import conf
 from .caretaker import Caretaker
-from .context import Passing, executor_of_asgiref, load_sync_context, within
+from .context import Passing, executor_of_asgiref, is_apart, load_sync_context, within
 from .lane import Holder, Lane, LaneThread
 from .pool import Pool
 
@@ -153,7 +153,7 @@ def apart() -> Iterator[None]:
     served. One inside another shares them: it would wait for what is held on its behalf.
     """
     around = _holder.get()
-    if _off.get() or (isinstance(around, _Apart) and not around.lane_ended):
+    if not _off.get() and isinstance(around, _Apart) and not around.lane_ended:
         yield
         return
     with _held_by(_Apart()):
@@ -162,7 +162,8 @@ def apart() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held_by(errand: _Errand) -> Iterator[None]:
-    before = _holder.get()
+    before, was_apart = _holder.get(), is_apart.get()
+    is_apart.set(errand.lane_socket is None)
     enter(errand)
     try:
         yield
@@ -170,6 +171,7 @@ def _held_by(errand: _Errand) -> Iterator[None]:
         errand.lane_ended = True
         release(errand)
         _holder.set(before)
+        is_apart.set(was_apart)
 
 
 def background() -> contextvars.Context:
@@ -262,13 +264,13 @@ def _enter_nothing_but_context(holder: Any) -> None:
     if holder.lane_socket is None or load_sync_context() is None:
         return
     current = getattr(AsyncToSync.executors, "current", None)
-    if isinstance(current, Passing) and current.websocket is holder.lane_socket:
+    executor = executor_of_asgiref(asyncio.get_running_loop()) if current is None else current
+    if isinstance(executor, Passing) and executor.websocket is holder.lane_socket:
         return
     if current is None:
-        executor = executor_of_asgiref(asyncio.get_running_loop())
         _enter_once(Passing(executor, holder.lane_socket))
     else:
-        AsyncToSync.executors.current = Passing(current, holder.lane_socket)
+        AsyncToSync.executors.current = Passing(executor, holder.lane_socket)
 
 
 _off: contextvars.ContextVar[bool] = contextvars.ContextVar("lanes_off", default=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -14,10 +15,13 @@ from django.core.signals import setting_changed
 from ..conf import conf, import_function
 from .databases import here
 
-__all__ = ["Passing", "load_sync_context", "within"]
+__all__ = ["Passing", "executor_of_asgiref", "is_apart", "load_sync_context", "within"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+# Where there are no lanes: whether it is middleware that runs, whose work is not the socket's yet.
+is_apart: ContextVar[bool] = ContextVar("lanes_apart", default=False)
 
 SyncContext = Callable[[Any], AbstractContextManager[Any]]
 
@@ -88,7 +92,7 @@ def _enter(function: SyncContext, websocket: Any, call: Callable[[], _R]) -> _R:
 
 
 class Passing(Executor):
-    """Passes calls on to another executor, inside the site's context manager.
+    """Passes calls on to another executor, inside the site's context manager but for middleware.
 
     Args:
         executor: where asgiref would have sent them.
@@ -102,7 +106,9 @@ class Passing(Executor):
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_R]:
         """See ``concurrent.futures.Executor``."""
         call = fn if not args and not kwargs else partial(fn, *args, **kwargs)
-        future: Future[_R] = self._executor.submit(within(self.websocket, call))
+        if not is_apart.get():
+            call = within(self.websocket, call)
+        future: Future[_R] = self._executor.submit(call)
         return future
 
     def __getattr__(self, name: str) -> Any:

@@ -16,6 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.test import TestCase, TransactionTestCase, override_settings
 from django.utils import translation
+from django.utils.decorators import async_only_middleware, sync_only_middleware
+from django.utils.deprecation import MiddlewareMixin
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.decorators import login_required, user_passes_test
@@ -23,7 +25,7 @@ from django_ws_dispatch.lanes import caretaker, databases, observer
 from django_ws_dispatch.lanes.context import load_sync_context
 from django_ws_dispatch.signals import websocket_closed, websocket_opened
 from django_ws_dispatch.testing import WebSocketClient
-from tests.fake_server import serving
+from tests.fake_server import only_socket, serving
 
 from .test_lanes import (  # noqa: F401 - fixtures
     ALIAS,
@@ -369,3 +371,92 @@ async def test_receivers_of_signals_are_inside() -> None:
         lanes.shutdown()
     assert len(seen) == 2
     assert None not in seen
+
+
+# Around middleware it is not: the socket's work begins after the handshake
+
+
+@sync_only_middleware
+def in_a_thread(get_response: Any) -> Any:
+    def middleware(request: Any) -> Any:
+        log.append(look()[0])
+        response = get_response(request)
+        log.append(look()[0])
+        return response
+
+    return middleware
+
+
+class InPieces(MiddlewareMixin):
+    def process_request(self, request: Any) -> None:
+        log.append(look()[0])
+
+    def process_view(self, request: Any, *args: Any) -> None:
+        log.append(look()[0])
+
+    def process_response(self, request: Any, response: Any) -> Any:
+        log.append(look()[0])
+        return response
+
+
+@async_only_middleware
+def from_tasks(get_response: Any) -> Any:
+    async def look_from_here() -> None:
+        log.append((await sync_to_async(look)())[0])
+
+    async def middleware(request: Any) -> Any:
+        await look_from_here()
+        with lanes.errand(only_socket()):  # as the verification of its user is
+            await look_from_here()
+        response = await get_response(request)
+        await asyncio.create_task(look_from_here())
+        return response
+
+    return middleware
+
+
+async def looks(websocket: Any) -> None:
+    await websocket.send(str((await sync_to_async(look)())[0]))
+
+
+INSIDE = [("enter", "/ws/red/"), ("leave", "/ws/red/")]
+MIDDLEWARE = {
+    "in_a_thread": [None, None],
+    "InPieces": [None, None, None],
+    "from_tasks": [None, *INSIDE, "/ws/red/", None],
+}
+
+
+def with_middleware(name: str) -> dict[str, Any]:
+    return {
+        "WEBSOCKET_SYNC_CONTEXT": f"{__name__}.tenant",
+        "WEBSOCKET_MIDDLEWARE": [f"{__name__}.{name}"],
+    }
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", MIDDLEWARE)
+async def test_middleware_is_not_inside(name: str) -> None:
+    async with serving(looks, "/ws/red/", route="ws/red/", **with_middleware(name)) as server:
+        assert await server.sends(1) == ["/ws/red/"]
+        await server.ended()
+    assert log == MIDDLEWARE[name] + INSIDE
+
+
+async def look_with_the_client(name: str) -> None:
+    with override_settings(WEBSOCKET_HANDLERS={"ws/red/": looks}, **with_middleware(name)):
+        async with WebSocketClient().connect("/ws/red/") as socket:
+            assert await socket.receive() == "/ws/red/"
+    assert log == MIDDLEWARE[name] + INSIDE
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", MIDDLEWARE)
+async def test_nor_under_the_test_client(name: str) -> None:
+    await look_with_the_client(name)
+
+
+@pytest.mark.parametrize("name", MIDDLEWARE)
+def test_nor_under_the_test_client_of_a_sync_test(name: str) -> None:
+    # As that of Django's TestCase: asgiref prefers the thread that waits.
+    async_to_sync(look_with_the_client)(name)
