@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["PostgresServer", "postgres"]
+__all__ = ["PostgresServer", "find_binaries", "postgres"]
 
 
 class PostgresServer:
@@ -129,7 +129,8 @@ def _free_port() -> int:
     raise RuntimeError("No free port between 20000 and 32000.")
 
 
-def _binaries() -> Path | None:
+def find_binaries() -> Path | None:
+    """Return the folder of the newest PostgreSQL that is whole, if there is one."""
     found = [*Path("/usr/lib/postgresql").glob("*/bin/postgres"), shutil.which("postgres")]
     folders = [Path(one).resolve().parent for one in found if one]
     whole = [one for one in folders if (one / "initdb").exists() and (one / "pg_isready").exists()]
@@ -144,7 +145,7 @@ def postgres():
         import psycopg  # noqa: F401
     except ImportError:
         missing = "psycopg is not installed"
-    binaries = _binaries()
+    binaries = find_binaries()
     if binaries is None:
         missing = "PostgreSQL (postgres, initdb, pg_isready) is not installed"
     if missing or binaries is None:

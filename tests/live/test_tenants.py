@@ -6,20 +6,17 @@ On django-tenants, and with row-level security. ``tests/live/tenants`` has the s
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from .postgres import PostgresServer, postgres  # noqa: F401 - a fixture
-from .server import DEADLINE, ROOT, Server
+from .server import DEADLINE
+from .tenants.sites import QUICKLY, Site, Sites
 from .tenants.visits import WAYS, Tenant, busy, close_code, session_key, storm
 from .valkey import Valkey
 
@@ -30,70 +27,10 @@ pytest.importorskip("django_tenants")
 KINDS = ["schemas", "policies"]
 
 
-class Site(NamedTuple):
-    server: Server
-    red: Tenant
-    blue: Tenant
-
-
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Valkey]:
     with Valkey() as valkey:
         yield valkey
-
-
-class Sites:
-    """Makes sites, each on a database of its own, which is a copy of one that is made once."""
-
-    def __init__(self, server: PostgresServer, broker: Valkey) -> None:
-        self._server = server
-        self._broker = broker
-        self._made: set[str] = set()
-        with server.connect() as connection:
-            connection.execute("CREATE ROLE site LOGIN")
-
-    def environment(self, kind: str, name: str, **more: Any) -> dict[str, str]:
-        # A superuser, and the owner of a table, see all rows.
-        user = "site" if kind == "policies" and name == "a_site" else self._server.user
-        database = {**self._server.settings, "NAME": name, "USER": user, **more}
-        return {
-            "DJANGO_SETTINGS_MODULE": f"tests.live.tenants.{kind}_settings",
-            "LIVE_DATABASE": json.dumps(database),
-            "LIVE_BROKER": self._broker.url,
-        }
-
-    @contextmanager
-    def serve(
-        self, kind: str, *, database: dict[str, Any] | None = None, **environment: str
-    ) -> Iterator[Site]:
-        """Serve a new site.
-
-        Args:
-            kind: ``"schemas"`` or ``"policies"``.
-            database: more of what ``DATABASES`` has for it.
-            environment: more variables.
-        """
-        template = f"{kind}_shared" if "LIVE_SHARED_USERS" in environment else kind
-        self._make(kind, template, environment)
-        with self._server.connect() as connection:
-            connection.execute("DROP DATABASE IF EXISTS a_site WITH (FORCE)")
-            connection.execute(f"CREATE DATABASE a_site TEMPLATE {template}")
-        environment = {**self.environment(kind, "a_site", **(database or {})), **environment}
-        settings = environment["DJANGO_SETTINGS_MODULE"]
-        with Server(settings=settings, environment=environment) as server:
-            yield Site(server, *(Tenant(name, server, environment) for name in ("red", "blue")))
-
-    def _make(self, kind: str, template: str, environment: dict[str, str]) -> None:
-        if template not in self._made:
-            with self._server.connect() as connection:
-                connection.execute(f"CREATE DATABASE {template}")
-            subprocess.run(
-                [sys.executable, "-m", "tests.live.tenants.prepare"],
-                cwd=ROOT,
-                env={**os.environ, **self.environment(kind, template), **environment},
-                check=True,
-            )
-            self._made.add(template)
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +68,6 @@ SOCKETS = 200
 ANSWERS = int(os.environ.get("WS_DISPATCH_ANSWERS", "10000"))
 FEWER = ANSWERS * 2 // 5
 MIDDLEWARE = pytest.mark.parametrize("middleware", ["sync", "async"])
-# What is no test, and takes longer.
-QUICKLY = {"PYTHONDEVMODE": ""}
 
 
 async def asked(site: Site, answers: int) -> Counter[tuple[str, str]]:
@@ -170,20 +105,44 @@ async def test_without_the_settings_who_does_not_say_for_whom_gets_an_error(
         assert answer.startswith('ProgrammingError: relation "shop_item" does not exist')
 
 
-async def test_policies_pass_the_rows_of_the_own_tenant(sites: Sites) -> None:
-    with sites.serve("policies", **QUICKLY) as site:
+@MIDDLEWARE
+async def test_policies_pass_the_rows_of_the_own_tenant(sites: Sites, middleware: str) -> None:
+    with sites.serve("policies", **QUICKLY, LIVE_MIDDLEWARE=middleware) as site:
         assert await asked(site, FEWER) == {(way, "own"): FEWER // 4 for way in WAYS}
 
 
+@MIDDLEWARE
 async def test_without_the_settings_policies_refuse_who_does_not_say_for_whom(
-    sites: Sites,
+    sites: Sites, middleware: str
 ) -> None:
-    with sites.serve("policies", **QUICKLY, LIVE_WITHOUT="1") as site:
+    environment = {**QUICKLY, "LIVE_MIDDLEWARE": middleware, "LIVE_WITHOUT": "1"}
+    with sites.serve("policies", **environment) as site:
         found = await asked(site, FEWER)
     # Most get them. Where the next call came late, somebody else got the connection meanwhile.
     assert found.pop(("by-itself", "own"))
     for _, answer in found:
         assert answer.startswith("ProgrammingError: unrecognized configuration parameter")
+
+
+@MIDDLEWARE
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_hundred_pages_that_come_back_at_once_are_all_answered(
+    sites: Sites, kind: str, middleware: str
+) -> None:
+    # The database has 50 connections. That one is refused would be in the log.
+    async def come_back(tenant: Tenant) -> None:
+        async with tenant.connect("/ws/shop/", "ada") as socket:
+            assert await say(socket, "who") == f"{tenant.name} ada"
+            await everybody.wait()
+            assert await say(socket, "rows") == ",".join(tenant.rows)
+
+    with sites.serve(kind, **QUICKLY, LIVE_MIDDLEWARE=middleware) as site:
+        for _ in range(2):
+            everybody = asyncio.Barrier(100)
+            async with asyncio.TaskGroup() as pages:
+                for tenant in (site.red, site.blue):
+                    for _ in range(50):
+                        pages.create_task(come_back(tenant))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import connection
 from django.http import Http404
+from django.utils.decorators import async_only_middleware
 
 from django_ws_dispatch import groups
 
@@ -35,6 +37,17 @@ class TenantMiddleware:
         if request.path != "/unset/":
             set_tenant(tenant_of(request))
         return self.get_response(request)
+
+
+@async_only_middleware
+def say_for_whom(get_response: Any) -> Any:
+    """What TenantMiddleware does, as a coroutine."""
+
+    async def middleware(request: Any) -> Any:
+        await sync_to_async(set_tenant)(tenant_of(request))
+        return await get_response(request)
+
+    return middleware
 
 
 @contextmanager

@@ -17,6 +17,11 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
 ]
+# It needs none.
+WEBSOCKET_MIDDLEWARE = {
+    "sync": ["tests.live.tenants.policies.TenantMiddleware"],
+    "async": ["tests.live.tenants.policies.say_for_whom"],
+}.get(os.environ.get("LIVE_MIDDLEWARE", ""), [])
 if "LIVE_WITHOUT" not in os.environ:
     WEBSOCKET_SYNC_CONTEXT = "tests.live.tenants.policies.sync_context"
     WEBSOCKET_NAMESPACE = "tests.live.tenants.policies.tenant_of"
