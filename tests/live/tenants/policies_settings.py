@@ -3,6 +3,7 @@
 import os
 
 from tests.live.tenants.settings import *  # noqa: F403
+from tests.live.tenants.settings import MORE_MIDDLEWARE
 
 INSTALLED_APPS = [
     "django_ws_dispatch",
@@ -21,7 +22,7 @@ MIDDLEWARE = [
 WEBSOCKET_MIDDLEWARE = {
     "sync": ["tests.live.tenants.policies.TenantMiddleware"],
     "async": ["tests.live.tenants.policies.say_for_whom"],
-}.get(os.environ.get("LIVE_MIDDLEWARE", ""), [])
+}.get(os.environ.get("LIVE_MIDDLEWARE", ""), []) + MORE_MIDDLEWARE
 if "LIVE_WITHOUT" not in os.environ:
     WEBSOCKET_SYNC_CONTEXT = "tests.live.tenants.policies.sync_context"
     WEBSOCKET_NAMESPACE = "tests.live.tenants.policies.tenant_of"

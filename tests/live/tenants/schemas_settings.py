@@ -3,7 +3,7 @@
 import os
 
 from tests.live.tenants.settings import *  # noqa: F403
-from tests.live.tenants.settings import DATABASES
+from tests.live.tenants.settings import DATABASES, MORE_MIDDLEWARE
 
 DATABASES["default"]["ENGINE"] = "django_tenants.postgresql_backend"
 DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
@@ -37,7 +37,8 @@ MIDDLEWARE = [
 WEBSOCKET_MIDDLEWARE = [
     "tests.live.tenants.schemas.find_tenant"
     if os.environ.get("LIVE_MIDDLEWARE") == "async"
-    else "django_tenants.middleware.main.TenantMainMiddleware"
+    else "django_tenants.middleware.main.TenantMainMiddleware",
+    *MORE_MIDDLEWARE,
 ]
 if "LIVE_WITHOUT" not in os.environ:
     WEBSOCKET_SYNC_CONTEXT = "tests.live.tenants.schemas.sync_context"

@@ -10,6 +10,8 @@ ROOT_URLCONF = "tests.live.tenants.urls"
 WEBSOCKET_HANDLERS = "tests.live.tenants.sockets"
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
 STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+# After what says for whom.
+MORE_MIDDLEWARE = ["tests.live.tenants.slow.SlowMiddleware"] if "LIVE_SLOW" in os.environ else []
 DATABASES = {"default": json.loads(os.environ["LIVE_DATABASE"])}
 WEBSOCKET_BROKERS = {
     "default": {
