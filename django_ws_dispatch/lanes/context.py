@@ -105,7 +105,7 @@ class Passing(Executor):
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_R]:
         """See ``concurrent.futures.Executor``."""
-        call = fn if not args and not kwargs else partial(fn, *args, **kwargs)
+        call: Any = fn if not args and not kwargs else partial(fn, *args, **kwargs)
         if not is_apart.get():
             call = within(self.websocket, call)
         future: Future[_R] = self._executor.submit(call)
