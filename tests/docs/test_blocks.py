@@ -9,6 +9,7 @@ Scripts, templates and commands are only read, each by the program that it is fo
 
 from __future__ import annotations
 
+import ast
 import configparser
 import importlib.util
 import json
@@ -35,6 +36,7 @@ NEEDS = {
     "howto/gunicorn.md": "uvicorn_worker",
     "howto/opentelemetry.md": "opentelemetry",
     "howto/sentry.md": "sentry_sdk",
+    "howto/tenants.md": "django_tenants",
 }
 
 # What the pages install of other people's.
@@ -149,6 +151,32 @@ def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
                 "django_ws_dispatch.testing.pytest_plugin",
             ]  # not installed: a checkout
         project.python("-m", "pytest", *options, *for_pytest)
+
+
+def definitions(text: str) -> dict[str, str]:
+    """The functions and classes of a module by their names, without types."""
+    found = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.arg):
+                    inner.annotation = None
+                elif isinstance(inner, ast.FunctionDef):
+                    inner.returns = None
+            found[node.name] = ast.unparse(node)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("file", "tested"), [("mysite/tenants.py", "schemas.py"), ("chat/tenants.py", "policies.py")]
+)
+def test_what_the_page_of_tenants_has_is_what_is_tested_on_postgresql(
+    file: str, tested: str
+) -> None:
+    (block,) = [block for block in blocks(DOCS / "howto/tenants.md") if block.file == file]
+    site = definitions((DOCS.parent / "tests/live/tenants" / tested).read_text())
+    shown = definitions(block.text)
+    assert shown == {name: site[name] for name in shown}
 
 
 PAGES = pytest.mark.parametrize("page", pages(), ids=name_of)

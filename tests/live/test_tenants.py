@@ -397,3 +397,20 @@ async def test_a_shared_user_is_verified_in_the_namespace_that_is_active(sites: 
             await red.command("deactivate_everywhere", "ben")
             for socket in (red_ben, blue_ben):
                 assert await close_code(socket) == 4401
+
+
+# Tests of a site
+
+
+async def test_a_test_case_of_django_tenants_opens_sockets_of_its_tenant(sites: Sites) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "django", "test", "--noinput", "tests.live.tenants.shop.tests"],
+        cwd=ROOT,
+        env={**os.environ, **sites.environment("schemas", "tested")},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE * 5,
+    )
+    assert not done.returncode, f"{done.stdout}\n{done.stderr}"
+    assert "Ran 2 tests" in done.stderr

@@ -13,7 +13,7 @@ INSTALLED_APPS = [
     "tests.live.tenants.shop",
 ]
 MIDDLEWARE = [
-    "tests.live.tenants.policies.TenantMiddleware",
+    "tests.live.tenants.policies.UnlessUnsetMiddleware",
     "django_ws_dispatch.middleware.NamespaceMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

@@ -26,7 +26,6 @@ TENANT_APPS = [
     *([] if _shared else _users),
 ]
 INSTALLED_APPS = list(dict.fromkeys([*SHARED_APPS, *TENANT_APPS]))
-TENANT_LIMIT_SET_CALLS = "LIVE_LIMIT_SET_CALLS" in os.environ
 
 MIDDLEWARE = [
     "django_tenants.middleware.main.TenantMainMiddleware",

@@ -97,6 +97,11 @@ async def twice(websocket: Any) -> None:
     await websocket.wait_closed()
 
 
+async def listens(websocket: Any) -> None:
+    async with websocket.join("lobby"):
+        await websocket.wait_closed()
+
+
 async def waits(websocket: Any) -> None:
     """Queries, and then waits for something else."""
     async for seconds in websocket:
@@ -113,5 +118,6 @@ urlpatterns = [
     path("ws/shop/", shop),
     path("ws/rechecked/", rechecked),
     path("ws/twice/", twice),
+    path("ws/listens/", listens),
     path("ws/waits/", waits),
 ]
