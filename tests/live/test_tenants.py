@@ -17,7 +17,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from .postgres import PostgresServer, postgres  # noqa: F401 - a fixture
-from .server import DEADLINE
+from .server import DEADLINE, ROOT
 from .tenants.sites import QUICKLY, Site, Sites
 from .tenants.visits import WAYS, Tenant, busy, close_code, session_key, storm
 from .valkey import Valkey
