@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["PostgresServer", "postgres"]
+__all__ = ["PostgresServer", "binaries", "postgres"]
 
 
 class PostgresServer:
@@ -98,10 +98,10 @@ class PostgresServer:
                 raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()}")
             time.sleep(0.05)
 
-    def stop(self) -> None:
-        """Stop it, with the connections of whoever is connected ("fast")."""
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it, with the connections of whoever is connected ("fast"; SIGQUIT: "immediate")."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(how)
             self._process.wait(30)
             self._process = None
 
@@ -129,7 +129,8 @@ def _free_port() -> int:
     raise RuntimeError("No free port between 20000 and 32000.")
 
 
-def _binaries() -> Path | None:
+def binaries() -> Path | None:
+    """Return the folder with PostgreSQL's programs, ``None`` where it is not installed."""
     found = [*Path("/usr/lib/postgresql").glob("*/bin/postgres"), shutil.which("postgres")]
     folders = [Path(one).resolve().parent for one in found if one]
     whole = [one for one in folders if (one / "initdb").exists() and (one / "pg_isready").exists()]
@@ -144,14 +145,14 @@ def postgres():
         import psycopg  # noqa: F401
     except ImportError:
         missing = "psycopg is not installed"
-    binaries = _binaries()
-    if binaries is None:
+    folder = binaries()
+    if folder is None:
         missing = "PostgreSQL (postgres, initdb, pg_isready) is not installed"
-    if missing or binaries is None:
+    if missing or folder is None:
         if os.environ.get("CI"):
             pytest.fail(f"{missing}, and CI is set.")
         pytest.skip(f"{missing}.")
-    server = PostgresServer(binaries)
+    server = PostgresServer(folder)
     try:
         server.start()
         yield server
