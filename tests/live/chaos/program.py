@@ -47,6 +47,7 @@ User.objects.bulk_create(User(username=f"user{n}") for n in range(5000))
 # Seconds that one page may take, and that all may take to come to rest. A socket whose session is
 # gone under a key that it was just given stays for 60 s.
 PAGE_DEADLINE, REST_DEADLINE = 60.0, 240.0
+START_DEADLINE = 120.0
 # What must not be in a log, whatever else is away.
 TROUBLE = re.compile(r"Task was destroyed|never retrieved|was never awaited|Exception in callback")
 LOGGED_OUT = 4401
@@ -150,7 +151,9 @@ class Program:
             servers = [Server(settings=SETTINGS, environment=environment) for _ in range(2)]
             for server in servers:
                 server.expected.append("")  # whatever it says of what is away
-                stack.enter_context(server)
+                server.start()
+                stack.push(server.__exit__)
+                server.wait_for_log(server.READY, deadline=START_DEADLINE)
             self._servers = servers
             try:
                 asyncio.run(self._run(quiet))
