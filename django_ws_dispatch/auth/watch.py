@@ -219,6 +219,8 @@ class Watch:
         if message.where is not None and (known := changes.get(message.where)) is not None:
             answer = {"changed": [message.where], "to": [known]}
             self._make_task(_publish(_within(answer, message.namespace)))
+        for token in message.look:
+            self.verify(self._by_session.get(token, ()))
         for ended in message.sessions:
             logged_out.add(ended, message.namespace or "")
             for socket in list(self._by_session.get(ended, ())):
