@@ -1,4 +1,4 @@
-"""People log in and out, and change what they are, while the broker and the database come and go."""
+"""People log in and out, and change what they are, while broker and database come and go."""
 
 from __future__ import annotations
 

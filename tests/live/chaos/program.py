@@ -207,7 +207,7 @@ class Program:
         chance = random.Random(self._chance.random())
         while self._outages > 0:
             self._outages -= 1
-            await asyncio.sleep(chance.uniform(0, 1.5))
+            await asyncio.sleep(chance.uniform(0, 2.5))
             name = chance.choice(list(ways))
             begin, end = ways[name]
             if self._away:
