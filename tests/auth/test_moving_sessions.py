@@ -20,7 +20,7 @@ from django.test import TransactionTestCase, override_settings
 from django.urls import path
 
 from django_ws_dispatch import connections
-from django_ws_dispatch.auth import keys, receivers, sessions, tell, verifier
+from django_ws_dispatch.auth import control, keys, receivers, sessions, tell, verifier
 from django_ws_dispatch.auth.control import publish_control
 from django_ws_dispatch.auth.keys import seal, tokens_of
 from django_ws_dispatch.decorators import login_required, with_user
@@ -346,6 +346,31 @@ class KeyTests(Base):
             await Session.objects.filter(pk="n" * 32).adelete()
             await sync_to_async(self.user.save)()
             await self.assertClosed(socket)
+
+    async def test_keys_that_are_told_in_another_order_are_followed_to_the_last(self) -> None:
+        client = await self.logged_in()
+        async with client.connect("/ws/echo/") as socket:
+            old, second, last = client.cookies["sessionid"].value, "s" * 32, "l" * 32
+            await Session.objects.filter(pk=old).aupdate(session_key=last)
+            # What the broker did not take at first comes after what it took at once.
+            for before, after in [(second, last), (old, second)]:
+                message = {"changed": tokens_of(before), "to": seal(after, before)}
+                await publish_control(json.dumps({**message, "from": "another"}).encode())
+            await self.verified()
+            await self.assertOpen(socket)
+            (watched,) = connections.local().watch._by_user[str(self.user.pk)]
+            assert watched.watched is not None
+            assert watched.watched.key == last
+
+    async def test_a_question_counts_once_this_process_has_heard_it(self) -> None:
+        client = await self.logged_in()
+        async with client.connect("/ws/echo/"):
+            watch = connections.local().watch
+            with mock.patch.object(watch.verifier, "heard") as heard:
+                for token in tokens_of(client.cookies["sessionid"].value):
+                    await publish_control(control.encode({"where": token}))
+                await until(lambda: heard.called)
+            heard.assert_called_once_with(*watch._by_user[str(self.user.pk)])
 
     async def test_who_comes_with_the_old_key_a_moment_later_goes_with_the_new_one(self) -> None:
         client = await self.logged_in()
