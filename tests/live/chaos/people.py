@@ -44,7 +44,9 @@ class Lineage:
     Attributes:
         doubts: what may have ended it: is under way, or was never answered.
         out: a page has said that it has ended it.
-        leaving: a logout was not answered. It tells sockets first, and then the store.
+        leaving: a logout was not answered. It tells sockets first, and then the store. Or a login
+            as somebody else was not, after a page that may have left a second row in the store: a
+            key is cycled by writing the new row before the old one is deleted.
     """
 
     name: str
@@ -147,7 +149,10 @@ class People:
         user = browser.chance.choice([one for one in self._users if not old or one != old.user])
         new = Lineage(str(next(self._names)), user)
         ends = [old] if old else []
-        if await self._do("login", browser, ends=ends, user=user, lineage=new.name) == 200:
+        status = await self._do("login", browser, ends=ends, user=user, lineage=new.name)
+        if old:
+            old.leaving |= old.doubts > 1 and status not in (*DONE, *NOTHING)
+        if status in DONE:
             self.lineages[new.name] = browser.lineage = new
             new.key = browser.cookie
 
