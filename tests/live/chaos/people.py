@@ -140,8 +140,9 @@ class People:
             # Of one that is in doubt nobody knows the key.
             sure = [one for one in self.lineages.values() if not (one.out or one.doubts)]
             if sure:
-                other = browser.chance.choice(sure)
-                await self._do("delete", Browser(browser.chance), ends=[other], key=other.key)
+                await self._do(
+                    "delete", Browser(browser.chance), ends=[browser.chance.choice(sure)]
+                )
 
     async def _enter(self, browser: Browser) -> None:
         """Log in, perhaps as somebody else than who is in."""
@@ -171,7 +172,9 @@ class People:
                 await stack.enter_async_context(self._locks[one])
             if any(one.out or (path == "delete" and one.doubts) for one in (*keeps, *ends)):
                 return 409  # meanwhile
-            if path in ("password", "deactivate"):
+            if path == "delete":
+                (query["key"],) = (one.key for one in ends)
+            elif path in ("password", "deactivate"):
                 every = [one for one in self.lineages.values() if one.user == user and not one.out]
                 ends = [one for one in every if one not in keeps]
             for one in (*keeps, *ends):
