@@ -183,8 +183,11 @@ class People:
                 query["expected"] = mine.name
             status = await self._page(f"/{path}/?{urlencode(query)}", browser)
             for one in (*keeps, *ends):
+                if status in NOTHING:
+                    one.doubts -= 1
+                    continue
                 one.history.append(f"{monotonic():.2f} {path} {status} while {list(self._away)}")
-                one.doubts -= status in NOTHING or (status in DONE and one in keeps)
+                one.doubts -= status in DONE and one in keeps
                 one.out |= status in DONE and one in ends
             if mine is not None:
                 mine.key = browser.cookie or mine.key

@@ -144,7 +144,7 @@ class Program:
         chance = random.Random(self._chance.random())
         while self._left > 0:
             self._left -= 1
-            await asyncio.sleep(chance.uniform(0, 2.5))
+            await asyncio.sleep(chance.uniform(0, 3))
             name = chance.choice(list(ways))
             begin, end = ways[name]
             self._outages["while something else was away"] += bool(self._away)
