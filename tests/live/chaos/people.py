@@ -168,7 +168,7 @@ class People:
         """Do something on a page, and note what it means for the sessions that it may end."""
         mine, user = browser.lineage, int(str(query.get("user", 0)))
         async with AsyncExitStack() as stack:
-            for one in sorted({user, *(one.user for one in (*keeps, *ends))}):
+            for one in sorted({user, *(one.user for one in (*keeps, *ends))} - {0}):
                 await stack.enter_async_context(self._locks[one])
             if any(one.out or (path == "delete" and one.doubts) for one in (*keeps, *ends)):
                 return 409  # meanwhile
