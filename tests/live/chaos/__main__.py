@@ -13,10 +13,11 @@ parser.add_argument("--sessions", choices=SESSIONS, default="db")
 parser.add_argument(
     "--quiet", type=float, default=0, help="seconds after which it is judged once more"
 )
+parser.add_argument("--calm", action="store_true", help="leave the broker alone")
 parser.add_argument("--logs", help="a folder for the logs of the two servers")
 options = parser.parse_args()
 
-program = Program(options.seed, options.outages, options.users, options.sessions)
+program = Program(options.seed, options.outages, options.users, options.sessions, options.calm)
 program.run(options.quiet, options.logs)
 sys.stdout.write(program.report())
 sys.exit(1 if program.wrong else 0)
