@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
+from django_ws_dispatch.auth import verifier
 from django_ws_dispatch.decorators import login_required
 from django_ws_dispatch.routing import path
 from django_ws_dispatch.websockets import WebSocket
+
+if "LIVE_PAGE_SECONDS" in os.environ:
+    verifier.PAGE_SECONDS = float(os.environ["LIVE_PAGE_SECONDS"])
 
 
 @login_required
