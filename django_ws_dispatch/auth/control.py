@@ -5,6 +5,7 @@
     {"session": token, "also": [tokens], "user": pk}   a session has ended: logged out, deleted
     {"changed": [tokens], "to": [keys, sealed]}         a session has another key
     {"where": token}                                    has it? whoever knows says "changed" again
+    {"look": [tokens]}                                  its store failed: it may have ended
     {"user": pk}                                        a user was saved or deleted; "*" for all
 
 Each has ``from``, the process that says it, and ``namespace`` where one was active: of a question
@@ -83,6 +84,8 @@ class Message(NamedTuple):
     changed: tuple[tuple[str, str], ...] = ()
     """tokens of a session that has another key, each with that key, sealed"""
     where: str | None = None
+    look: tuple[str, ...] = ()
+    """tokens of a session whose store failed while it was ended, or given another key"""
     user: str | None = None
     namespace: str | None = None
     sender: str | None = None
@@ -115,6 +118,7 @@ def _read(found: Any) -> Message:
         sessions=(*([] if session is None else [session]), *_texts(found.get("also"))),
         changed=tuple(zip(_texts(found.get("changed")), _texts(found.get("to")), strict=True)),
         where=_text(found.get("where")),
+        look=tuple(_texts(found.get("look"))),
         user=_text(found.get("user")),
         namespace=_text(found.get("namespace")),
         sender=_text(found.get("from")),

@@ -50,7 +50,7 @@ def connect() -> None:
         return
     user_logged_out.connect(_logged_out, dispatch_uid=UID)
     try:
-        tell_of_keys(settings.SESSION_ENGINE, _session_moved, _session_ended)
+        tell_of_keys(settings.SESSION_ENGINE, _session_moved, _session_ended, _session_unknown)
     except ImportError:  # Django itself says what is wrong there.
         pass
     except Exception:  # A command that uses no sessions must run.
@@ -95,6 +95,10 @@ def _session_ended(session: Any, key: str) -> None:
 def _session_moved(session: Any, before: str) -> None:
     told = partial(tell.move_session, before, session.session_key, active_namespace())
     _once_it_holds(session, told)
+
+
+def _session_unknown(session: Any, key: str) -> None:
+    _once_it_holds(session, partial(tell.verify_session, key, active_namespace()))
 
 
 def _once_it_holds(session: Any, told: Callable[[], None]) -> None:

@@ -169,7 +169,10 @@ def guard_session(session: SessionBase) -> None:
 
 
 def tell_of_keys(
-    engine: str, changed: Callable[[Any, str], None], ended: Callable[[Any, str], None]
+    engine: str,
+    changed: Callable[[Any, str], None],
+    ended: Callable[[Any, str], None],
+    unknown: Callable[[Any, str], None],
 ) -> None:
     """Have a session engine tell what becomes of the keys of its sessions. Once for each engine.
 
@@ -178,6 +181,9 @@ def tell_of_keys(
             has it all, and a key of it is good for one page.
         changed: is called with a session in which somebody is logged in, and the key it had.
         ended: is called with a session and the key that was deleted from its store.
+        unknown: is called with a session and the key that it had before its store failed, which
+            may have done what it was asked for, or half of it: an answer that was lost, a database
+            that has deleted what the cache in front of it has not.
     """
     store: Any = import_module(engine).SessionStore
     if engine in _telling or _is_in_cookies(store):
@@ -186,7 +192,7 @@ def tell_of_keys(
     for name, wrap, tell in (("cycle_key", _cycling, changed), ("delete", _deleting, ended)):
         for method in (name, f"a{name}"):
             if hasattr(store, method):  # an engine need not be derived from Django's
-                setattr(store, method, wrap(getattr(store, method), tell))
+                setattr(store, method, wrap(getattr(store, method), tell, unknown))
 
 
 _telling: set[str] = set()
@@ -198,7 +204,10 @@ def _is_in_cookies(store: type[Any]) -> bool:
     return issubclass(store, signed_cookies.SessionStore)
 
 
-def _cycling(method: Any, changed: Callable[[Any, str], None]) -> Any:
+_Tell = Callable[[Any, str], None]
+
+
+def _cycling(method: Any, changed: _Tell, unknown: _Tell) -> Any:
     def tell(session: Any, before: str | None) -> None:
         after = session.session_key
         # Whose sockets nobody is in by, nobody has to look for.
@@ -206,30 +215,42 @@ def _cycling(method: Any, changed: Callable[[Any, str], None]) -> Any:
         if before and after and before != after and (data is None or USER_KEY in data):
             changed(session, before)
 
-    return _telling_of(method, _changing, tell)
+    return _telling_of(method, _changing, tell, unknown)
 
 
-def _deleting(method: Any, ended: Callable[[Any, str], None]) -> Any:
+def _deleting(method: Any, ended: _Tell, unknown: _Tell) -> Any:
     def tell(session: Any, key: str | None) -> None:
         if key and not getattr(session, "_key_changes", False):
             ended(session, key)
 
-    return _telling_of(method, _key_of_deleted, tell)
+    return _telling_of(method, _key_of_deleted, tell, unknown)
 
 
-def _telling_of(method: Any, before: Any, tell: Callable[[Any, str | None], None]) -> Any:
+def _telling_of(
+    method: Any, before: Any, tell: Callable[[Any, str | None], None], unknown: _Tell
+) -> Any:
     """Return a method of an engine that tells of what it has done, and does all that it did."""
+
+    @contextmanager
+    def telling_of_failures(session: Any, *args: Any, **kwargs: Any) -> Iterator[str | None]:
+        with before(session, *args, **kwargs) as key:
+            try:
+                yield key
+            except BaseException:  # An async page whose visitor leaves is cancelled.
+                if key:
+                    _safely(unknown, session, key)
+                raise
 
     @wraps(method)
     def told(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with before(self, *args, **kwargs) as key:
+        with telling_of_failures(self, *args, **kwargs) as key:
             result = method(self, *args, **kwargs)
         _safely(tell, self, key)
         return result
 
     @wraps(method)
     async def atold(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with before(self, *args, **kwargs) as key:
+        with telling_of_failures(self, *args, **kwargs) as key:
             result = await method(self, *args, **kwargs)
         _safely(tell, self, key)
         return result
@@ -255,7 +276,7 @@ def _key_of_deleted(
     yield session_key or getattr(session, "session_key", None)
 
 
-def _safely(tell: Callable[[Any, str | None], None], session: Any, key: str | None) -> None:
+def _safely(tell: Callable[[Any, Any], None], session: Any, key: str | None) -> None:
     try:
         tell(session, key)
     except Exception:  # No page fails because of us.

@@ -15,7 +15,7 @@ from . import control
 from .keys import changes, logged_out, seal, tokens_of
 from .watch import key_of, watches
 
-__all__ = ["end_session", "move_session", "verify_user"]
+__all__ = ["end_session", "move_session", "verify_session", "verify_user"]
 
 
 def end_session(keys: Iterable[str], user: Any = None, namespace: str = "") -> None:
@@ -54,6 +54,16 @@ def move_session(before: str, after: str, namespace: str = "") -> None:
     for token, one in zip(tokens, sealed, strict=True):
         changes.note(token, one)
     _tell({"changed": tokens, "to": sealed}, namespace)
+
+
+def verify_session(key: str, namespace: str = "") -> None:
+    """Verify the sockets of a session of which nobody knows what its store has done.
+
+    Args:
+        key: that it has, or had.
+        namespace: in which.
+    """
+    _tell({"look": tokens_of(key)}, namespace)
 
 
 def verify_user(user: Any, namespace: str = "") -> None:

@@ -4,6 +4,8 @@ One look at a time for a socket, and a few at a time for all: another event mean
 again. What can not be said now, since the database or the broker is away, is asked again until it
 can. And who seems to be out may only have been given another key for the session, by a page that is
 not done yet: so such a look is repeated, and other processes are asked, before a socket is closed.
+A question counts once this process has heard it itself: while its subscription is not back after an
+outage of the broker, no answer would reach it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -32,9 +35,9 @@ AT_ONCE = 4
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 5.0
 # Seconds before a look is repeated that says "out" and may be wrong; after an outage of the broker
-# others may still have to say what they could not.
+# others may still have to reach it, and to say what they could not: they are asked at each look.
 DOUBT_SECONDS = 0.4
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 5.0
 # Seconds that a page may take to save a session that it has given another key.
 PAGE_SECONDS = 60.0
 
@@ -45,8 +48,8 @@ class Verifier:
     Args:
         loop: which.
         make_task: starts a task that is no socket's.
-        ask_where: asks what has become of the session of a socket; may raise if nobody can be
-            asked.
+        ask_where: asks what has become of the session of a socket, and calls ``heard()`` when
+            others have got the question; may raise if nobody can be asked.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Verifier:
         self._again: set[Any] = set()  # of those: once more
         self._timers: dict[Any, asyncio.TimerHandle] = {}
         self._pauses: dict[Any, float] = {}  # of those whose last look failed
-        self._doubted: dict[Any, float] = {}  # socket -> until when it may still be in
+        self._doubted: dict[Any, float] = {}  # until when it may be in: inf before it is asked for
         self._patient_until = 0.0
         self._failing = False
 
@@ -84,6 +87,11 @@ class Verifier:
         for known in (self._ready, self._pauses, self._doubted):
             known.pop(socket, None)
         self._again.discard(socket)
+
+    def heard(self, socket: Any) -> None:
+        """Other processes were asked about a socket: who knows better says so now."""
+        if self._doubted.get(socket) == inf:
+            self._doubted[socket] = monotonic() + DOUBT_SECONDS
 
     def be_patient(self) -> None:
         """The broker was away: others may know what is still to be told."""
@@ -139,23 +147,21 @@ class Verifier:
 
     async def _is_doubtful(self, socket: Any, watched: Any) -> bool:
         """Whether who seems to be out has to be looked at again."""
-        now = monotonic()
-        if now < watched.key_since + PAGE_SECONDS:
-            self._doubted[socket] = now  # The page that has given it this key saves it at its end.
-        elif socket not in self._doubted:
-            await self._ask_where(socket, watched)
-            self._doubted[socket] = now + DOUBT_SECONDS
-        elif now >= max(self._doubted[socket], self._patient_until):
+        now, until = monotonic(), self._doubted.setdefault(socket, inf)
+        # The page that has given it this key saves it at its end.
+        if now >= max(until, self._patient_until, watched.key_since + PAGE_SECONDS):
             return False
+        if until == inf or now < self._patient_until:
+            await self._ask_where(socket, watched)
         self._later(socket, DOUBT_SECONDS)
         return True
 
     def _succeeded(self) -> None:
-        if self._failing:
+        if self._failing and not self._pauses:
             self._failing = False
             logger.warning("Users can be verified again.")
-            for socket in list(self._pauses):
-                self.verify(socket)
+        for socket in list(self._pauses):
+            self.verify(socket)
 
     def _failed(self, socket: Any, exc: Exception) -> None:
         pause = self._pauses.get(socket, FIRST_PAUSE)

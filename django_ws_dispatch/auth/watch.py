@@ -204,8 +204,12 @@ class Watch:
     def take(self, payload: bytes) -> None:
         """Take a control message of any process."""
         message = control.decode(payload)
-        if message is not None and message.sender != control.sender():  # its own it knows already
-            self.heed(message)
+        if message is not None:
+            if message.sender != control.sender():  # its own it knows already
+                self.heed(message)
+            elif message.where is not None:
+                for socket in self._by_session.get(message.where, ()):
+                    self.verifier.heard(socket)
 
     def heed(self, message: Message) -> None:
         """Do what a control message says."""
@@ -219,6 +223,8 @@ class Watch:
         if message.where is not None and (known := changes.get(message.where)) is not None:
             answer = {"changed": [message.where], "to": [known]}
             self._make_task(_publish(_within(answer, message.namespace)))
+        for token in message.look:
+            self.verify(self._by_session.get(token, ()))
         for ended in message.sessions:
             logged_out.add(ended, message.namespace or "")
             for socket in list(self._by_session.get(ended, ())):
@@ -270,15 +276,19 @@ class Watch:
         self._watch(socket, moved)
         if _is_logged_out(socket, moved):
             self._session_ended(socket, socket.namespace)
-        else:
+        elif not self._follow_known(socket):
             self.verifier.verify(socket)
 
-    def _follow_known(self, socket: Socket) -> None:
-        """Follow a session that got another key while nobody knew yet that it is this socket's."""
+    def _follow_known(self, socket: Socket) -> bool:
+        """Follow a session that got another key while nobody knew yet that it is this socket's.
+
+        It may have got several, of which what was told last has come first.
+        """
         for token in (socket.watched or NOBODY).sessions:
             if (known := changes.get(token)) is not None:
                 self._follow(socket, token, known)
-                return
+                return True
+        return False
 
     async def _ask_where(self, socket: Socket, watched: Watched) -> None:
         """Ask other processes what has become of a session that is not there any more.
@@ -288,11 +298,11 @@ class Watch:
         Raises:
             BrokerError: nobody can be asked now.
         """
-        for token in watched.sessions:
-            if (known := changes.get(token)) is not None:
-                self._follow(socket, token, known)
-                return
-        if not get_broker("default").in_process:
+        if self._follow_known(socket):
+            return
+        if get_broker("default").in_process:
+            self.verifier.heard(socket)  # nobody knows more
+        else:
             for token in watched.sessions:
                 question = _within({"where": token}, socket.namespace)
                 await control.publish_control(control.encode(question))

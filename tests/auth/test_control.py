@@ -125,6 +125,7 @@ def test_a_control_message_arrives_as_it_was_encoded(
         b'{"changed": ["token"], "to": []}',
         b'{"changed": ["token"]}',
         b'{"where": 1}',
+        b'{"look": "token"}',
         b'{"user": "1", "namespace": 1}',
         b'{"user": {"pk": 1}}',
         b'{"user": true, "from": "x"}',

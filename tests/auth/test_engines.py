@@ -21,6 +21,7 @@ class Told:
     def __init__(self) -> None:
         self.changed: list[Any] = []
         self.ended: list[Any] = []
+        self.unknown: list[Any] = []
 
     def engine(self, store: type[Any]) -> Any:
         """Have an engine tell, and return a session of it."""
@@ -31,6 +32,7 @@ class Told:
             name,
             lambda session, key: self.changed.append((key, session.session_key)),
             lambda session, key: self.ended.append(key),
+            lambda session, key: self.unknown.append(key),
         )
         return store()
 
@@ -96,7 +98,7 @@ async def test_coroutine_functions_stay_what_they_are(told: Told) -> None:
     assert told.ended == ["n" * 32]
 
 
-def test_what_a_method_raises_is_raised_and_told_to_nobody(told: Told) -> None:
+def test_what_a_method_raises_is_raised_and_nobody_knows_what_it_has_done(told: Told) -> None:
     class Store(Plain):
         def cycle_key(self, reason: str = "") -> str:
             raise OSError("no store")
@@ -108,7 +110,20 @@ def test_what_a_method_raises_is_raised_and_told_to_nobody(told: Told) -> None:
         with pytest.raises(OSError, match="no store"):
             method()
     assert (told.changed, told.ended) == ([], [])
+    assert told.unknown == ["old", "old"]
     assert session._key_changes is False
+
+
+def test_what_fails_for_a_session_that_has_no_key_is_told_to_nobody(told: Told) -> None:
+    class Store(Plain):
+        session_key = None
+
+        def delete(self) -> str:
+            raise OSError("no store")
+
+    with pytest.raises(OSError, match="no store"):
+        told.engine(Store).delete()
+    assert told.unknown == []
 
 
 def test_a_page_does_not_fail_where_nobody_can_be_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ from django.test import TransactionTestCase, override_settings
 from django.urls import path
 
 from django_ws_dispatch import connections
-from django_ws_dispatch.auth import keys, sessions, tell, verifier
+from django_ws_dispatch.auth import control, keys, receivers, sessions, tell, verifier
 from django_ws_dispatch.auth.control import publish_control
 from django_ws_dispatch.auth.keys import seal, tokens_of
 from django_ws_dispatch.decorators import login_required, with_user
@@ -190,6 +190,38 @@ class EngineTests(Base):
 
         await self.each(act)
 
+    async def test_who_is_deleted_by_a_store_that_then_fails_is_out(self) -> None:
+        async def act(client: WebSocketClient, socket: Any) -> None:
+            session = await sync_to_async(lambda: client.session)()
+            store = type(session)
+            delete = store.delete.__wrapped__
+
+            def failing(self: Any, session_key: Any = None) -> None:
+                delete(self, session_key)
+                raise OSError("no answer")
+
+            told = sessions._deleting(failing, receivers._session_ended, receivers._session_unknown)
+            with mock.patch.object(store, "delete", told), pytest.raises(OSError, match="answer"):
+                await sync_to_async(session.delete)()
+            await self.assertClosed(socket)
+
+        await self.each(act)
+
+    async def test_a_store_that_fails_and_has_deleted_nothing_closes_nobody(self) -> None:
+        async def act(client: WebSocketClient, socket: Any) -> None:
+            session = await sync_to_async(lambda: client.session)()
+            told = sessions._deleting(
+                mock.Mock(__name__="delete", side_effect=OSError("no store")),
+                receivers._session_ended,
+                receivers._session_unknown,
+            )
+            with pytest.raises(OSError, match="no store"):
+                await sync_to_async(told)(session)
+            await self.verified()
+            await self.assertOpen(socket)
+
+        await self.each(act)
+
     async def test_a_new_password_closes_other_sessions_and_not_this_one(self) -> None:
         async def act(client: WebSocketClient, socket: Any) -> None:
             elsewhere = await self.logged_in()
@@ -315,6 +347,31 @@ class KeyTests(Base):
             await sync_to_async(self.user.save)()
             await self.assertClosed(socket)
 
+    async def test_keys_that_are_told_in_another_order_are_followed_to_the_last(self) -> None:
+        client = await self.logged_in()
+        async with client.connect("/ws/echo/") as socket:
+            old, second, last = client.cookies["sessionid"].value, "s" * 32, "l" * 32
+            await Session.objects.filter(pk=old).aupdate(session_key=last)
+            # What the broker did not take at first comes after what it took at once.
+            for before, after in [(second, last), (old, second)]:
+                message = {"changed": tokens_of(before), "to": seal(after, before)}
+                await publish_control(json.dumps({**message, "from": "another"}).encode())
+            await self.verified()
+            await self.assertOpen(socket)
+            (watched,) = connections.local().watch._by_user[str(self.user.pk)]
+            assert watched.watched is not None
+            assert watched.watched.key == last
+
+    async def test_a_question_counts_once_this_process_has_heard_it(self) -> None:
+        client = await self.logged_in()
+        async with client.connect("/ws/echo/"):
+            watch = connections.local().watch
+            with mock.patch.object(watch.verifier, "heard") as heard:
+                for token in tokens_of(client.cookies["sessionid"].value):
+                    await publish_control(control.encode({"where": token}))
+                await until(lambda: heard.called)
+            heard.assert_called_once_with(*watch._by_user[str(self.user.pk)])
+
     async def test_who_comes_with_the_old_key_a_moment_later_goes_with_the_new_one(self) -> None:
         client = await self.logged_in()
         old, new = client.cookies["sessionid"].value, "n" * 32
@@ -344,7 +401,7 @@ def test_an_engine_is_told_to_tell_once() -> None:
 
     before = db.SessionStore.cycle_key
     for engine in (db, signed_cookies):
-        sessions.tell_of_keys(engine.__name__, lambda *_: None, lambda *_: None)
+        sessions.tell_of_keys(engine.__name__, *[lambda *_: None] * 3)
     assert db.SessionStore.cycle_key is before
     assert not hasattr(signed_cookies.SessionStore.cycle_key, "__wrapped__")
     assert get_user_model() is User

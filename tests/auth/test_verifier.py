@@ -82,21 +82,28 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 class Asked:
-    """What other processes were asked."""
+    """What other processes were asked. They may be deaf for some of it."""
 
-    def __init__(self, *failures: Exception) -> None:
+    def __init__(self, *failures: Exception, deaf: int = 0) -> None:
         self.about: list[Any] = []
         self.failures = list(failures)
+        self.deaf = deaf
+        self.heard: Callable[[Any], None] = lambda socket: None
 
     async def __call__(self, socket: Any, watched: Any) -> None:
         self.about.append(watched)
         if self.failures:
             raise self.failures.pop(0)
+        if len(self.about) > self.deaf:
+            self.heard(socket)
 
 
-def make(asked: Any = None) -> Verifier:
+def make(asked: Asked | None = None) -> Verifier:
     loop = asyncio.get_running_loop()
-    return Verifier(loop, loop.create_task, asked or Asked())
+    asked = asked or Asked()
+    looks = Verifier(loop, loop.create_task, asked)
+    asked.heard = looks.heard
+    return looks
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -144,6 +151,20 @@ async def test_an_outage_is_told_once_however_many_sockets_there_are(
     assert failed.exc_info is not None
 
 
+async def test_an_outage_is_told_once_though_others_can_be_verified(
+    site: Site, caplog: Any
+) -> None:
+    # The broker is away, and only who is in doubt has to ask.
+    looks = make(Asked(*[BrokerError("away")] * 5))
+    ada = site.socket("ada", *[DOUBT] * 6, IN)
+    looks.verify(ada)
+    while ada.looked < 7:
+        looks.verify(site.socket("bob"))
+        await asyncio.sleep(0.001)
+    await until(lambda: not (looks._looking or looks._timers))
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
 async def test_few_look_at_once_and_one_at_a_time_at_a_socket(site: Site) -> None:
     looks = make()
     site.gate = asyncio.Event()
@@ -186,10 +207,31 @@ async def test_nobody_is_closed_in_doubt_while_others_can_not_be_asked(site: Sit
     assert not ada.closed
 
 
+async def test_nobody_is_closed_in_doubt_while_no_answer_could_be_heard(site: Site) -> None:
+    looks = make(Asked(deaf=5))
+    ada = site.socket("ada", *[DOUBT] * 100)
+    looks.verify(ada)
+    await until(lambda: ada.closed)
+    # Once for each question, and once more when there was an answer to wait for.
+    assert ada.looked == 7
+
+
+async def test_what_was_heard_of_an_earlier_doubt_closes_nobody(site: Site) -> None:
+    looks = make(Asked(deaf=100))
+    ada = site.socket("ada", DOUBT, IN, DOUBT, IN)
+    looks.verify(ada)
+    await until(lambda: ada.looked == 2 and not looks._looking)
+    looks.heard(ada)
+    looks.verify(ada)
+    await until(lambda: ada.looked == 4)
+    assert not ada.closed
+
+
 async def test_after_an_outage_of_the_broker_others_have_time_to_say_what_they_could_not(
     site: Site,
 ) -> None:
-    looks = make()
+    asked = Asked()
+    looks = make(asked)
     looks.be_patient()
     began = asyncio.get_running_loop().time()
     ada = site.socket("ada", *[DOUBT] * 100)
@@ -197,6 +239,7 @@ async def test_after_an_outage_of_the_broker_others_have_time_to_say_what_they_c
     await until(lambda: ada.closed)
     assert asyncio.get_running_loop().time() - began > verifier.PATIENCE_SECONDS - 0.02
     assert ada.looked > 2
+    assert len(asked.about) > 1  # those who were not back yet did not hear the first
 
 
 async def test_a_session_that_has_just_got_its_key_may_still_be_saved(site: Site) -> None:

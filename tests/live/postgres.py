@@ -98,10 +98,10 @@ class PostgresServer:
                 raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()}")
             time.sleep(0.05)
 
-    def stop(self) -> None:
-        """Stop it, with the connections of whoever is connected ("fast")."""
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it, with the connections of whoever is connected ("fast"; SIGQUIT: "immediate")."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(how)
             self._process.wait(30)
             self._process = None
 
@@ -145,14 +145,14 @@ def postgres():
         import psycopg  # noqa: F401
     except ImportError:
         missing = "psycopg is not installed"
-    binaries = find_binaries()
-    if binaries is None:
+    folder = find_binaries()
+    if folder is None:
         missing = "PostgreSQL (postgres, initdb, pg_isready) is not installed"
-    if missing or binaries is None:
+    if missing or folder is None:
         if os.environ.get("CI"):
             pytest.fail(f"{missing}, and CI is set.")
         pytest.skip(f"{missing}.")
-    server = PostgresServer(binaries)
+    server = PostgresServer(folder)
     try:
         server.start()
         yield server
