@@ -158,9 +158,7 @@ BARE = {
     "`websocket.http.response`": Cells(
         "yes", "yes, chunked", "no `extensions` key", "yes, in one body only"
     ),
-    "a header that comes twice in a denial": Cells(
-        "sent twice", "sent twice", "no", "kills the worker"
-    ),
+    "a header that comes twice in a denial": Cells("sent twice", "sent twice", "no", "sent twice"),
     "application raises before the accept": Cells("500", "500", "500", "403"),
     "application returns before the accept": Cells("500", "500", "dropped after 5 s", "403"),
     "application raises after it": Cells(
