@@ -26,10 +26,10 @@ import os
 import random
 import secrets
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from ..brokers import BaseBroker, get_broker
@@ -148,7 +148,7 @@ _complaint_due = float("-inf")
 
 def _complain() -> None:
     global _complaint_due
-    now = time.monotonic()
+    now = monotonic()
     if now >= _complaint_due:
         _complaint_due = now + COMPLAINTS
         logger.warning(
@@ -261,7 +261,7 @@ class _Retry:
     def _run(self) -> None:
         pause = FIRST_PAUSE
         while True:
-            time.sleep(pause * random.uniform(0.5, 1))
+            sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, LONGEST_PAUSE)
             with self._lock:
                 broker, self._failed = self._broker, False

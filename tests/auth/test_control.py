@@ -136,7 +136,7 @@ def test_what_no_process_can_have_written_is_nothing_and_told_once_a_minute(
     payload: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(control.time, "monotonic", lambda: now)
+    monkeypatch.setattr(control, "monotonic", lambda: now)
     for _ in range(3):
         assert control.decode(payload) is None
     (record,) = caplog.records
