@@ -284,7 +284,7 @@ def closing_code(send: Send, code: int) -> int:
 
 
 def sends_each_header_once(send: Send, scope: Scope) -> bool:
-    """Whether a header name that comes twice in a denial may kill the worker: granian's, before 2.8.9.
+    """Whether a header name that comes twice in a denial may kill the worker: granian before 2.8.9.
 
     Where something is wrapped around its ``send``, an extension of HTTP tells it, which has no
     place on a websocket.

@@ -89,8 +89,8 @@ handlers, and the package closes for them; but daphne waits only for the first o
 what the others have sent by then may be lost. After a handshake in the last second daphne 4.2.3
 itself fails (`KeyError: 'application_instance'`): no client is told, and no `finally` runs.
 
-granian before 2.8.9 loses its worker by a denial with two headers of one name, so that here it gets the last
-cookie alone.
+granian before 2.8.9 loses its worker by a denial with two headers of one name, so that here it
+gets the last cookie alone.
 
 uvicorn is what this package is developed and measured on, and what `manage.py runserver` uses. All
 four pass the same frames as without it: see [Conformance](conformance.md).
