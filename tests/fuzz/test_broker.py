@@ -115,7 +115,8 @@ def test_a_member_goes_on_whatever_comes_on_its_channel(foreign):
 def test_a_control_message_is_one_of_ours_or_none(payload):
     message = control.decode(payload)
     if message is not None:
-        texts = [*message.sessions, *sum(message.changed, ()), *message[2:]]
+        several = [*message.sessions, *sum(message.changed, ()), *message.look]
+        texts = [*several, message.where, message.user, message.namespace, message.sender]
         assert all(isinstance(text, str) and text for text in texts if text is not None)
 
 
