@@ -578,6 +578,15 @@ def test_a_pool_that_leaves_some_to_the_pages_or_none_is_right(pool, monkeypatch
     assert found() == []
 
 
+def test_middleware_has_as_many_connections_of_a_pool_again(monkeypatch):
+    monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "pool", {"max_size": 8})
+    middleware = ["django.contrib.sessions.middleware.SessionMiddleware"]
+    (message,) = found(WEBSOCKET_MIDDLEWARE=middleware)
+    assert message.id == "ws_dispatch.W011"
+    assert "8 of them at once (WEBSOCKET_SYNC_THREADS and WEBSOCKET_MIDDLEWARE)" in message.msg
+    assert '"max_size": 12' in message.hint
+
+
 def test_fewer_threads_leave_some_of_the_pool_to_the_pages(monkeypatch):
     monkeypatch.setitem(connections.settings["default"]["OPTIONS"], "pool", True)
     assert found(WEBSOCKET_SYNC_THREADS=3) == []

@@ -28,7 +28,7 @@ ws_dispatch.W007     ``--deploy``: the Origin check is turned off.
 ws_dispatch.W008     ``--deploy``: any Host is allowed, which the Origin check compares with.
 ws_dispatch.W009     ``--deploy``: a broker reaches this process only.
 ws_dispatch.W010     An allowed origin is one that no browser sends.
-ws_dispatch.W011     A connection pool has no more connections than ``WEBSOCKET_SYNC_THREADS``.
+ws_dispatch.W011     A connection pool has no more connections than sockets may use at once.
 ws_dispatch.W012     A handler has another one inside, whose decorators do not count.
 ws_dispatch.W013     A site of django-tenants says nothing of its tenants to the sockets.
 ===================  ==============================================================================

@@ -157,17 +157,19 @@ def check_tenants() -> Iterator[Warning]:
 def check_pools() -> Iterator[Warning]:
     """Compare Django's connection pools with the calls of sockets that may run at once."""
     with suppress(ImproperlyConfigured):  # said by check_websockets
-        threads = conf.sync_threads
+        # Middleware has as many connections again.
+        used = conf.sync_threads * (2 if conf.middleware else 1)
+        settings_of = "WEBSOCKET_SYNC_THREADS" + " and WEBSOCKET_MIDDLEWARE" * bool(conf.middleware)
         for alias in connections:
             pool: Any = connections.settings[alias]["OPTIONS"].get("pool")
             options = pool if isinstance(pool, dict) else {}
             most = options.get("max_size", options.get("max", options.get("min_size", POOL_SIZE)))
-            if pool and isinstance(most, int) and most <= threads:
+            if pool and isinstance(most, int) and most <= used:
                 yield Warning(
                     f"The connection pool of the database {alias!r} has {most} connections, and "
-                    f"sockets may use {threads} of them at once (WEBSOCKET_SYNC_THREADS): pages "
-                    "wait for one then.",
-                    hint=f'Write "pool": {{"max_size": {threads + POOL_SIZE}}}, which leaves some '
+                    f"sockets may use {used} of them at once ({settings_of}): pages wait for one "
+                    "then.",
+                    hint=f'Write "pool": {{"max_size": {used + POOL_SIZE}}}, which leaves some '
                     "to the pages, or a smaller WEBSOCKET_SYNC_THREADS.",
                     id="ws_dispatch.W011",
                 )
