@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from time import monotonic
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -135,10 +136,20 @@ async def test_a_kick_from_elsewhere_closes_and_is_told(server, expected):
 async def many_ends(server: Process, path: str, count: int) -> Counter[object]:
     """Connect so many times, a few at once, and count the ends."""
     ends: Counter[object] = Counter()
+    late = 0
 
     async def some(number: int) -> None:
-        for _ in range(number):
+        nonlocal late
+        while number:
+            began = monotonic()
             end = await end_of(server.port, path)
+            # Who does not answer a close frame for a second, on a busy machine, is cut off by
+            # daphne, and what it has not read by then is lost: that says nothing of the end.
+            was_cut_off = not end.status or end.code == 1006
+            if was_cut_off and monotonic() - began >= 1 and late < count:
+                late += 1
+                continue
+            number -= 1
             ends[end.code if end.status == 101 else end.status] += 1
 
     await asyncio.gather(*(some(count // 10) for _ in range(10)))
