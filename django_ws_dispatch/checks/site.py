@@ -157,9 +157,9 @@ def check_tenants() -> Iterator[Warning]:
 def check_pools() -> Iterator[Warning]:
     """Compare Django's connection pools with the calls of sockets that may run at once."""
     with suppress(ImproperlyConfigured):  # said by check_websockets
-        # Middleware has as many connections again.
-        used = conf.sync_threads * (2 if conf.middleware else 1)
-        settings_of = "WEBSOCKET_SYNC_THREADS" + " and WEBSOCKET_MIDDLEWARE" * bool(conf.middleware)
+        used, because = conf.sync_threads, "WEBSOCKET_SYNC_THREADS"
+        if conf.middleware:  # has as many again
+            used, because = 2 * used, f"{because} and WEBSOCKET_MIDDLEWARE"
         for alias in connections:
             pool: Any = connections.settings[alias]["OPTIONS"].get("pool")
             options = pool if isinstance(pool, dict) else {}
@@ -167,7 +167,7 @@ def check_pools() -> Iterator[Warning]:
             if pool and isinstance(most, int) and most <= used:
                 yield Warning(
                     f"The connection pool of the database {alias!r} has {most} connections, and "
-                    f"sockets may use {used} of them at once ({settings_of}): pages wait for one "
+                    f"sockets may use {used} of them at once ({because}): pages wait for one "
                     "then.",
                     hint=f'Write "pool": {{"max_size": {used + POOL_SIZE}}}, which leaves some '
                     "to the pages, or a smaller WEBSOCKET_SYNC_THREADS.",

@@ -34,9 +34,8 @@ def page(view: Callable[[HttpRequest, Any], None]) -> Callable[[HttpRequest], Ht
     @wraps(view)
     def guarded(request: HttpRequest) -> HttpResponse:
         try:
-            if settings.SESSION_ENGINE.endswith(
-                ".cache"
-            ):  # Django takes a cache that is away for one that is empty.
+            # Django takes a cache that is away for one that is empty.
+            if settings.SESSION_ENGINE.endswith(".cache"):
                 caches["default"].get("anything")
             lineage = request.session.get("lineage") if request.user.is_authenticated else None
             user = User.objects.filter(pk=request.GET.get("user"), is_active=True).first()
