@@ -29,10 +29,9 @@ def end_session(keys: Iterable[str], user: Any = None, namespace: str = "") -> N
         namespace: in which.
     """
     tokens = list(dict.fromkeys(token for key in keys for token in tokens_of(key)))
+    # Before the loops look who is there, and where there is none yet.
     for token in tokens:
-        logged_out.add(
-            token, namespace
-        )  # before the loops look who is there, and where there is none yet
+        logged_out.add(token, namespace)
     if tokens or user is not None:
         message: dict[str, Any] = {}
         if tokens:
