@@ -174,7 +174,7 @@ class Layer:
         return Table("Per HTTP request passed through, in process", "us", rows, over=limits)
 
     def routing(self) -> Iterator[Table]:
-        from django_ws_dispatch.routes import Routes
+        from django_ws_dispatch.routing.routes import Routes
 
         async def handler(websocket: object, room: str = "") -> None:
             pass

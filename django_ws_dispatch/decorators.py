@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from .handlers import change_options
 from .limits import parse_rate
 from .origins import check_origins
+from .routing.handlers import change_options
 
 if TYPE_CHECKING:
     # With the plugin of django-stubs that is AUTH_USER_MODEL, as request.user has it.

@@ -10,7 +10,7 @@ from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .namespaces import anamespace_of, load_namespace, namespace, namespace_of
+from .groups.namespaces import anamespace_of, load_namespace, namespace, namespace_of
 
 __all__ = ["NamespaceMiddleware"]
 

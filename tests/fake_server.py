@@ -16,10 +16,14 @@ import pytest
 from django.core.signals import got_request_exception
 from django.test import override_settings
 
-from django_ws_dispatch import connections, inbound, outbound, protocol, servers
+from django_ws_dispatch import servers
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
+from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.typing import ASGIApplication, Event, Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket
+from django_ws_dispatch.websockets import connection as protocol
+from django_ws_dispatch.websockets import reader as inbound
+from django_ws_dispatch.websockets import writer as outbound
 
 __all__ = [
     "HABITS",

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from django_ws_dispatch import codes, websockets
+from django_ws_dispatch import codes
 from django_ws_dispatch.codes import CloseCode, check_close_code, cut_reason
+from django_ws_dispatch.websockets import websocket as websockets
 
 SENDABLE = [1000, 1001, 1002, 1003, 1007, 1008, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
 RESERVED = [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 1999, 2000, 2999, 5000, 65535, 65536]

@@ -16,7 +16,7 @@ from django_ws_dispatch.conf import MEMORY_BROKER, SETTINGS, conf
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from django_ws_dispatch.limits import Rate
 from django_ws_dispatch.origins import check_origins, unsent
-from django_ws_dispatch.routes import current_routes
+from django_ws_dispatch.routing.routes import current_routes
 
 from .fake_server import FakeServer
 

@@ -26,8 +26,8 @@ from django_ws_dispatch.decorators import (
     user_passes_test,
     with_user,
 )
-from django_ws_dispatch.handlers import Handler, HandlerError, Options, options_of
 from django_ws_dispatch.limits import Rate
+from django_ws_dispatch.routing.handlers import Handler, HandlerError, Options, options_of
 
 
 def is_ann(user: Any) -> bool:

@@ -16,42 +16,22 @@ PACKAGE = Path(django_ws_dispatch.__file__).parent
 ROOMS = [
     "typing",
     "inside",
-    "whereabouts",
     "exceptions",
     "codes",
     "signals",
-    "shown",
+    "reports",
     "origins",
     "limits",
     "conf",
-    "namespaces",
     "servers",
     "lanes",
     "brokers",
-    "messages",
-    "walks",
-    "registry",
     "groups",
     "auth",
     "handshake",
-    "outbound",
-    "inbound",
-    "protocol",
-    "opening",
     "websockets",
-    "raw",
-    "connections",
-    "handlers",
-    "lost",
-    "patterns",
-    "languages",
-    "index",
-    "routes",
     "routing",
     "decorators",
-    "endings",
-    "lifespan",
-    "admission",
     "dispatcher",
     "asgi",
 ]
@@ -201,5 +181,5 @@ def test_the_package_itself_has_nothing_but_its_version() -> None:
 
 def test_imports_are_found_in_every_form() -> None:
     assert set(imported("brokers.redis")) >= {"brokers.base"}
-    assert set(imported("connections")) >= {"auth.watch", "lanes"}
+    assert set(imported("dispatcher.sweep")) >= {"auth.watch", "lanes"}
     assert set(imported("handshake.denial")) >= {"exceptions", "servers"}

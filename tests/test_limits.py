@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from django_ws_dispatch import connections, inbound, opening, protocol
 from django_ws_dispatch.decorators import idle_timeout, max_message_size, rate_limit
-from django_ws_dispatch.handlers import Handler
+from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.limits import (
     ConnectionCount,
     Limits,
@@ -21,7 +20,10 @@ from django_ws_dispatch.limits import (
     parse_rate,
     text_size,
 )
-from django_ws_dispatch.websockets import WebSocket
+from django_ws_dispatch.routing.handlers import Handler
+from django_ws_dispatch.websockets import WebSocket, opening
+from django_ws_dispatch.websockets import connection as protocol
+from django_ws_dispatch.websockets import reader as inbound
 
 from . import fake_server
 from .fake_server import serving

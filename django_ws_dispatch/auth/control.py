@@ -33,7 +33,7 @@ from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from ..brokers import BaseBroker, get_broker
-from ..messages import CONTROL_CHANNEL, encode_data
+from ..groups.messages import CONTROL_CHANNEL, encode_data
 
 __all__ = [
     "EVERYBODY",

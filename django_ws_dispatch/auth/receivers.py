@@ -22,7 +22,7 @@ from django.core.signals import setting_changed
 from django.db import router, transaction
 from django.db.models.signals import post_delete, post_save
 
-from ..namespaces import active_namespace
+from ..groups.namespaces import active_namespace
 from . import tell
 from .keys import logged_out, tokens_of
 from .sessions import tell_of_keys

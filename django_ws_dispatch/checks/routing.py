@@ -11,10 +11,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls.resolvers import RegexPattern, URLResolver
 
 from ..conf import conf
-from ..lost import warnings
 from ..origins import unsent
-from ..patterns import shape_of
-from ..routes import Routes
+from ..routing.patterns import shape_of
+from ..routing.routes import Routes
+from .lost import warnings
 from .values import setting_error
 
 __all__ = ["check_open_origins", "check_routes", "check_unsent_origins"]

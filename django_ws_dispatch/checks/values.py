@@ -9,10 +9,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..brokers import build_broker
 from ..conf import SETTINGS, conf
+from ..dispatcher.lifespan import load_lifespan
+from ..groups.namespaces import load_namespace
 from ..handshake.middleware import Chain
 from ..lanes import load_sync_context
-from ..lifespan import load_lifespan
-from ..namespaces import load_namespace
 
 __all__ = ["SETTING_CHECKS", "check_settings", "setting_error"]
 

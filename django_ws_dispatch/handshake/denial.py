@@ -21,8 +21,8 @@ from django.http import Http404, HttpResponse
 from django.http.response import HttpResponseBase
 
 from ..exceptions import BrokerError, Deny
+from ..reports import shown_path
 from ..servers import own_send, see_out, sends_each_header_once
-from ..shown import shown_path
 from ..typing import Event, Scope, Send
 
 __all__ = [

@@ -16,7 +16,7 @@ from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.utils.http import is_same_domain
 
 from ..origins import DEFAULT_PORTS
-from ..shown import quoted
+from ..reports import quoted
 from ..typing import Scope
 from .request import BadRequest, HandshakeRequest, build_request
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from ..shown import shown
+from ..reports import shown
 from ..typing import ASGIApplication, Event, Receive, Scope, Send
 
 __all__ = ["AccessLog"]

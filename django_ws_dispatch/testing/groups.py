@@ -11,7 +11,7 @@ from .. import groups
 from ..brokers import BaseBroker
 from ..exceptions import BrokerError
 from ..groups import Group
-from ..messages import CLOSE, NAMESPACE, decode
+from ..groups.messages import CLOSE, NAMESPACE, decode
 
 __all__ = ["assert_sent"]
 

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from .. import connections, groups, lanes
+from .. import groups, lanes
+from ..dispatcher import sweep as connections
 from ..typing import ASGIApplication, Event
 
 __all__ = ["serving"]
 
-logger = logging.getLogger("django_ws_dispatch.lifespan")
+logger = logging.getLogger("django_ws_dispatch.dispatcher.lifespan")
 
 # Seconds for the start-up and for the shutdown.
 TIMEOUT = 10.0

@@ -10,10 +10,11 @@ from time import monotonic
 
 from django.core.signals import got_request_exception
 
-from .. import connections, lanes
+from .. import lanes
+from ..dispatcher import sweep as connections
 from ..typing import ASGIApplication, Event, Scope
 from ..websockets import WebSocket
-from ..whereabouts import frames
+from ..websockets.whereabouts import frames
 
 __all__ = ["Wire"]
 

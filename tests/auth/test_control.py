@@ -26,7 +26,7 @@ from django_ws_dispatch.brokers import get_broker
 from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
-from django_ws_dispatch.messages import CONTROL_CHANNEL
+from django_ws_dispatch.groups.messages import CONTROL_CHANNEL
 from tests.fake_members import run, until
 
 

@@ -19,11 +19,11 @@ from django.http import HttpResponse
 from django.test import TransactionTestCase, override_settings
 from django.urls import path
 
-from django_ws_dispatch import connections
 from django_ws_dispatch.auth import control, keys, receivers, sessions, tell, verifier
 from django_ws_dispatch.auth.control import publish_control
 from django_ws_dispatch.auth.keys import seal, tokens_of
 from django_ws_dispatch.decorators import login_required, with_user
+from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
 

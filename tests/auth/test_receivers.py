@@ -16,10 +16,10 @@ from django.db.models.signals import post_delete, post_save
 from django.test import RequestFactory, TransactionTestCase, override_settings
 from django.utils.functional import SimpleLazyObject
 
-from django_ws_dispatch import connections
 from django_ws_dispatch.auth import control, receivers, tell
 from django_ws_dispatch.auth.control import publish_control
 from django_ws_dispatch.decorators import login_required
+from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
 

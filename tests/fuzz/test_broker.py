@@ -9,12 +9,13 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from django_ws_dispatch import connections, groups
+from django_ws_dispatch import groups
 from django_ws_dispatch.auth import control
 from django_ws_dispatch.brokers import get_broker
 from django_ws_dispatch.codes import check_close_code
+from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.groups import Group
-from django_ws_dispatch.messages import (
+from django_ws_dispatch.groups.messages import (
     CLOSE,
     CONTROL_CHANNEL,
     TEXT,

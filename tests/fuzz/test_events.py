@@ -13,8 +13,8 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_ws_dispatch import connections
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
+from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.exceptions import Deny, WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from tests.fake_server import _no_pages

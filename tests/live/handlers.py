@@ -11,8 +11,8 @@ from typing import Any
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpResponse
 
-from django_ws_dispatch import connections
 from django_ws_dispatch.decorators import max_message_size, subprotocols
+from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.exceptions import BrokerError, Deny, WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.routing import path, re_path

@@ -120,7 +120,7 @@ def test_a_dotted_path_that_is_wrong_stays_a_wrong_setting():
 
 
 def wrong(path: str) -> None:
-    from django_ws_dispatch.routes import Routes
+    from django_ws_dispatch.routing.routes import Routes
 
     Routes({"ws/": path})
 

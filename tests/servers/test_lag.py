@@ -8,7 +8,7 @@ import time
 import pytest
 from django.test import override_settings
 
-from django_ws_dispatch import connections
+from django_ws_dispatch.dispatcher import sweep as connections
 from tests.fake_server import hurry, serving, until
 
 

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 from django.utils.functional import SimpleLazyObject
 
-from django_ws_dispatch import connections, servers
+from django_ws_dispatch import servers
 from django_ws_dispatch.codes import CloseCode
-from django_ws_dispatch.lifespan import Lifespan
+from django_ws_dispatch.dispatcher import sweep as connections
+from django_ws_dispatch.dispatcher.lifespan import Lifespan
 from tests.fake_server import hurry, serving, until
 
 from .table import PAGE, page

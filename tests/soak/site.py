@@ -16,10 +16,11 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
-from django_ws_dispatch import connections, registry
 from django_ws_dispatch.brokers import opened_brokers
 from django_ws_dispatch.conf import conf
-from django_ws_dispatch.messages import CONTROL_CHANNEL
+from django_ws_dispatch.dispatcher import sweep as connections
+from django_ws_dispatch.groups import members as registry
+from django_ws_dispatch.groups.messages import CONTROL_CHANNEL
 
 LANE = "websocket-lane-"
 # Those that look after the lanes are there while there is something to look after.

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from django_ws_dispatch import connections, registry
+from django_ws_dispatch.dispatcher import sweep as connections
+from django_ws_dispatch.groups import members as registry
 
 
 def run(test):

@@ -18,7 +18,7 @@ from django.utils import autoreload
 from django.utils.version import get_docs_version
 
 from ...asgi import NoApplication, application_path, leads_to_dispatcher, load_application
-from ...routes import current_routes
+from ...routing.routes import current_routes
 from ..access_log import AccessLog
 from ..reload import blaming_modules, run_with_reloader
 

@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...conf import conf
-from ...routes import Route, Routes
+from ...routing.routes import Route, Routes
 
 COLUMNS = ("route", "name", "handler", "kind", "decorators")
 

@@ -11,8 +11,8 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import User
 
-from django_ws_dispatch import connections
 from django_ws_dispatch.decorators import login_required, with_user
+from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.routing import path
 from django_ws_dispatch.typing import Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket

@@ -1,0 +1,219 @@
+"""The ASGI application: one scope type each to Django, to the lifespan, to a handler."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Awaitable
+
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.urls import ResolverMatch, set_script_prefix
+
+from .. import groups, lanes
+from ..brokers import get_broker
+from ..conf import SETTINGS, conf
+from ..groups.namespaces import load_namespace
+from ..handshake.middleware import Chain
+from ..handshake.origin import OriginCheck, Refusal
+from ..handshake.request import split_path
+from ..routing.handlers import Handler
+from ..routing.routes import Routes, current_routes
+from ..typing import ASGIApplication, Receive, Scope, Send
+from ..websockets.raw import RawSocket
+from . import sweep as connections
+from .admission import Admission
+from .endings import fail, finish, refuse
+from .lifespan import Lifespan, load_lifespan
+
+__all__ = ["WebSocketDispatcher"]
+
+APP = "django_ws_dispatch"
+
+
+class Site:
+    """Everything that is built from the settings.
+
+    Raises:
+        ImproperlyConfigured: one of them is wrong, or ``INSTALLED_APPS`` lacks this package.
+    """
+
+    def __init__(self) -> None:
+        require_app()
+        for name in SETTINGS:
+            getattr(conf, name)
+        self.routes: Routes = current_routes()
+        self.routes.learn_languages()
+        self.origins = OriginCheck(conf.allowed_origins)
+        self.chain = Chain(conf.middleware, self.routes.urlconf) if conf.middleware else None
+        self.max_connections = conf.max_connections
+        self.script_name = settings.FORCE_SCRIPT_NAME
+        self.namespace = load_namespace()
+        self.plain = self.chain is None and self.namespace is None
+        lanes.load_sync_context()
+        for alias in conf.brokers:
+            get_broker(alias)
+
+
+def require_app() -> None:
+    """Refuse to serve sockets that nobody would close.
+
+    Raises:
+        ImproperlyConfigured: this package is no app of the site, or has connected nothing.
+    """
+    if not apps.ready:
+        raise ImproperlyConfigured(
+            "The apps are not loaded yet: call django.setup() before WebSocketDispatcher(), or "
+            "get_asgi_application() of django_ws_dispatch.asgi instead."
+        )
+    config = next((one for one in apps.get_app_configs() if one.name == APP), None)
+    if getattr(config, "is_wired", False):
+        return
+    problem, remedy = f'"{APP}" is not in INSTALLED_APPS.', ""
+    if config is not None:
+        name = type(config).__qualname__
+        problem = f"{name}, the app config of {APP} in INSTALLED_APPS, has connected nothing."
+        remedy = f" Or derive {name} from WebSocketDispatchConfig, and call super().ready()."
+    raise ImproperlyConfigured(
+        f'{problem} Write INSTALLED_APPS = ["{APP}", ...]: its receivers close the sockets of who '
+        f"logs out, and its checks are run.{remedy}"
+    )
+
+
+class WebSocketDispatcher:
+    """The ASGI 3 application of a site with sockets.
+
+    ``get_asgi_application()`` builds it. Who does so directly calls ``django.setup()`` before.
+
+    Args:
+        http_application: gets every ``http`` scope, with the very same scope, receive and send.
+
+    Raises:
+        ImproperlyConfigured: ``"django_ws_dispatch"`` is not in ``INSTALLED_APPS``, the apps are
+            not loaded, or a ``WEBSOCKET_...`` setting is wrong.
+    """
+
+    def __init__(self, http_application: ASGIApplication) -> None:
+        self.http_application = http_application
+        self._site: Site | None = Site()
+        self._lifespan: Lifespan | None = Lifespan(load_lifespan())
+        setting_changed.connect(self._forget)
+
+    def _forget(self, *, setting: str, **kwargs: object) -> None:
+        self._site = None
+        if setting == "WEBSOCKET_LIFESPAN":
+            self._lifespan = None
+
+    @property
+    def site(self) -> Site:
+        """What the settings say now."""
+        if self._site is None:
+            self._site = Site()
+        return self._site
+
+    @property
+    def lifespan(self) -> Lifespan:
+        """The life of this process."""
+        if self._lifespan is None:
+            self._lifespan = Lifespan(load_lifespan())
+        return self._lifespan
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine of its own: a page pays for no more than this call.
+        if not groups.dispatching:
+            # Not when it is made: checks import asgi.py in every management command.
+            groups.mark_dispatching()
+        if scope["type"] == "http":
+            return self.http_application(scope, receive, send)
+        return self._serve(scope, receive, send)
+
+    # Servers ask whether it is a coroutine function, to tell ASGI 3 from what was before it.
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(__call__)
+    else:
+        _call = __call__
+
+        async def __call__(  # type: ignore[misc]
+            self, scope: Scope, receive: Receive, send: Send
+        ) -> None:
+            await self._call(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """All but pages."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self.lifespan(scope, receive, send)
+            return
+        if kind != "websocket":
+            raise ValueError(
+                f"The dispatcher serves scopes of type http, websocket and lifespan, not {kind!r}."
+            )
+        # Names from here on live as long as the connection, and so does what they hold.
+        if (await receive())["type"] != "websocket.connect":
+            return  # the client is gone already
+        try:
+            site = self._site or self.site
+            lifespan = self._lifespan or self.lifespan
+            if not lifespan.started:
+                await lifespan.start()
+            match = site.routes.find(scope)
+            refusal: Refusal | None
+            if match is None:
+                refusal = site.origins.check_host(scope) or Refusal(404, "no route fits")
+            else:
+                handler, resolved, rest = match
+                refusal = site.origins.check(scope, handler.options.allowed_origins)
+        except Exception as exc:
+            await fail(scope, send, exc)
+            return
+        if refusal is None and (most := site.max_connections) and connections.count() >= most:
+            refusal = Refusal(503, f"WEBSOCKET_MAX_CONNECTIONS ({most}) are open")
+        if refusal is not None:
+            await refuse(scope, send, refusal)
+            return
+        if lifespan.state and not scope.get("state"):  # uvicorn has an empty one without a lifespan
+            scope = {**scope, "state": lifespan.state}
+        socket = handler.socket_class(
+            scope, receive, send, handler.limits, handler.options.subprotocols, resolved
+        )
+        home = connections.local()
+        home.add(socket)
+        admission = None
+        try:
+            lanes.enter(socket)
+            # The context of a connection has none yet: to ask would cost more than the accept.
+            if prefix := site.script_name or scope.get("root_path"):
+                set_script_prefix(prefix)
+            if not (site.plain and handler.plain):
+                admission = Admission(handler, socket, home)
+            if admission is None or await admission.admit(site):
+                if isinstance(socket, RawSocket):
+                    await call_raw(handler, socket, resolved, rest)
+                else:
+                    await handler.callback(socket, *resolved.args, **resolved.kwargs)
+        except BaseException as exc:
+            await finish(socket, exc)
+        else:
+            await finish(socket, None)
+        finally:
+            if admission is not None:
+                admission.leave()
+
+
+async def call_raw(
+    handler: Handler, socket: RawSocket, resolved: ResolverMatch, rest: str | None
+) -> None:
+    """Call an ASGI application with a scope of its own."""
+    route = {"args": resolved.args, "kwargs": dict(resolved.kwargs)}
+    scope = dict(socket.scope, url_route=route)
+    if handler.options.needs_user:
+        scope["session"] = socket.session
+        scope["user"] = await socket.auser()
+    if rest is not None:
+        # What matched belongs to the root_path, and the path stays whole (ASGI spec, "HTTP").
+        scope["path"] = "".join(split_path(scope))
+        matched = len(scope["path"]) - len(rest)
+        scope["root_path"] = scope["path"][:matched].rstrip("/")
+    await handler.callback(scope, socket.asgi_receive, socket.asgi_send)

@@ -1,0 +1,261 @@
+"""What the end of a handler means: for the client, for the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.signals import got_request_exception
+from django.http import Http404
+from django.http.response import HttpResponseBase
+
+from .. import lanes, servers
+from ..codes import CloseCode
+from ..exceptions import BrokerError, Deny, WebSocketDisconnect
+from ..handshake.denial import deny, response_for
+from ..handshake.denial import refuse as plain_response
+from ..handshake.origin import Refusal
+from ..handshake.request import HandshakeRequest, build_request
+from ..reports import shown_path
+from ..signals import websocket_closed
+from ..typing import Scope, Send
+from ..websockets import WebSocket
+from ..websockets.raw import ConnectionGone, RawSocket
+from ..websockets.writer import CLOSING, CONNECTING, OPEN
+
+__all__ = ["fail", "finish", "refuse", "report"]
+
+handshake_logger = logging.getLogger("django_ws_dispatch.handshake")
+connection_logger = logging.getLogger("django_ws_dispatch.connection")
+
+# Seconds that the receivers of a signal may take.
+SIGNAL_GRACE = 5.0
+
+CODES: dict[type[Exception], CloseCode] = {
+    Http404: CloseCode.GONE,
+    PermissionDenied: CloseCode.FORBIDDEN,
+    SuspiciousOperation: CloseCode.BAD_REQUEST,
+    BadRequest: CloseCode.BAD_REQUEST,
+}
+
+
+async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
+    """Deny a handshake before there is a socket."""
+    status, reason = refusal
+    await _deny(scope, send, plain_response(status), reason)
+
+
+async def _deny(
+    scope: Scope, send: Send, response: HttpResponseBase, reason: str | None = None
+) -> None:
+    await deny(send, scope, response, reason)
+    await servers.see_out(servers.own_send(send))
+
+
+async def fail(scope: Scope, send: Send, exc: Exception) -> None:
+    """Answer a handshake that failed before there was a socket.
+
+    What a URL converter raises means what it would mean if the handler raised it.
+    """
+    path = shown_path(scope)
+    if (meant := _meant(exc)) is not None:
+        reason = _reason(meant, path, "routing")
+        await _deny(scope, send, response_for(meant), reason)
+        return
+    handshake_logger.error(
+        "The handshake of %s failed",
+        path,
+        exc_info=exc,
+        extra={"path": path, "status_code": 500},
+    )
+    try:
+        request = build_request(scope)
+    except SuspiciousOperation:
+        request = None
+    await _announce(exc, WebSocket, request, path)
+    await _deny(scope, send, response_for(exc))
+
+
+async def finish(socket: WebSocket, exc: BaseException | None) -> None:
+    """The one way out: answer or close for what the handler did, then take the socket down.
+
+    Args:
+        exc: what the handler raised, ``None`` if it returned.
+
+    Raises:
+        BaseException: a cancellation that is not this package's, or ``KeyboardInterrupt`` and its
+            like.
+    """
+    cancelled = socket.end_handler()
+    # Nothing from here on waits for a call that the handler has left on its lane.
+    socket.lane_ended = True
+    if socket.lane is not None:
+        lanes.release(socket)
+    # A handler that swallowed it has ended; a task group of Python 3.11 leaves a request behind.
+    stopped = cancelled and isinstance(exc, asyncio.CancelledError)
+    if stopped or (cancelled and socket.close_code == CloseCode.RESTART):
+        socket.hurried = True
+    try:
+        if exc is not None and not is_disconnect(exc, socket):
+            if stopped:
+                socket.kick(CloseCode.RESTART, "server restart")
+            else:
+                await _answer(socket, exc)
+        if socket.ready_state is CONNECTING:
+            reason = "the handler returned without accepting"
+            await socket.deny(Deny(403).response, reason)
+        if (rest := socket.take_down()) is not None:
+            await rest
+        if socket.accepted and websocket_closed.receivers:
+            async with _bounded("websocket_closed", socket.path, socket):
+                await socket.send_signal(
+                    websocket_closed, code=socket.close_code, reason=socket.close_reason
+                )
+    finally:
+        if socket.home is not None:
+            socket.home.remove(socket)
+    if stopped:
+        raise asyncio.CancelledError
+    if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+        raise exc
+
+
+def is_disconnect(exc: BaseException, socket: WebSocket) -> bool:
+    """Whether an exception only says that the socket is over, or that this package cancelled."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(is_disconnect(one, socket) for one in exc.exceptions)
+    if isinstance(exc, asyncio.CancelledError):
+        return socket.was_cancelled
+    if socket.ready_state < CLOSING:
+        return False
+    return isinstance(exc, (WebSocketDisconnect, ConnectionGone)) or (
+        # A framework that is mounted here has one of its own, and lets it pass.
+        isinstance(socket, RawSocket) and type(exc).__name__ == "WebSocketDisconnect"
+    )
+
+
+def _meant(exc: BaseException, socket: WebSocket | None = None) -> BaseException | None:
+    """Return the exception that says what an end means; ``None`` for a failure.
+
+    A group, as a ``TaskGroup`` raises it, means what the first of its exceptions does that is no
+    disconnect. One failure in it is a failure.
+    """
+    if isinstance(exc, BaseExceptionGroup):
+        found = [
+            _meant(one, socket)
+            for one in exc.exceptions
+            if socket is None or not is_disconnect(one, socket)
+        ]
+        return found[0] if found and None not in found else None
+    early = socket is None or not socket.accepted
+    kinds: tuple[type[Exception], ...] = (Deny, *CODES, *[BrokerError] * early)
+    return exc if isinstance(exc, kinds) else None
+
+
+def _reason(meant: BaseException, path: str, where: str) -> str | None:
+    """Return what the denial's line has to say; ``None`` after an outage, which has its own."""
+    if not isinstance(meant, BrokerError):
+        return f"the {where} raised {type(meant).__name__}"
+    # Nothing is wrong with the site: no traceback, and no error tracker hears of it.
+    handshake_logger.error(
+        "The broker failed in the handshake of %s: %s",
+        path,
+        " ".join(str(meant).split()) or type(meant).__name__,
+        extra={"path": path, "status_code": 503},
+    )
+    return None
+
+
+async def _answer(socket: WebSocket, exc: BaseException) -> None:
+    meant = _meant(exc, socket)
+    connecting = socket.ready_state is CONNECTING
+    code, reason = int(CloseCode.FAILED), None
+    if meant is None:
+        await report(socket, exc, connecting=connecting)
+    else:
+        code = _code(meant)
+        reason = _reason(meant, socket.path, "handler")
+        if socket.ready_state is OPEN:
+            connection_logger.warning(
+                "Closed %s with %d: %s.",
+                socket.path,
+                code,
+                reason,
+                extra={"path": socket.path, "status_code": code},
+            )
+    if connecting:
+        with lanes.errand(socket):  # it may have to be rendered
+            await socket.deny(response_for(meant or exc), reason)
+    else:
+        socket.kick(code, "")
+
+
+def _code(meant: BaseException) -> int:
+    if isinstance(meant, Deny):
+        return 4000 + meant.status_code
+    return next((code for kind, code in CODES.items() if isinstance(meant, kind)), CloseCode.FAILED)
+
+
+async def report(
+    socket: WebSocket, exc: BaseException, culprit: str | None = None, *, connecting: bool = True
+) -> None:
+    """One traceback, and Django's signal, for a handler that failed.
+
+    Args:
+        culprit: another one than the handler, as in ``"the middleware a.b.C"``.
+        connecting: whether the socket was not accepted yet.
+    """
+    extra: dict[str, Any] = {"path": socket.path, "status_code": 500 if connecting else 1011}
+    try:
+        request = extra["request"] = socket.request
+    except SuspiciousOperation:
+        request = None
+    logger = handshake_logger if connecting else connection_logger
+    if culprit is None:
+        logger.error("The handler of %s failed", socket.path, exc_info=exc, extra=extra)
+    else:
+        text = "The handshake of %s failed in %s"
+        logger.error(text, socket.path, culprit, exc_info=exc, extra=extra)
+    await _announce(exc, type(socket), request, socket.path)
+
+
+@asynccontextmanager
+async def _bounded(signal: str, path: str, socket: WebSocket | None = None) -> AsyncIterator[None]:
+    """Send a signal on a lane of its own, and wait for its receivers no longer than they may take.
+
+    Somebody else's call may block that lane, and a server that stops waits for this.
+    """
+    try:
+        with lanes.errand(socket):
+            async with asyncio.timeout(SIGNAL_GRACE):
+                yield
+    except TimeoutError:
+        connection_logger.error(
+            "The receivers of %s took over %d s for %s: they are not waited for any more.",
+            signal,
+            SIGNAL_GRACE,
+            path,
+            extra={"path": path},
+        )
+
+
+async def _announce(
+    exc: BaseException, sender: type[WebSocket], request: HandshakeRequest | None, path: str
+) -> None:
+    """Send Django's signal. What its receivers raise is logged."""
+    if not got_request_exception.receivers:
+        return
+    try:
+        raise exc
+    except BaseException:
+        # Receivers look at sys.exc_info(), which asend_robust() hides before Django 6.0.
+        send = sync_to_async(got_request_exception.send_robust)
+        async with _bounded("got_request_exception", path):
+            for receiver, result in await send(sender, request=request):
+                if isinstance(result, Exception):
+                    connection_logger.error("%r failed for %s", receiver, path, exc_info=result)

@@ -1,0 +1,153 @@
+"""Every open socket of this process: the sweep, counts, and closing from elsewhere.
+
+One ``Connections`` for each event loop; a process has one, but for tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from itertools import cycle
+from time import monotonic
+from typing import Any
+
+from django.conf import settings
+
+from .. import lanes, servers
+from ..auth.watch import Watch
+from ..limits import ConnectionCount
+from ..websockets import WebSocket
+from ..websockets.connection import CANCEL_AGAIN, STOP_GRACE
+
+__all__ = ["Connections", "aclose", "count", "local"]
+
+logger = logging.getLogger("django_ws_dispatch.connection")
+
+# Seconds between two sweeps.
+INTERVAL = 0.25
+# One sweep in so many looks at every transport.
+CLOSE_LOOK = 16
+
+_loops: dict[asyncio.AbstractEventLoop, Connections] = {}
+counts = ConnectionCount()
+"""per handler and per user, in this process"""
+
+
+def local() -> Connections:
+    """Return the sockets of the running event loop."""
+    loop = asyncio.get_running_loop()
+    connections = _loops.get(loop)
+    if connections is None:
+        for other in [other for other in _loops if other.is_closed()]:
+            del _loops[other]
+        connections = _loops[loop] = Connections(loop)
+    return connections
+
+
+def count() -> int:
+    """Return how many sockets are open in this process."""
+    return sum(len(connections.sockets) for connections in list(_loops.values()))
+
+
+async def aclose() -> None:
+    """Release what is held for the running event loop, once its last socket is closed.
+
+    A server's process need not. A test does: the next one has another loop.
+    """
+    connections = _loops.pop(asyncio.get_running_loop(), None)
+    if connections is not None:
+        await connections.aclose()
+
+
+class Connections:
+    """The open sockets of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._context = lanes.background()
+        self.sockets: dict[WebSocket, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._turns = cycle(range(CLOSE_LOOK))
+        self._lag_watch: servers.LagWatch | None = None
+        self._rechecks: dict[WebSocket, tuple[float, float]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.watch = Watch(loop, self.sockets.__contains__, self._make_task)
+
+    def add(self, socket: WebSocket) -> None:
+        socket.home = self
+        self.sockets[socket] = None
+        if self._timer is None:
+            self._timer = self.loop.call_later(INTERVAL, self._sweep)
+            if settings.DEBUG:
+                self._lag_watch = servers.LagWatch(self.loop, self._blame)
+                self._lag_watch.start()
+
+    def remove(self, socket: WebSocket) -> None:
+        self.sockets.pop(socket, None)
+        if socket.watched is not None:
+            self.watch.forget(socket)
+            self._rechecks.pop(socket, None)
+
+    def _sweep(self) -> None:
+        now = monotonic()
+        if self.sockets and next(iter(self.sockets)).server_stops:
+            for socket in list(self.sockets):
+                socket.stop()
+        closely = next(self._turns) == 0
+        for socket in list(self.sockets):
+            try:
+                socket.check(now, closely=closely)
+            except Exception:  # The others must not pay for it.
+                logger.exception("Looking after %s failed", socket.path)
+        for socket, (at, every) in list(self._rechecks.items()):
+            if now >= at:
+                self._rechecks[socket] = (now + every, every)
+                self.watch.verify([socket])
+        self._timer = self.loop.call_later(INTERVAL, self._sweep) if self.sockets else None
+        if self._timer is None:
+            self._end_lag_watch()
+
+    def _blame(self, task: asyncio.Task[Any], where: str) -> None:
+        for socket in list(self.sockets):
+            if socket.runs_in(task):
+                logger.warning(
+                    "The handler of %s blocks the event loop, at %s: every socket of this process "
+                    "waits. Call what blocks with sync_to_async().",
+                    socket.path,
+                    where,
+                    extra={"path": socket.path},
+                )
+
+    def _end_lag_watch(self) -> None:
+        if self._lag_watch is not None:
+            self._lag_watch.over.set()
+            self._lag_watch = None
+
+    async def stop(self) -> None:
+        """The server has stopped, and not waited for its sockets: see their handlers out."""
+        tasks = [task for socket in list(self.sockets) if (task := socket.stop(gone=True))]
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_GRACE + CANCEL_AGAIN)
+
+    async def aclose(self) -> None:
+        """Look after nobody any more."""
+        self._end_lag_watch()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.watch.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def recheck(self, socket: WebSocket, every: float) -> None:
+        """Verify the user of a socket every so many seconds."""
+        self._rechecks[socket] = (monotonic() + every, every)
+
+    def _make_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start what is the work of no socket, in nobody's context."""
+        task = self.loop.create_task(work, context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,142 @@
+"""A group's message as it travels between processes, encoded once by its publisher.
+
+::
+
+    kind (1 byte) | length of the excluded id (1 byte) | excluded id (ASCII) | payload
+
+    t   text, as UTF-8
+    b   bytes
+    c   close the members: code (2 bytes, big endian), reason as UTF-8
+
+Other small letters are for versions to come: who does not know one ignores the message, so that a
+site can be deployed one process after the other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..codes import check_close_code
+from ..limits import entry_size
+from ..typing import Event
+
+__all__ = [
+    "BYTES",
+    "CLOSE",
+    "CONTROL_CHANNEL",
+    "TEXT",
+    "LaterKind",
+    "Message",
+    "decode",
+    "encode_close",
+    "encode_data",
+]
+
+TEXT, BYTES, CLOSE = b"tbc"
+KINDS = frozenset(range(ord("a"), ord("z") + 1))
+
+# The kind of a channel stands before the name, so that no name that a user chooses can be the
+# channel of another user's sockets or of the processes' own messages.
+GROUP_CHANNEL = "group:"
+USER_CHANNEL = "user:"
+CONTROL_CHANNEL = "control:"
+# Before them all stands the namespace, with its length: no name can reach into another one.
+NAMESPACE = "in:"
+
+
+class LaterKind(ValueError):
+    """A message of a version that knows more kinds than this one."""
+
+
+def channel_of(kind: str, name: str, namespace: str) -> str:
+    """Return the channel of a group.
+
+    Args:
+        kind: ``GROUP_CHANNEL`` or ``USER_CHANNEL``.
+        name: of the group, or the primary key of the user.
+        namespace: in which; ``""`` for none.
+    """
+    if not namespace:
+        return kind + name
+    return f"{NAMESPACE}{len(namespace)}:{namespace}:{kind}{name}"
+
+
+class Message(NamedTuple):
+    """A decoded message; ``event`` is shared by all members."""
+
+    kind: int
+    event: Event
+    size: int  # bytes of memory where it has to wait, whatever is sent
+    exclude: str | None
+    code: int = 0
+    reason: str = ""
+
+
+def _head(kind: int, exclude: Any) -> bytes:
+    """Encode the kind and the member to leave out: anything with an ``id``, an id or ``None``."""
+    name = (
+        exclude if exclude is None or isinstance(exclude, str) else getattr(exclude, "id", exclude)
+    )
+    if name is None:
+        return bytes((kind, 0))
+    if not isinstance(name, str):
+        raise TypeError(
+            f"exclude must be a WebSocket or its id, not {type(exclude).__name__}: what a page "
+            'sends along as a header, say request.headers.get("X-Socket-ID").'
+        )
+    # What a client sends along may be anything; what can be no id excludes nobody.
+    if not name.isascii() or len(name) > 255:
+        return bytes((kind, 0))
+    return bytes((kind, len(name))) + name.encode()
+
+
+def encode_data(data: str | bytes, exclude: object = None) -> bytes:
+    """Encode what becomes one text or binary frame.
+
+    Raises:
+        TypeError: ``data`` is neither ``str`` nor ``bytes``.
+        ValueError: it is a ``str`` that UTF-8 can not encode (RFC 6455 section 5.6).
+    """
+    if isinstance(data, str):
+        return _head(TEXT, exclude) + data.encode()
+    if isinstance(data, bytes):
+        return _head(BYTES, exclude) + data
+    raise TypeError(
+        f"A message must be str or bytes, not {type(data).__name__}. "
+        "Use send_json() or asend_json() for other objects."
+    )
+
+
+def encode_close(code: int, reason: str, exclude: object = None) -> bytes:
+    """Encode the order to close."""
+    return _head(CLOSE, exclude) + code.to_bytes(2) + reason.encode()
+
+
+def decode(message: bytes) -> Message:
+    """Return what ``encode_...()`` encoded.
+
+    Raises:
+        LaterKind: it is of a kind that only a later version of this package can know.
+        ValueError: it did not come from there.
+    """
+    if len(message) < 2:
+        raise ValueError("too short")
+    kind, length = message[0], message[1]
+    start = 2 + length
+    if len(message) < start:
+        raise ValueError("too short for its head")
+    exclude = message[2:start].decode("ascii") if length else None
+    payload = message[start:]
+    if kind == TEXT:
+        text = payload.decode()
+        return Message(TEXT, {"type": "websocket.send", "text": text}, entry_size(text), exclude)
+    if kind == BYTES:
+        event: Event = {"type": "websocket.send", "bytes": payload}
+        return Message(BYTES, event, entry_size(payload), exclude)
+    if kind == CLOSE:
+        # Whoever wrote it could not have sent another code either.
+        code = check_close_code(int.from_bytes(payload[:2]))
+        return Message(CLOSE, {}, 0, exclude, code, payload[2:].decode())
+    if kind in KINDS:
+        raise LaterKind(chr(kind))
+    raise ValueError("unknown kind")

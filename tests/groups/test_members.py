@@ -1,0 +1,262 @@
+"""Who is in which group: to join several, some of which the broker is slow about."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from django_ws_dispatch import groups
+from django_ws_dispatch.exceptions import BrokerError
+from django_ws_dispatch.groups import Group
+from django_ws_dispatch.groups.members import GARBAGE
+from django_ws_dispatch.groups.messages import GROUP_CHANNEL
+
+from ..fake_members import FakeMember, run
+from ..late_broker import LATE, LateBroker, late
+
+A, B, C = Group("a"), Group("b"), Group("c")
+
+
+@pytest.fixture(autouse=True)
+def _late(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.WEBSOCKET_BROKERS = LATE
+    monkeypatch.setattr(groups, "dispatching", True)
+
+
+async def joining(member: FakeMember, *to: Group) -> tuple[asyncio.Task[None], LateBroker]:
+    task = asyncio.create_task(groups.local().join(member, *to))
+    await asyncio.sleep(0)
+    return task, late()
+
+
+def members() -> set[object]:
+    """All that are in any group of this loop."""
+    channels = [one for link in groups.local()._links.values() for one in link.channels.values()]
+    return {member for channel in channels for member in channel.members}
+
+
+def test_all_groups_are_asked_for_before_one_is_acknowledged() -> None:
+    async def scenario() -> None:
+        task, broker = await joining(FakeMember(), A, B, C)
+        assert list(broker.asked) == ["group:a", "group:b", "group:c"]
+        broker.acknowledge("c")
+        broker.acknowledge("a")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not task.done()
+        broker.acknowledge("b")
+        await task
+        assert len(members()) == 1
+
+    run(scenario)
+
+
+def test_what_one_group_gets_before_the_other_is_acknowledged_arrives() -> None:
+    async def scenario() -> None:
+        member = FakeMember()
+        task, broker = await joining(member, A, B)
+        broker.acknowledge("a")
+        await A.asend("early")
+        broker.acknowledge("b")
+        await task
+        assert member.got == ["early"]
+
+    run(scenario)
+
+
+def test_one_that_fails_fails_all_at_once_and_nobody_stays() -> None:
+    async def scenario() -> None:
+        member = FakeMember()
+        task, broker = await joining(member, A, B, C)
+        broker.acknowledge("a")
+        broker.fail("c")
+        with pytest.raises(BrokerError, match="group:c is late"):
+            await task
+        assert not members()
+        assert not broker.channels
+        assert not broker.asked
+        await A.asend("x")
+        assert member.got == []
+
+    run(scenario)
+
+
+def test_the_failures_that_nobody_hears_of_are_no_log_lines(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        broker = late()
+        task, _ = await joining(FakeMember(), A, B)
+        broker.fail()
+        with pytest.raises(BrokerError):
+            await task
+        task, _ = await joining(FakeMember(), A)
+        ready = broker.asked["group:a"]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        ready.set_exception(BrokerError("too late"))
+        del task, ready
+        await asyncio.sleep(0)
+        gc.collect()
+
+    run(scenario)
+    assert not caplog.records
+
+
+def test_a_join_that_is_cancelled_leaves_all_groups_and_cancels_no_other() -> None:
+    async def scenario() -> None:
+        stayer = FakeMember()
+        leaving, broker = await joining(FakeMember(), A, B)
+        staying, _ = await joining(stayer, A)
+        broker.acknowledge("b")
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert members() == {stayer}
+        assert not broker.channels
+        broker.acknowledge("a")
+        await staying
+
+    run(scenario)
+
+
+def test_an_unknown_broker_among_them_leaves_nobody_behind() -> None:
+    async def scenario() -> None:
+        with pytest.raises(ImproperlyConfigured, match="'nope' in WEBSOCKET_BROKERS"):
+            await groups.local().join(FakeMember(), A, Group("b", broker="nope"))
+        assert not members()
+
+    run(scenario)
+
+
+def test_a_subscriber_that_raises_leaves_nobody_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        task, broker = await joining(FakeMember(), A)
+        broker.acknowledge("a")
+        await task
+        (link,) = groups.local()._links.values()
+
+        def subscribe(channel: str) -> None:
+            raise RuntimeError("a bug of the broker's")
+
+        monkeypatch.setattr(link.subscriber, "subscribe", subscribe)
+        newcomer = FakeMember()
+        with pytest.raises(RuntimeError, match="a bug"):
+            await groups.local().join(newcomer, A, B)
+        assert newcomer not in members()
+        assert len(members()) == 1
+
+    run(scenario)
+
+
+def test_a_group_that_is_named_twice_is_joined_twice() -> None:
+    async def scenario() -> None:
+        member, registry = FakeMember(), groups.local()
+        task, broker = await joining(member, A, A)
+        broker.acknowledge()
+        await task
+        registry.leave(member, A)
+        assert members() == {member}
+        registry.leave(member, A)
+        assert not members()
+
+    run(scenario)
+
+
+# What is not ours
+
+
+def garbage_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if "not one of ours" in one.getMessage()]
+
+
+CODES = (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(b"c\x00" + code.to_bytes(2) for code in CODES),
+        b"c\x00",
+        b"c\x00\x03",
+        b"c\x00\x03\xe8\xff",
+        b"t\x00\xff",
+        b"t\x05ab",
+        b"t\x01\xff",
+        b"",
+        b"t",
+        b'{"type": "x"}',
+        b"\xff\x00",
+    ],
+)
+def test_what_nobody_of_ours_can_have_sent_is_told_once_and_the_members_go_on(
+    message: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        member = FakeMember()
+        task, broker = await joining(member, A)
+        broker.acknowledge()
+        await task
+        for _ in range(3):
+            await broker.apublish(A.channel, message)
+        await A.asend("good")
+        assert member.got == ["good"]
+
+    run(scenario)
+    assert len(garbage_lines(caplog)) == 1
+    assert len(caplog.records) == 1
+
+
+def test_it_is_told_once_for_a_group_whose_members_come_and_go(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        for group in (A, B, A, B):
+            member = FakeMember()
+            task, broker = await joining(member, group)
+            broker.acknowledge()
+            await task
+            await broker.apublish(group.channel, b"")
+            groups.local().leave(member, group)
+
+    run(scenario)
+    assert len(garbage_lines(caplog)) == 2
+
+
+def test_of_which_groups_it_was_told_is_remembered_in_bounds() -> None:
+    async def scenario() -> None:
+        task, broker = await joining(FakeMember(), A)
+        broker.acknowledge()
+        await task
+        (link,) = groups.local()._links.values()
+        for number in range(GARBAGE + 10):
+            name = f"{GROUP_CHANNEL}{number}"
+            link.channels[name] = link.channels[A.channel]
+            link.on_message(name, b"")
+        assert len(link._garbage) <= GARBAGE
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("message", [b"h\x00", b"z\x00\xff\xfe", b"p\x02id\x00\x01anything"])
+def test_a_kind_of_a_later_version_is_ignored_without_a_word(
+    message: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        member = FakeMember()
+        task, broker = await joining(member, A)
+        broker.acknowledge()
+        await task
+        await broker.apublish(A.channel, message)
+        await A.asend("good")
+        assert member.got == ["good"]
+
+    caplog.set_level(logging.INFO)
+    run(scenario)
+    assert not caplog.records
