@@ -7,6 +7,17 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from django_ws_dispatch import groups
+from django_ws_dispatch.groups.messages import TEXT, Message
+
+
+def text(payload: str, size: int = 1) -> Message:
+    """A group's message as it is delivered.
+
+    Args:
+        payload: what the client gets.
+        size: as which it counts where it has to wait.
+    """
+    return Message(TEXT, {"type": "websocket.send", "text": payload}, size, None)
 
 
 class FakeMember:
@@ -16,8 +27,6 @@ class FakeMember:
         name: its id.
         then: called after each delivery.
     """
-
-    wire = -1
 
     def __init__(self, name: str = "", then: Callable[[], object] | None = None) -> None:
         self._name = name
@@ -31,9 +40,10 @@ class FakeMember:
         self.id_was_read = True
         return self._name
 
-    def deliver(self, event: Any, size: int) -> None:
+    def deliver(self, message: Message) -> None:
+        event = message.event
         self.got.append(event["text"] if "text" in event else event["bytes"])
-        self.events.append((event, size))
+        self.events.append((event, message.size))
         if self._then is not None:
             self._then()
 

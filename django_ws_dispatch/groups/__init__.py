@@ -27,9 +27,8 @@ from ..brokers import BaseBroker, get_broker
 from ..codes import CloseCode, check_close_code, cut_reason
 from ..conf import conf
 from ..exceptions import BrokerError
-from ..typing import Event
 from .members import Member, Place, Registry, aclose, local
-from .messages import GROUP_CHANNEL, USER_CHANNEL, channel_of, encode_close, encode_data
+from .messages import GROUP_CHANNEL, USER_CHANNEL, Message, channel_of, encode_close, encode_data
 from .namespaces import active_namespace, namespace
 
 __all__ = [
@@ -232,7 +231,6 @@ class _Reader:
     """A member that code reads: ``Group.subscribe()``."""
 
     id = ""
-    wire = -1
 
     def __init__(self, group: Group, capacity: int) -> None:
         self._group = group
@@ -243,7 +241,8 @@ class _Reader:
         self._ended = False
         self._wakeup: asyncio.Future[None] | None = None
 
-    def deliver(self, event: Event, size: int) -> None:
+    def deliver(self, message: Message) -> None:
+        event, size = message.event, message.size
         if self._overrun:
             return
         if self._bytes + size > self._capacity:

@@ -13,9 +13,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..brokers import BaseBroker, get_broker, opened_brokers
-from ..typing import Event
-from .fanout import Channel, Member, Walks
-from .messages import CONTROL_CHANNEL, LaterKind, decode
+from .fanout import Channel, FanOut, Member
+from .messages import CONTROL_CHANNEL, LaterKind, Message, decode
 
 __all__ = ["Member", "Place", "Registry", "aclose", "local"]
 
@@ -64,7 +63,7 @@ class _Link:
                     exc,
                 )
             return None
-        return self.registry.walks.fan_out(channel, decoded)
+        return self.registry.fan_out.deliver(channel, decoded)
 
     def on_reconnect(self) -> None:
         if self.broker.alias == "default" and self.registry.on_reconnect is not None:
@@ -100,15 +99,14 @@ class _Control:
     """The member that hears what the processes of a site tell each other."""
 
     id = ""
-    wire = -1
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
 
-    def deliver(self, event: Event, size: int) -> None:
+    def deliver(self, message: Message) -> None:
         if self.registry.control is not None:
             # Ours are bytes: a text is nobody's, and is told of as what can not be read.
-            self.registry.control(event.get("bytes", b""))
+            self.registry.control(message.event.get("bytes", b""))
 
     def kick(self, code: int, reason: str) -> None:
         pass
@@ -125,7 +123,7 @@ class Registry:
         """Called after an outage of the default broker, when everything is subscribed to again."""
         self._links: dict[BaseBroker, _Link] = {}
         self._control_member = _Control(self)
-        self.walks = Walks(self.loop)
+        self.fan_out = FanOut(self.loop)
 
     async def join(self, member: Member, *places: Place) -> None:
         """Add ``member``; once this returns it gets every message of all the groups.
@@ -194,7 +192,7 @@ class Registry:
     def close(self) -> None:
         """Forget all members."""
         self._links.clear()
-        self.walks.close()
+        self.fan_out.close()
 
 
 def _mark_retrieved(ready: asyncio.Future[None]) -> None:

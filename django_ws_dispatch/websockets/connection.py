@@ -182,15 +182,11 @@ class Connection(Inbound):
         code = servers.closing_code(self._own_send, code)
         event: Event = {"type": "websocket.close", "code": code, "reason": self.close_reason}
         self._abort_at = monotonic() + CLOSE_GRACE
-        if wire == FREE:
-            self.wire = FREE
-            self.deliver(event, 0)
-            if self.wire == FREE:
-                self.wire = SHUT
-        else:
-            self._queue(event, 0, None)
-            # A handler's own send is under way: it hands over when it comes back.
-            self.wire = wire
+        # A handler's own send may be under way: it hands over when it comes back.
+        self.wire = wire
+        self._send_close(event)
+        if self.wire == FREE:
+            self.wire = SHUT
 
     def check(self, now: float, *, closely: bool = False) -> None:
         """Look after this socket: called by the sweep, a few times a second.

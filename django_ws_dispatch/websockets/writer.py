@@ -18,6 +18,7 @@ from typing import Any, Final
 from .. import servers
 from ..codes import CloseCode
 from ..exceptions import WebSocketDisconnect
+from ..groups.messages import Message
 from ..limits import Limits
 from ..reports import shown_path
 from ..typing import Event, Scope, Send
@@ -124,40 +125,37 @@ class Outbound:
             return WebSocketDisconnect(self.close_code or 1006, self.close_reason or "")
         return over()
 
-    def go_on(self, steps: Generator[Any, Any, None], yielded: Any, size: int) -> None:
-        """See through in a task what was started by hand, and has suspended."""
-        self._outbox_size += size
-        self.wire = BLOCKED
-        self._start_writer(_Resumed(steps, yielded), size)
-
-    def deliver(self, event: Event, size: int) -> None:
-        """Send a prepared event without waiting: a member of groups. Never raises or suspends.
-
-        A walk over a group calls this only where ``wire`` is not free.
-
-        Args:
-            event: a ``websocket.send`` event; it may be shared.
-            size: the bytes of memory that it takes where it has to wait.
-        """
-        if self.wire:  # not FREE
+    def deliver(self, message: Message) -> None:
+        """Send a group's message without waiting. Never raises or suspends."""
+        if self.wire == FREE:
+            self._begin(message.event, message.size)
+        elif self.ready_state < CLOSING:
             # Before the accept it waits for that: the client shall miss nothing once it is open.
-            if self.ready_state < CLOSING:
-                self._queue(event, size, None)
-            return
-        if asyncio.current_task() is None:
-            # A callback's close: a server's send() may need a task, as asyncio.timeout() does.
-            self.wire = BLOCKED
-            self._queue(event, size, None)
-            self._start_writer(None)
-            return
-        # Started by hand: only where it suspends a task goes on with it.
+            self._queue(message.event, message.size, None)
+
+    def _begin(self, event: Event, size: int) -> None:
+        """Send an event by hand: only where that suspends, a task goes on with it."""
         try:
             steps: Any = self.server_send(event).__await__()
-            for yielded in steps:
-                self.go_on(steps, yielded, size)
+            for yielded in steps:  # unlike send(None) this makes no StopIteration
+                self._outbox_size += size
+                self.wire = BLOCKED
+                self._start_writer(_Resumed(steps, yielded), size)
                 break
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
             self.failed(exc)
+
+    def _send_close(self, event: Event) -> None:
+        """Send the close frame behind whatever is under way. Never raises or suspends."""
+        if self.wire != FREE:
+            self._queue(event, 0, None)
+        elif asyncio.current_task() is None:
+            # In a callback: a server's send() may need a task, as asyncio.timeout() does.
+            self.wire = BLOCKED
+            self._queue(event, 0, None)
+            self._start_writer(None)
+        else:
+            self._begin(event, 0)
 
     def failed(self, exc: BaseException) -> None:
         """The server's ``send()`` failed where no handler of this socket waits for it."""

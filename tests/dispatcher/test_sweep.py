@@ -14,6 +14,7 @@ from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.websockets import connection as protocol
 
+from ..fake_members import text as text_message
 from ..fake_server import HABITS, hurry, only_socket, serving, until
 
 pytestmark = pytest.mark.asyncio
@@ -449,7 +450,7 @@ async def test_a_blocked_client_does_not_keep_the_process_when_the_server_stops(
     async with serving(handler) as server:
         await server.accepted()
         server.block()
-        only_socket().deliver({"type": "websocket.send", "text": "x"}, 1)
+        only_socket().deliver(text_message("x"))
         server.feed({"type": "websocket.disconnect", "code": 1012})
         await server.ended()
     assert aborted

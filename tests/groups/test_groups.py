@@ -25,6 +25,7 @@ from django_ws_dispatch.groups import Group, user_group
 from django_ws_dispatch.groups import members as registry
 from django_ws_dispatch.limits import entry_size
 from tests.fake_members import FakeMember, run
+from tests.fake_members import text as text_message
 
 ROOM = Group("room")
 
@@ -261,7 +262,7 @@ def test_a_message_of_the_own_loop_is_delivered_before_asend_returns() -> None:
         member = FakeMember()
         await joined(member)
         await ROOM.asend("a")
-        member.deliver({"text": "b"}, 1)
+        member.deliver(text_message("b"))
         assert member.got == ["a", "b"]
 
     run(scenario)

@@ -11,6 +11,7 @@ from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.limits import held_size
 from django_ws_dispatch.websockets import WebSocketState
 
+from ..fake_members import text as text_message
 from ..fake_server import ClientDisconnected, hurry, only_socket, serving, until
 
 pytestmark = pytest.mark.asyncio
@@ -370,14 +371,14 @@ async def test_sends_of_several_tasks_go_out_in_the_order_of_the_calls():
 async def test_group_messages_and_sends_of_the_handler_keep_the_order_of_the_calls():
     async def handler(websocket):
         await websocket.accept()
-        websocket.deliver({"type": "websocket.send", "text": "0"}, 1)
+        websocket.deliver(text_message("0"))
         await websocket.send("1")
         server.block()
-        websocket.deliver({"type": "websocket.send", "text": "2"}, 1)
-        websocket.deliver({"type": "websocket.send", "text": "3"}, 1)
+        websocket.deliver(text_message("2"))
+        websocket.deliver(text_message("3"))
         sending = asyncio.create_task(websocket.send("4"))
         await asyncio.sleep(0)
-        websocket.deliver({"type": "websocket.send", "text": "5"}, 1)
+        websocket.deliver(text_message("5"))
         await asyncio.sleep(0.01)
         server.unblock()
         await sending
@@ -397,7 +398,7 @@ async def test_a_group_message_waits_behind_the_handlers_own_blocked_send(handle
         server.message("1")
         await until(lambda: server.unread == 0)
         await asyncio.sleep(0.01)
-        only_socket().deliver({"type": "websocket.send", "text": "2"}, 1)
+        only_socket().deliver(text_message("2"))
         server.message("3")
         await asyncio.sleep(0.01)
         server.unblock()
@@ -408,7 +409,7 @@ async def test_a_delivery_that_does_not_suspend_makes_no_task():
     async with serving(echo) as server:
         await server.accepted()
         before = asyncio.all_tasks()
-        only_socket().deliver({"type": "websocket.send", "text": "x"}, 1)
+        only_socket().deliver(text_message("x"))
         assert server.data == ["x"]
         assert asyncio.all_tasks() == before
 
@@ -422,13 +423,13 @@ async def test_over_the_outbox_a_slow_client_is_closed_with_1013_and_nothing_mor
         socket = only_socket()
         server.block()
         for _ in range(11):
-            socket.deliver({"type": "websocket.send", "text": "x" * 100}, 100)
+            socket.deliver(text_message("x" * 100, 100))
         assert socket.close_code == 1013
         ((level, line),) = lines(caplog)
         assert level == "WARNING"
         assert "WEBSOCKET_OUTBOX_SIZE" in line
         assert "/ws/" in line
-        socket.deliver({"type": "websocket.send", "text": "late"}, 4)
+        socket.deliver(text_message("late", 4))
         server.unblock()
         await server.ended()
         assert server.data == ["x" * 100]
@@ -449,7 +450,7 @@ async def test_a_slow_client_that_does_not_read_its_close_frame_is_aborted(monke
         await server.accepted()
         server.block()
         for _ in range(3):
-            only_socket().deliver({"type": "websocket.send", "text": "x" * 50}, 50)
+            only_socket().deliver(text_message("x" * 50, 50))
         await asyncio.wait_for(aborted.wait(), 5)
         await server.ended()
         assert server.closed is None
@@ -525,7 +526,7 @@ async def test_a_send_behind_a_blocked_delivery_ends_when_the_client_goes(handle
         await server.accepted()
         server.block()
         for text in "ab":
-            only_socket().deliver({"type": "websocket.send", "text": text}, 1)
+            only_socket().deliver(text_message(text))
         server.message("mine")
         await until(lambda: server.unread == 0)
         await asyncio.sleep(0.01)
@@ -539,7 +540,7 @@ async def test_what_a_server_raises_of_its_own_in_a_delivery_stays_with_that_soc
     async with serving(echo) as server:
         await server.accepted()
         server.error = ValueError("a bug of the server's")
-        only_socket().deliver({"type": "websocket.send", "text": "x"}, 1)
+        only_socket().deliver(text_message("x"))
         await server.ended()
 
 
@@ -564,7 +565,7 @@ async def test_a_writer_whose_server_fails_leaves_no_send_hanging():
     async def handler(websocket):
         await websocket.accept()
         server.block()
-        websocket.deliver({"type": "websocket.send", "text": "x"}, 1)
+        websocket.deliver(text_message("x"))
         sending = asyncio.create_task(websocket.send("mine"))
         await asyncio.sleep(0.01)
         server.error = ValueError("a bug of the server's")
@@ -603,11 +604,11 @@ async def test_a_cancelled_send_that_waits_in_the_outbox_is_not_sent():
     async def handler(websocket):
         await websocket.accept()
         server.block()
-        websocket.deliver({"type": "websocket.send", "text": "1"}, 1)
+        websocket.deliver(text_message("1"))
         sending = asyncio.create_task(websocket.send("2"))
         await asyncio.sleep(0)
         sending.cancel()
-        websocket.deliver({"type": "websocket.send", "text": "3"}, 1)
+        websocket.deliver(text_message("3"))
         await asyncio.sleep(0.01)
         server.unblock()
 
@@ -622,9 +623,9 @@ async def test_a_delivery_after_the_client_left_is_quiet():
         await server.accepted()
         socket = only_socket()
         server.error = ClientDisconnected()
-        socket.deliver({"type": "websocket.send", "text": "x"}, 1)
+        socket.deliver(text_message("x"))
         assert socket.ready_state is WebSocketState.CLOSED
-        socket.deliver({"type": "websocket.send", "text": "x"}, 1)
+        socket.deliver(text_message("x"))
         server.leave()
         await server.ended()
 
@@ -712,9 +713,9 @@ async def test_a_delivery_that_the_server_refuses_closes_that_socket_with_1011(b
         socket = only_socket()
         if blocked:
             server.block()
-            socket.deliver({"type": "websocket.send", "text": "first"}, 5)
+            socket.deliver(text_message("first", 5))
         server.refused = PayloadExceededError("too big")
-        socket.deliver({"type": "websocket.send", "text": "x"}, 1)
+        socket.deliver(text_message("x"))
         server.unblock()
         await server.ended()
         assert server.data == (["first"] if blocked else [])
@@ -731,7 +732,7 @@ async def test_a_message_that_is_refused_behind_others_drops_no_close_frame():
         server.block()
         server.refused = PayloadExceededError("too big")
         for text in ("first", "x"):
-            socket.deliver({"type": "websocket.send", "text": text}, 1)
+            socket.deliver(text_message(text))
         socket.kick(4403)
         server.unblock()
         await server.ended()
@@ -744,7 +745,7 @@ async def test_a_refused_message_of_the_handler_that_had_to_wait_is_its_error_as
         await websocket.accept()
         server.block()
         server.refused = PayloadExceededError("too big")
-        websocket.deliver({"type": "websocket.send", "text": "first"}, 5)
+        websocket.deliver(text_message("first", 5))
         sending = asyncio.create_task(websocket.send("x"))
         await asyncio.sleep(0)
         server.unblock()
@@ -764,7 +765,7 @@ async def test_a_close_frame_waits_behind_a_group_message_larger_than_the_outbox
         await server.accepted()
         socket = only_socket()
         server.block()
-        socket.deliver({"type": "websocket.send", "text": "x" * 2000}, 2000)
+        socket.deliver(text_message("x" * 2000, 2000))
         socket.kick(4401, "logged out")
         server.unblock()
         await server.ended()

@@ -17,7 +17,7 @@ from django_ws_dispatch import groups
 from django_ws_dispatch.brokers import memory
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
-from django_ws_dispatch.groups.fanout import Channel, Walks
+from django_ws_dispatch.groups.fanout import Channel, FanOut
 from django_ws_dispatch.groups.messages import Message, decode, encode_data
 from django_ws_dispatch.limits import ENTRY_OVERHEAD, Limits, entry_size, held_size
 from django_ws_dispatch.testing.brokers import Recorder
@@ -87,11 +87,11 @@ async def stuck(limit: int = LIMIT) -> tuple[WebSocket, asyncio.Event]:
 @shared_or_not
 async def test_the_outbox_of_a_client_that_does_not_read(make, shared, held):
     socket, reads = await stuck()
-    channel, walks = Channel(), Walks(asyncio.get_running_loop())
+    channel, fan_out = Channel(), FanOut(asyncio.get_running_loop())
     channel.members[socket] = 1
     allocated, most = held(), 0
     for message in decoded(make, shared=shared):
-        if (busy := walks.fan_out(channel, message)) is not None:
+        if (busy := fan_out.deliver(channel, message)) is not None:
             await busy
         if socket.close_code is not None:
             break
@@ -111,7 +111,7 @@ async def test_a_reader_in_code_that_falls_behind(make, shared, held, settings, 
         reader: Any = messages
         allocated = held()
         for message in decoded(make, shared=shared):
-            reader.deliver(message.event, message.size)
+            reader.deliver(message)
             if reader._overrun:
                 break
         assert allocated.now() <= MOST * LIMIT

@@ -10,6 +10,7 @@ from django.urls import re_path
 from django_ws_dispatch.decorators import asgi_handler, subprotocols
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 
+from ..fake_members import text as text_message
 from ..fake_server import HABITS, hurry, only_socket, serving, until
 from ..handlers import raw_ping
 
@@ -344,7 +345,7 @@ async def test_a_close_code_that_may_not_be_sent_is_a_value_error():
 async def test_group_messages_reach_a_socket_whose_handler_is_raw():
     async with serving(raw_ping) as server:
         await server.accepted()
-        only_socket().deliver({"type": "websocket.send", "text": "news"}, 4)
+        only_socket().deliver(text_message("news", 4))
         server.message("ping")
         assert await server.sends(2) == ["news", "pong!"]
 

@@ -15,6 +15,7 @@ from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.websockets import CloseCode, WebSocketState
 
+from ..fake_members import text as text_message
 from ..fake_server import HABITS, hurry, only_socket, serving, until
 
 pytestmark = pytest.mark.asyncio
@@ -553,8 +554,8 @@ async def test_close_goes_out_behind_what_waits():
     async def handler(websocket):
         await websocket.accept()
         server.block()
-        websocket.deliver({"type": "websocket.send", "text": "1"}, 1)
-        websocket.deliver({"type": "websocket.send", "text": "2"}, 1)
+        websocket.deliver(text_message("1"))
+        websocket.deliver(text_message("2"))
         asyncio.get_running_loop().call_later(0.01, server.unblock)
         await websocket.close(4000)
 
