@@ -45,9 +45,9 @@ async def state(request: HttpRequest) -> JsonResponse:
             subscriptions += len(subscriber._subscriptions)
     for broker in opened_brokers():
         # How many connections a pool keeps is not a matter of who is here now.
-        idle += sum(len(one._idle) for one in broker._publishers)  # type: ignore[attr-defined]
+        idle += sum(len(one._idle) for one in broker._calls)  # type: ignore[attr-defined]
         for local in broker._loops.values():  # type: ignore[attr-defined]
-            idle += sum(len(one._idle) for one in local.publishers)
+            idle += sum(len(one._idle) for one in local.calls)
     watch = connections.local().watch
     verifier = watch.verifier
     looked_at = (verifier._ready, verifier._looking, verifier._pauses, verifier._doubted)

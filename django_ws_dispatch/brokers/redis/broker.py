@@ -1,9 +1,4 @@
-"""The broker over Redis (6.2 or later) or Valkey (7.2 or later), on redis-py.
-
-One PUBLISH per message, and one connection per process and event loop that is subscribed, with
-exact SUBSCRIBE only, to the channels that have a member there. Everything speaks RESP2, in which
-pub/sub replies look the same on every server and in every redis-py.
-"""
+"""The broker itself: which server has a channel, and what there is in each event loop."""
 
 from __future__ import annotations
 
@@ -12,25 +7,16 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from .base import BaseBroker, BaseSubscriber, Receiver
-
-try:
-    from ._redis_nodes import Node, SentinelNode, parse_location
-    from ._redis_publish import AsyncPublisher, Publisher
-    from ._redis_subscribe import RedisSubscriber
-except ModuleNotFoundError as exc:
-    if exc.name is None or exc.name.partition(".")[0] != "redis":
-        raise
-    from django.core.exceptions import ImproperlyConfigured
-
-    raise ImproperlyConfigured(
-        "The Redis broker of WEBSOCKET_BROKERS needs redis-py: "
-        'pip install "django-ws-dispatch[redis]".'
-    ) from exc
+from ..base import BaseBroker, BaseSubscriber, Receiver
+from .calls import AsyncCalls, Calls, Command
+from .nodes import Node, SentinelNode, parse_location
+from .subscriber import RedisSubscriber
 
 __all__ = ["RedisBroker"]
 
 DEFAULT_PREFIX = "wsd"
+
+PUBLISH = Command("PUBLISH", answer=int, did_not="take a message")
 
 
 class RedisBroker(BaseBroker):
@@ -77,7 +63,7 @@ class RedisBroker(BaseBroker):
         self._prefix = f"{prefix}:".encode(errors="surrogatepass")
         for node in nodes:
             node.channels = f"{prefix}:*"
-        self._publishers = [Publisher(node, self) for node in nodes]
+        self._calls = [Calls(node, self) for node in nodes]
         self._loops: dict[asyncio.AbstractEventLoop, _Local] = {}
 
     def _nodes(self, location: object, sentinel: object, connection: dict[str, Any]) -> list[Node]:
@@ -97,16 +83,16 @@ class RedisBroker(BaseBroker):
     def _channel(self, channel: str) -> tuple[bytes, int]:
         """Return the channel's name on the wire, and which node has it."""
         name = self._prefix + channel.encode(errors="surrogatepass")
-        count = len(self._publishers)
+        count = len(self._calls)
         return name, zlib.crc32(name) % count if count > 1 else 0
 
     def publish(self, channel: str, message: bytes) -> None:
         name, node = self._channel(channel)
-        self._publishers[node].publish(name, message)
+        self._calls[node].call(PUBLISH, name, message)
 
     async def apublish(self, channel: str, message: bytes) -> None:
         name, node = self._channel(channel)
-        await self._local().publishers[node].publish(name, message)
+        await self._local().calls[node].call(PUBLISH, name, message)
 
     def subscriber(self, receiver: Receiver) -> BaseSubscriber:
         local = self._local()
@@ -129,23 +115,23 @@ class RedisBroker(BaseBroker):
         if local is not None:
             for subscriber in local.subscribers:
                 await subscriber.aclose()
-            for publisher in local.publishers:
-                await publisher.aclose()
+            for calls in local.calls:
+                await calls.aclose()
 
     def close(self) -> None:
-        for publisher in self._publishers:
-            publisher.close()
+        for calls in self._calls:
+            calls.close()
 
     @property
     def nodes(self) -> list[Node]:
-        return [publisher.node for publisher in self._publishers]
+        return [calls.node for calls in self._calls]
 
 
 class _Local:
     """What a broker has in one event loop."""
 
     def __init__(self, broker: RedisBroker) -> None:
-        self.publishers = [AsyncPublisher(node, broker) for node in broker.nodes]
+        self.calls = [AsyncCalls(node, broker) for node in broker.nodes]
         self.subscribers: list[_Subscriber] = []
 
 

@@ -1,4 +1,4 @@
-"""SUBSCRIBE: the one connection of an event loop that messages come in on.
+"""A subscriber that keeps a connection to a server: what a broker with a server is made on.
 
 One task supervises. It connects, subscribes to all that is wanted, and then a reader and a writer
 work on the connection until one of them fails; then it does so again, after a pause. What is wanted
@@ -10,17 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Iterator
-
-from redis.asyncio.connection import Connection
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Sequence
+from typing import ClassVar
 
 from ..exceptions import BrokerError
-from ._redis_nodes import ERRORS, Node, transport_of
 from .base import BaseBroker, Receiver
 
-__all__ = ["RedisSubscriber"]
+__all__ = ["ACKNOWLEDGED", "MESSAGE", "Connection", "SupervisedSubscriber"]
 
 logger = logging.getLogger("django_ws_dispatch.brokers")
 
@@ -30,8 +27,44 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.5
 # Seconds of reading after which the event loop gets a turn though there is more to read.
 TURN = 0.005
-# Channels in one SUBSCRIBE.
+# Channels in one subscribe().
 BATCH = 500
+
+# What a connection reads, in the words of pub/sub.
+MESSAGE = b"message"
+ACKNOWLEDGED = b"subscribe"
+
+
+class Connection(ABC):
+    """One connection to a server. Whatever its methods raise is the end of it.
+
+    One task reads and another one calls the rest.
+    """
+
+    @abstractmethod
+    async def subscribe(self, names: Sequence[bytes]) -> None:
+        """Ask for channels that this connection has not. Each is acknowledged where it reads."""
+
+    @abstractmethod
+    async def unsubscribe(self, names: Sequence[bytes]) -> None:
+        """Let go of channels that it has."""
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """Have the server send something."""
+
+    @abstractmethod
+    def read(self) -> Awaitable[object]:
+        """Read what comes next.
+
+        Returns:
+            ``[MESSAGE, name, message]``, ``[ACKNOWLEDGED, name, anything]``, or whatever is no list
+            of three and shows that the server is there.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close it at once, whatever the server has not taken yet."""
 
 
 class _Subscription:
@@ -40,20 +73,29 @@ class _Subscription:
     def __init__(self, channel: str) -> None:
         self.channel = channel
         self.wanted = True
-        self.sent = False  # The last that this connection was told is SUBSCRIBE.
-        self.pending = 0  # Acknowledgements of SUBSCRIBE that are to come.
+        self.sent = False  # The last that this connection was told is to subscribe.
+        self.pending = 0  # Acknowledgements that are to come.
         # Once true it stays so while the server is away: a join need not wait for what was there.
         self.acknowledged = False
         self.waiter: asyncio.Future[None] | None = None
 
 
-class RedisSubscriber:
-    """The subscriptions of one event loop on one server."""
+class SupervisedSubscriber(ABC):
+    """The subscriptions of one event loop on one server.
 
-    def __init__(self, node: Node, broker: BaseBroker, receiver: Receiver) -> None:
-        self._node = node
+    Args:
+        broker: whose.
+        receiver: is told of messages, and when the server is back.
+        server: what the log calls it.
+    """
+
+    expected: ClassVar[tuple[type[Exception], ...]] = (OSError, TimeoutError)
+    """What a server that is away or refuses does to a client: the log has no traceback of it."""
+
+    def __init__(self, broker: BaseBroker, receiver: Receiver, server: str) -> None:
         self._broker = broker
         self._receiver = receiver
+        self._server = server
         self._loop = asyncio.get_running_loop()
         self._subscriptions: dict[bytes, _Subscription] = {}
         self._changed: dict[bytes, None] = {}  # An ordered set.
@@ -64,6 +106,14 @@ class RedisSubscriber:
         self._confirmed = False
         self._heard = 0.0
         self._taking = False  # The reader waits for the receiver, not for the server.
+
+    @abstractmethod
+    async def connect(self) -> Connection:
+        """Return a new connection. It is cancelled where that takes longer than the time-out."""
+
+    def why(self, exc: Exception) -> str:
+        """Return what went wrong with the server, for the middle of a sentence."""
+        return str(exc) or type(exc).__name__
 
     def subscribe(self, channel: str, name: bytes) -> asyncio.Future[None] | None:
         """Ask for ``channel``, which is called ``name`` on the wire (see ``BaseSubscriber``)."""
@@ -108,7 +158,7 @@ class RedisSubscriber:
     def _error(self) -> BrokerError:
         why = f": {self._lost}" if self._lost else ""
         return BrokerError(
-            f"The broker {self._broker.alias!r} ({self._node.name}) did not acknowledge a "
+            f"The broker {self._broker.alias!r} ({self._server}) did not acknowledge a "
             f"subscription within {self._broker.timeout:g} s{why}."
         )
 
@@ -120,7 +170,7 @@ class RedisSubscriber:
             self._confirmed = False
             try:
                 async with asyncio.timeout(self._broker.timeout):
-                    connection = await self._node.aconnect()
+                    connection = await self.connect()
                 await self._serve(connection)
             except Exception as exc:  # Garbage, or a bug, must not end all deliveries.
                 self._note_lost(exc)
@@ -132,8 +182,6 @@ class RedisSubscriber:
     async def _serve(self, connection: Connection) -> None:
         """Work on a connection until it fails, and raise why."""
         self._begin()
-        # Where the server has not taken all, redis-py leaves it waiting for that without end.
-        transport = transport_of(connection)
         tasks = {
             self._loop.create_task(self._read(connection)),
             self._loop.create_task(self._write(connection)),
@@ -146,9 +194,7 @@ class RedisSubscriber:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if transport is not None:
-                transport.abort()
-            await connection.disconnect(nowait=True)
+            await connection.close()
 
     def _begin(self) -> None:
         for name, subscription in list(self._subscriptions.items()):
@@ -162,15 +208,15 @@ class RedisSubscriber:
         self._wake.set()
 
     def _note_lost(self, exc: Exception) -> None:
-        why = self._node.why(exc)
+        why = self.why(exc)
         if self._lost is None:
             logger.error(
                 "Lost the broker %r (%s): %s. Sockets stay open; messages of their groups are lost "
                 "until it is back.",
                 self._broker.alias,
-                self._node.name,
+                self._server,
                 why,
-                exc_info=None if isinstance(exc, ERRORS) else exc,
+                exc_info=None if isinstance(exc, self.expected) else exc,
             )
         self._lost = why
 
@@ -181,7 +227,7 @@ class RedisSubscriber:
             logger.warning(
                 "The broker %r (%s) is back; %d channels are subscribed to.",
                 self._broker.alias,
-                self._node.name,
+                self._server,
                 len(self._subscriptions),
             )
             self._receiver.on_reconnect()
@@ -189,13 +235,12 @@ class RedisSubscriber:
     # Writing
 
     async def _write(self, connection: Connection) -> None:
-        """Send what has changed, and a PING where the server is silent."""
+        """Tell the server what has changed, and ping it where it is silent."""
         patience = self._broker.timeout
         pinged: float | None = None
         while True:
             self._wake.clear()
-            for command, names in self._commands():
-                await self._send(connection, command, *names)
+            await self._tell_changes(connection)
             if not self._unconfirmed and not self._confirmed:
                 self._note_confirmed()
             now = self._loop.time()
@@ -203,12 +248,12 @@ class RedisSubscriber:
                 pinged = None
             elif pinged is None:
                 pinged = now
-                await self._send(connection, "PING")
+                await self._tell(connection.ping())
             elif now >= pinged + patience:
                 # Perhaps it was this loop that stood still: let the reader have its turn first.
                 await asyncio.sleep(0.05)
                 if self._heard < pinged and not self._taking:
-                    raise RedisTimeoutError(f"no answer to a PING within {patience:g} s")
+                    raise TimeoutError(f"no answer to a PING within {patience:g} s")
                 pinged = None
             since = now if self._taking else self._heard if pinged is None else pinged
             try:
@@ -217,20 +262,7 @@ class RedisSubscriber:
             except TimeoutError:
                 pass
 
-    async def _send(self, connection: Connection, *command: str | bytes) -> None:
-        if not connection.is_connected:
-            # redis-py would connect again, and the subscriptions would be gone.
-            raise RedisConnectionError("Connection closed by server.")
-        patience = 2 * self._broker.timeout
-        try:
-            async with asyncio.timeout(patience):
-                await connection.send_command(*command)
-        except TimeoutError:
-            # It stands still, and its buffers are full: no PING would get through either.
-            raise RedisTimeoutError(f"nothing was taken within {patience:g} s") from None
-
-    def _commands(self) -> Iterator[tuple[str, list[bytes]]]:
-        """Yield what the server is to be told, and note that it was."""
+    async def _tell_changes(self, connection: Connection) -> None:
         changed, self._changed = self._changed, {}
         subscribe, unsubscribe = [], []
         for name in changed:
@@ -246,8 +278,19 @@ class RedisSubscriber:
                 unsubscribe.append(name)
             self._forget_if_done(name, subscription)
         # Of each channel only one, so their order does not matter.
-        yield from (("SUBSCRIBE", batch) for batch in _batches(subscribe))
-        yield from (("UNSUBSCRIBE", batch) for batch in _batches(unsubscribe))
+        for start in range(0, len(subscribe), BATCH):
+            await self._tell(connection.subscribe(subscribe[start : start + BATCH]))
+        for start in range(0, len(unsubscribe), BATCH):
+            await self._tell(connection.unsubscribe(unsubscribe[start : start + BATCH]))
+
+    async def _tell(self, telling: Awaitable[None]) -> None:
+        patience = 2 * self._broker.timeout
+        try:
+            async with asyncio.timeout(patience):
+                await telling
+        except TimeoutError:
+            # It stands still, and its buffers are full: no PING would get through either.
+            raise TimeoutError(f"nothing was taken within {patience:g} s") from None
 
     def _forget_if_done(self, name: bytes, subscription: _Subscription) -> None:
         if not subscription.wanted and not subscription.sent:
@@ -259,20 +302,21 @@ class RedisSubscriber:
     # Reading
 
     async def _read(self, connection: Connection) -> None:
+        on_message = self._receiver.on_message
         began = self._loop.time()
         while True:
-            response = await connection.read_response(disable_decoding=True)
+            response = await connection.read()
             now = self._heard = self._loop.time()
             if not isinstance(response, list) or len(response) != 3:
-                continue  # The answer to a PING.
+                continue
             kind, name, data = response
-            if kind == b"message":
+            if kind == MESSAGE:
                 subscription = self._subscriptions.get(name)
                 if subscription is not None:
-                    busy = self._receiver.on_message(subscription.channel, data)
+                    busy = on_message(subscription.channel, data)
                     if busy is not None:
                         await self._take(busy)
-            elif kind == b"subscribe":
+            elif kind == ACKNOWLEDGED:
                 self._acknowledge(name)
             if now - began > TURN:
                 await asyncio.sleep(0)
@@ -312,7 +356,3 @@ class RedisSubscriber:
             if subscription.waiter is not None:
                 self._give_up(subscription.waiter)
         self._subscriptions.clear()
-
-
-def _batches(names: list[bytes]) -> Iterable[list[bytes]]:
-    return (names[start : start + BATCH] for start in range(0, len(names), BATCH))
