@@ -22,6 +22,7 @@ ROOMS = [
     "reports",
     "origins",
     "limits",
+    "loops",
     "conf",
     "servers",
     "lanes",

@@ -17,6 +17,7 @@ from django.conf import settings
 from .. import lanes, servers
 from ..auth.watch import Watch
 from ..limits import ConnectionCount
+from ..loops import PerLoop
 from ..websockets import WebSocket
 from ..websockets.connection import CANCEL_AGAIN, STOP_GRACE
 
@@ -29,25 +30,13 @@ INTERVAL = 0.25
 # One sweep in so many looks at every transport.
 CLOSE_LOOK = 16
 
-_loops: dict[asyncio.AbstractEventLoop, Connections] = {}
 counts = ConnectionCount()
 """per handler and per user, in this process"""
 
 
-def local() -> Connections:
-    """Return the sockets of the running event loop."""
-    loop = asyncio.get_running_loop()
-    connections = _loops.get(loop)
-    if connections is None:
-        for other in [other for other in _loops if other.is_closed()]:
-            del _loops[other]
-        connections = _loops[loop] = Connections(loop)
-    return connections
-
-
 def count() -> int:
     """Return how many sockets are open in this process."""
-    return sum(len(connections.sockets) for connections in list(_loops.values()))
+    return sum(len(connections.sockets) for connections in local.values())
 
 
 async def aclose() -> None:
@@ -55,7 +44,7 @@ async def aclose() -> None:
 
     A server's process need not. A test does: the next one has another loop.
     """
-    connections = _loops.pop(asyncio.get_running_loop(), None)
+    connections = local.pop()
     if connections is not None:
         await connections.aclose()
 
@@ -63,8 +52,8 @@ async def aclose() -> None:
 class Connections:
     """The open sockets of one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+    def __init__(self) -> None:
+        self.loop = loop = asyncio.get_running_loop()
         self._context = lanes.background()
         self.sockets: dict[WebSocket, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -151,3 +140,7 @@ class Connections:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+local = PerLoop(Connections)
+"""The sockets of the running event loop."""

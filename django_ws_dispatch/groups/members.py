@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..brokers import BaseBroker, get_broker, opened_brokers
+from ..loops import PerLoop
 from .fanout import Channel, FanOut, Member
 from .messages import CONTROL_CHANNEL, LaterKind, Message, decode
 
@@ -201,24 +202,13 @@ def _mark_retrieved(ready: asyncio.Future[None]) -> None:
         ready.exception()
 
 
-_registries: dict[asyncio.AbstractEventLoop, Registry] = {}
-
-
-def local() -> Registry:
-    """Return the registry of the running event loop."""
-    loop = asyncio.get_running_loop()
-    registry = _registries.get(loop)
-    if registry is None:
-        for one in list(_registries):
-            if one.is_closed():
-                _registries.pop(one, None)
-        registry = _registries[loop] = Registry()
-    return registry
+local = PerLoop(Registry)
+"""The registry of the running event loop."""
 
 
 async def aclose() -> None:
     """Release all that groups and brokers hold in the running event loop."""
-    registry = _registries.pop(asyncio.get_running_loop(), None)
+    registry = local.pop()
     if registry is not None:
         registry.close()
     for broker in opened_brokers():

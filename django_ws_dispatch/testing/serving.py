@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import groups, lanes
 from ..dispatcher import sweep as connections
+from ..loops import PerLoop
 from ..typing import ASGIApplication, Event
 
 __all__ = ["serving"]
@@ -126,7 +127,7 @@ class _Server:
                 stack.push_async_callback(life.end)
 
 
-_servers: dict[asyncio.AbstractEventLoop, _Server] = {}
+_server_of_loop = PerLoop(_Server)
 
 
 @asynccontextmanager
@@ -138,9 +139,7 @@ async def serving(application: ASGIApplication) -> AsyncIterator[dict[str, Any]]
     Yields:
         A copy of the state that the application made at its start-up.
     """
-    for loop in [loop for loop in _servers if loop.is_closed()]:
-        del _servers[loop]
-    server = _servers.setdefault(asyncio.get_running_loop(), _Server())
+    server = _server_of_loop()
     server.users += 1
     try:
         async with server.lock:

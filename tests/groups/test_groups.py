@@ -446,9 +446,9 @@ def test_a_registry_belongs_to_its_loop_and_is_forgotten_with_it() -> None:
 
     first, second = asyncio.run(main()), asyncio.run(main())
     assert first is not second
-    assert first not in registry._registries.values()
+    assert first not in registry.local.values()
     run(_nothing)
-    assert second not in registry._registries.values()
+    assert second not in registry.local.values()
 
 
 async def _nothing() -> None:

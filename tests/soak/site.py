@@ -46,7 +46,7 @@ async def state(request: HttpRequest) -> JsonResponse:
     for broker in opened_brokers():
         # How many connections a pool keeps is not a matter of who is here now.
         idle += sum(len(one._idle) for one in broker._calls)  # type: ignore[attr-defined]
-        for local in broker._loops.values():  # type: ignore[attr-defined]
+        for local in broker._local.values():  # type: ignore[attr-defined]
             idle += sum(len(one._idle) for one in local.calls)
     watch = connections.local().watch
     verifier = watch.verifier

@@ -12,10 +12,10 @@ def run(test):
     async def checked():
         before = asyncio.all_tasks()
         await test()
-        loop = asyncio.get_running_loop()
         assert asyncio.all_tasks() == before
-        assert loop not in connections._loops
-        assert loop not in registry._registries
+        assert connections.local.pop() is None
+        assert registry.local.pop() is None
+        loop = asyncio.get_running_loop()
         assert not [handle for handle in loop._scheduled if not handle.cancelled()]
 
     def test_without_a_loop():

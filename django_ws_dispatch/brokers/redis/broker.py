@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from ...loops import PerLoop
 from ..base import BaseBroker, BaseSubscriber, Receiver
 from .calls import AsyncCalls, Calls, Command
 from .nodes import Node, SentinelNode, parse_location
@@ -64,7 +66,7 @@ class RedisBroker(BaseBroker):
         for node in nodes:
             node.channels = f"{prefix}:*"
         self._calls = [Calls(node, self) for node in nodes]
-        self._loops: dict[asyncio.AbstractEventLoop, _Local] = {}
+        self._local = PerLoop(partial(_Local, self))
 
     def _nodes(self, location: object, sentinel: object, connection: dict[str, Any]) -> list[Node]:
         urls = location if isinstance(location, (list, tuple)) else [location]
@@ -100,18 +102,8 @@ class RedisBroker(BaseBroker):
         local.subscribers.append(subscriber)
         return subscriber
 
-    def _local(self) -> _Local:
-        loop = asyncio.get_running_loop()
-        local = self._loops.get(loop)
-        if local is None:
-            for one in list(self._loops):
-                if one.is_closed():
-                    self._loops.pop(one, None)
-            local = self._loops[loop] = _Local(self)
-        return local
-
     async def aclose(self) -> None:
-        local = self._loops.pop(asyncio.get_running_loop(), None)
+        local = self._local.pop()
         if local is not None:
             for subscriber in local.subscribers:
                 await subscriber.aclose()
