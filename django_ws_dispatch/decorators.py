@@ -1,11 +1,14 @@
 """Options of one handler.
 
-Each works on both handler forms; they stack in any order. A decorator sets an option and returns
-the very object it was given: the dispatcher enforces the option, so that signatures, names and
-docstrings stay what they are. An option counts wherever it stands: on what a wrapper with
-``functools.wraps()`` or a ``functools.partial`` calls, an object's ``__call__``, the class behind
-Channels' ``as_asgi()``. What a handler calls in its own body nobody sees: the check
-``ws_dispatch.W012`` warns where decorators are lost like that.
+Each works on both handler forms; they stack in any order. A decorator leaves what it is given as it
+is, and returns another handler of the same kind, with the same name, docstring, signature and
+attributes: ``members = login_required(chat)`` needs a login, and ``chat`` does not. The dispatcher
+enforces the option; called directly, as in a test, the one does what the other does.
+
+An option counts wherever it stands: on what a wrapper with ``functools.wraps()`` or a
+``functools.partial`` calls, an object's ``__call__``, the class behind Channels' ``as_asgi()``.
+What a handler calls in its own body nobody sees: the check ``ws_dispatch.W012`` warns where
+decorators are lost like that.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .limits import parse_rate
 from .origins import check_origins
-from .routing.handlers import change_options
+from .routing.options import decorated
 
 if TYPE_CHECKING:
     # With the plugin of django-stubs that is AUTH_USER_MODEL, as request.user has it.
@@ -47,8 +50,7 @@ def asgi_handler(handler: H) -> H:
     Args:
         handler: any ASGI 3 application.
     """
-    change_options(handler, "asgi_handler", asgi=True)
-    return handler
+    return decorated(handler, "asgi_handler", asgi=True)
 
 
 def with_user(handler: H) -> H:
@@ -59,8 +61,7 @@ def with_user(handler: H) -> H:
     Args:
         handler: of either form.
     """
-    change_options(handler, "with_user", user=True)
-    return handler
+    return decorated(handler, "with_user", needs_user=True)
 
 
 def login_required(handler: H) -> H:
@@ -69,8 +70,7 @@ def login_required(handler: H) -> H:
     Args:
         handler: of either form.
     """
-    change_options(handler, "login_required", login=True)
-    return handler
+    return decorated(handler, "login_required", needs_user=True, login=True)
 
 
 def permission_required(perm: str | Iterable[str]) -> Callable[[H], H]:
@@ -82,7 +82,7 @@ def permission_required(perm: str | Iterable[str]) -> Callable[[H], H]:
     if callable(perm):
         raise TypeError('Write @permission_required("app_label.codename").')
     perms = (perm,) if isinstance(perm, str) else tuple(perm)
-    return _setting("permission_required", permissions=perms)
+    return _setting("permission_required", needs_user=True, login=True, permissions=perms)
 
 
 def user_passes_test(
@@ -95,7 +95,7 @@ def user_passes_test(
     """
     if not callable(test):
         raise TypeError(f"user_passes_test() takes a function of the user, not {test!r}.")
-    return _setting("user_passes_test", tests=(test,))
+    return _setting("user_passes_test", needs_user=True, tests=(test,))
 
 
 def subprotocols(*names: str) -> Callable[[H], H]:
@@ -172,7 +172,8 @@ def connection_limit(n: int, per: Literal["user", "handler"] = "user") -> Callab
     _check_positive("connection_limit", n, int)
     if per not in ("user", "handler"):
         raise ValueError(f'connection_limit() counts per "user" or per "handler", not {per!r}.')
-    return _setting("connection_limit", connection_limits=((n, str(per)),))
+    user = {"needs_user": True} if per == "user" else {}
+    return _setting("connection_limit", connection_limits=((n, str(per)),), **user)
 
 
 def recheck_user(every: float = 60) -> Callable[[H], H]:
@@ -185,13 +186,12 @@ def recheck_user(every: float = 60) -> Callable[[H], H]:
         every: seconds between two looks.
     """
     _check_positive("recheck_user", every, (int, float))
-    return _setting("recheck_user", recheck_user=float(every))
+    return _setting("recheck_user", needs_user=True, recheck_user=float(every))
 
 
 def _setting(decorator: str, **changes: Any) -> Callable[[H], H]:
     def decorate(handler: H) -> H:
-        change_options(handler, decorator, **changes)
-        return handler
+        return decorated(handler, decorator, **changes)
 
     return decorate
 

@@ -1,14 +1,20 @@
-"""Decorators set options on a handler, which stays the object that it is."""
+"""A decorator makes another handler, like the one that it is given, with an option more."""
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import functools
 import inspect
 import itertools
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
+from asgiref.sync import iscoroutinefunction
+from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured
 
 from django_ws_dispatch import decorators
@@ -27,7 +33,16 @@ from django_ws_dispatch.decorators import (
     with_user,
 )
 from django_ws_dispatch.limits import Rate
-from django_ws_dispatch.routing.handlers import Handler, HandlerError, Options, options_of
+from django_ws_dispatch.routing.handlers import Handler, HandlerError, name_of
+from django_ws_dispatch.routing.options import Options, options_of
+
+
+async def call(handler: Any, *args: Any) -> Any:
+    return await handler(*args)
+
+
+def names_of(handler: Any) -> list[str]:
+    return [one.name for one in options_of(handler).applied]
 
 
 def is_ann(user: Any) -> bool:
@@ -37,10 +52,13 @@ def is_ann(user: Any) -> bool:
 # Each decorator, ready to decorate, with the options that it sets.
 DECORATORS: dict[str, tuple[Callable[[Any], Any], dict[str, Any]]] = {
     "asgi_handler": (asgi_handler, {"asgi": True}),
-    "with_user": (with_user, {"user": True}),
-    "login_required": (login_required, {"login": True}),
-    "permission_required": (permission_required("a.b"), {"permissions": ("a.b",)}),
-    "user_passes_test": (user_passes_test(is_ann), {"tests": (is_ann,)}),
+    "with_user": (with_user, {"needs_user": True}),
+    "login_required": (login_required, {"needs_user": True, "login": True}),
+    "permission_required": (
+        permission_required("a.b"),
+        {"needs_user": True, "login": True, "permissions": ("a.b",)},
+    ),
+    "user_passes_test": (user_passes_test(is_ann), {"needs_user": True, "tests": (is_ann,)}),
     "subprotocols": (subprotocols("v2", "v1"), {"subprotocols": ("v2", "v1")}),
     "allowed_origins": (
         allowed_origins("https://a.example"),
@@ -49,8 +67,11 @@ DECORATORS: dict[str, tuple[Callable[[Any], Any], dict[str, Any]]] = {
     "max_message_size": (max_message_size(10), {"max_message_size": 10}),
     "rate_limit": (rate_limit("20/s"), {"rate_limit": Rate(20, 1)}),
     "idle_timeout": (idle_timeout(60), {"idle_timeout": 60.0}),
-    "connection_limit": (connection_limit(3), {"connection_limits": ((3, "user"),)}),
-    "recheck_user": (recheck_user(every=60), {"recheck_user": 60.0}),
+    "connection_limit": (
+        connection_limit(3),
+        {"needs_user": True, "connection_limits": ((3, "user"),)},
+    ),
+    "recheck_user": (recheck_user(every=60), {"needs_user": True, "recheck_user": 60.0}),
 }
 BY_NAME = [
     pytest.param(decorate, changes, id=name) for name, (decorate, changes) in DECORATORS.items()
@@ -58,40 +79,139 @@ BY_NAME = [
 
 
 def coroutine_handler() -> Any:
-    async def room(websocket: Any, slug: str, page: int = 1) -> None:
+    async def room(websocket: Any, slug: str, page: int = 1, *, quiet: bool = False) -> str:
         """Talk in a room."""
+        return f"{slug} {page}"
 
+    room.topic = "tea"  # type: ignore[attr-defined]
     return room
 
 
 def raw_handler() -> Any:
-    async def application(scope: Any, receive: Any, send: Any) -> None:
+    async def application(scope: Any, receive: Any, send: Any = 2) -> str:
         """Speak ASGI."""
+        return f"{receive} {send}"
 
     return application
 
 
-def callable_object() -> Any:
-    class Room:
-        """A room."""
+class Room:
+    """A room."""
 
-        async def __call__(self, websocket: Any, slug: str, page: int = 1) -> None:
-            """Talk in a room."""
+    topic = "tea"
 
-    return Room()
+    async def __call__(self, websocket: Any, slug: str, page: int = 1) -> str:
+        """Talk in a room."""
+        return f"{slug} {page}"
+
+    async def talk(self, websocket: Any, slug: str, page: int = 1) -> str:
+        """Talk in it."""
+        return f"{slug} {page}"
+
+    @staticmethod
+    async def whisper(websocket: Any, slug: str, page: int = 1) -> str:
+        return f"{slug} {page}"
+
+
+class Slotted(Room):
+    """A small room."""
+
+    __slots__ = ()
+    __setattr__ = None  # type: ignore[assignment]
+
+
+def bound_method() -> Any:
+    return Room().talk
+
+
+def static_method() -> Any:
+    return Room.whisper
 
 
 def partial_handler() -> Any:
-    async def room(where: str, websocket: Any, slug: str, page: int = 1) -> None:
+    async def room(where: str, websocket: Any, slug: str, page: int = 1) -> str:
         """Talk in a room."""
+        return f"{slug} {page}"
 
     return functools.partial(room, "here")
 
 
+def partial_with_attributes() -> Any:
+    handler = functools.partial(Room())
+    handler.topic = "tea"  # type: ignore[attr-defined]
+    return handler
+
+
+def wrapper() -> Any:
+    inner = coroutine_handler()
+
+    @functools.wraps(inner)
+    async def outer(*args: Any, **kwargs: Any) -> Any:
+        return await inner(*args, **kwargs)
+
+    return outer
+
+
+class Binding:
+    """As libraries have them that decorate functions and methods with an object."""
+
+    def __init__(self, wrapped: Any) -> None:
+        functools.update_wrapper(self, wrapped)
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return await self.__wrapped__(*args, **kwargs)  # type: ignore[attr-defined]
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        return Binding(self.__wrapped__.__get__(instance, owner))  # type: ignore[attr-defined]
+
+
+def of_another_library() -> Any:
+    return Binding(coroutine_handler())
+
+
+def mock() -> Any:
+    async def room(websocket: Any, slug: str) -> str: ...
+
+    return AsyncMock(room, return_value="tea 1")
+
+
 FORMS = [
     pytest.param(form, id=form.__name__)
-    for form in (coroutine_handler, raw_handler, callable_object, partial_handler)
+    for form in (
+        coroutine_handler,
+        raw_handler,
+        Room,
+        Slotted,
+        bound_method,
+        static_method,
+        partial_handler,
+        partial_with_attributes,
+        wrapper,
+        of_another_library,
+        mock,
+    )
 ]
+
+
+def seen(handler: Any) -> Any:
+    """What anybody sees of a handler."""
+    return (
+        inspect.signature(handler),
+        *(
+            getattr(handler, name, None)
+            for name in ("__name__", "__qualname__", "__module__", "__doc__", "__class__", "topic")
+        ),
+        inspect.getdoc(handler),
+        iscoroutinefunction(handler),
+        iscoroutinefunction(handler.__call__),
+        inspect.iscoroutinefunction(handler),
+        inspect.iscoroutinefunction(handler.__call__),
+        inspect.isfunction(handler),
+        inspect.ismethod(handler),
+        inspect.isclass(handler),
+        getattr(handler, "__self__", None),
+        name_of(handler),
+    )
 
 
 def test_every_decorator_is_tested() -> None:
@@ -100,32 +220,32 @@ def test_every_decorator_is_tested() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("decorate", "changes"), BY_NAME)
-def test_a_decorator_returns_the_same_object_with_its_option(
+def test_a_decorator_returns_another_handler_with_its_option(
     decorate: Any, changes: dict[str, Any], form: Any
 ) -> None:
     handler = form()
-    assert decorate(handler) is handler
-    assert options_of(handler) == Options(**changes)
+    before = dict(getattr(handler, "__dict__", {}))
+    decorated = decorate(handler)
+    assert decorated is not handler
+    assert options_of(decorated) == Options(**changes)
+    assert options_of(handler) == Options()
+    assert getattr(handler, "__dict__", {}) == before
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("decorate", "changes"), BY_NAME)
-def test_introspection_sees_the_handler_as_it_was(
+def test_it_looks_like_the_one_that_was_decorated(
     decorate: Any, changes: dict[str, Any], form: Any
 ) -> None:
-    def seen(handler: Any) -> Any:
-        return (
-            inspect.signature(handler),
-            getattr(handler, "__name__", None),
-            getattr(handler, "__module__", None),
-            inspect.getdoc(handler),
-            inspect.iscoroutinefunction(handler),
-            inspect.unwrap(handler) is handler,
-        )
-
     handler = form()
-    before = seen(handler)
-    assert seen(decorate(handler)) == before
+    assert seen(decorate(handler)) == seen(handler)
+    assert seen(decorate(decorate(handler))) == seen(handler)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("decorate", "changes"), BY_NAME)
+def test_it_can_be_called_directly(decorate: Any, changes: dict[str, Any], form: Any) -> None:
+    assert asyncio.run(call(decorate(form()), None, "tea", 1)) == "tea 1"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -133,10 +253,34 @@ def test_all_of_them_stack(form: Any) -> None:
     handler = form()
     changes: dict[str, Any] = {}
     for decorate, change in DECORATORS.values():
-        decorate(handler)
+        handler = decorate(handler)
         changes |= change
     assert options_of(handler) == Options(**changes)
-    assert options_of(handler).names == tuple(reversed(DECORATORS))
+    assert names_of(handler) == list(reversed(DECORATORS))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_two_of_one_handler_are_strangers(form: Any) -> None:
+    handler = form()
+    first, second = subprotocols("v1")(handler), subprotocols("v2")(login_required(handler))
+    assert options_of(first).subprotocols == ("v1",)
+    assert not options_of(first).login
+    assert options_of(second).subprotocols == ("v2",)
+    assert options_of(second).login
+
+
+@pytest.mark.parametrize("form", [one for one in FORMS if one.id != "mock"])  # wraps() refuses it
+def test_they_stack_with_those_of_others(form: Any) -> None:
+    def wrapped(inner: Any) -> Any:
+        @functools.wraps(inner)
+        async def outer(*args: Any, **kwargs: Any) -> Any:
+            return await inner(*args, **kwargs)
+
+        return outer
+
+    handler = rate_limit("20/s")(wrapped(login_required(wrapped(subprotocols("v1")(form())))))
+    assert names_of(handler) == ["rate_limit", "login_required", "subprotocols"]
+    assert names_of(functools.partial(handler, slug="tea")) == names_of(handler)
 
 
 def test_any_order_means_the_same() -> None:
@@ -144,9 +288,9 @@ def test_any_order_means_the_same() -> None:
     for order in itertools.permutations(["login_required", "rate_limit", "subprotocols"]):
         handler = coroutine_handler()
         for name in order:
-            DECORATORS[name][0](handler)
+            handler = DECORATORS[name][0](handler)
         stacks.add(options_of(handler))
-        assert options_of(handler).names == tuple(reversed(order))
+        assert names_of(handler) == list(reversed(order))
     assert len(stacks) == 1
 
 
@@ -212,43 +356,128 @@ def test_a_count_of_all_sockets_needs_no_user() -> None:
     assert not Handler(handler).plain
 
 
-def test_another_object_of_the_class_has_no_options() -> None:
-    class Room:
-        async def __call__(self, websocket: Any) -> None: ...
-
-    first, second = Room(), Room()
-    login_required(first)
-    assert options_of(first).login
-    assert not options_of(second).login
-
-
-def test_a_partial_of_a_decorated_function_has_options_of_its_own() -> None:
-    async def room(where: str, websocket: Any) -> None: ...
-
-    here, there = functools.partial(room, "here"), functools.partial(room, "there")
-    login_required(here)
-    assert options_of(here).login
-    assert not options_of(there).login
-    assert not options_of(room).login
+def test_a_decorated_object_shares_its_state_and_is_of_its_class() -> None:
+    room = Room()
+    decorated: Any = login_required(room)
+    assert isinstance(decorated, Room)
+    decorated.topic = "coffee"
+    assert room.topic == "coffee"
+    room.topic = "milk"
+    assert decorated.topic == "milk"
+    assert vars(decorated) is vars(room)
 
 
-class Rooms:
-    async def talk(self, websocket: Any) -> None: ...
+def test_what_another_decorator_sets_on_a_handler_is_there_for_middleware() -> None:
+    for form in (coroutine_handler, Room, partial_handler):
+        handler = login_not_required(login_required(form()))
+        assert Handler(handler).callback.login_required is False  # type: ignore[attr-defined]
 
 
-class Slotted:
-    __slots__ = ()
+@pytest.mark.parametrize("form", FORMS)
+def test_routes_that_are_copied_keep_the_options(form: Any) -> None:
+    assert options_of(copy.deepcopy({"ws/": login_required(form())})["ws/"]).login
 
-    async def __call__(self, websocket: Any) -> None: ...
+
+def test_the_application_calls_what_was_decorated_and_nothing_in_between() -> None:
+    room = Room()
+    assert Handler(login_required(rate_limit("20/s")(room))).callback is room
+    handler = coroutine_handler()
+    callback: Any = Handler(login_required(rate_limit("20/s")(handler))).callback
+    assert callback.__code__ is handler.__code__
 
 
-@pytest.mark.parametrize(("decorate", "changes"), BY_NAME)
-@pytest.mark.parametrize("handler", [Rooms().talk, Slotted()], ids=["bound method", "slots"])
-def test_what_takes_no_attributes_is_refused_with_the_remedy(
-    decorate: Any, changes: dict[str, Any], handler: Any
-) -> None:
-    with pytest.raises(TypeError, match="takes no attributes: decorate a function, or an object"):
-        decorate(handler)
+def test_a_decorated_function_names_the_one_that_it_was_made_of() -> None:
+    handler = coroutine_handler()
+    assert inspect.unwrap(login_required(rate_limit("20/s")(handler))) is handler
+
+
+def test_a_method_is_decorated_in_its_class_or_where_it_is_bound() -> None:
+    class Lobby:
+        @login_required
+        async def talk(self, websocket: Any) -> Any:
+            return self
+
+        @classmethod
+        @login_required
+        async def of_the_class(cls, websocket: Any) -> None: ...
+
+        @login_required
+        @staticmethod
+        async def of_nobody(websocket: Any) -> None: ...
+
+        @staticmethod
+        @login_required
+        async def of_nobody_either(websocket: Any) -> None: ...
+
+        async def open_talk(self, websocket: Any) -> None: ...
+
+    lobby = Lobby()
+    for handler in (lobby.talk, lobby.of_the_class, lobby.of_nobody, lobby.of_nobody_either):
+        assert Handler(handler).options.login
+    assert not Handler(lobby.open_talk).options.login
+    bound = login_required(lobby.open_talk)
+    assert Handler(bound).options.login
+    assert bound.__self__ is lobby  # type: ignore[attr-defined]
+    assert not Handler(lobby.open_talk).options.login
+
+
+def test_a_method_that_another_library_has_decorated_is_bound_to_its_object() -> None:
+    class Lobby:
+        @login_required
+        @Binding
+        async def talk(self, websocket: Any) -> Any:
+            return self
+
+    lobby = Lobby()
+    assert Handler(lobby.talk).options.login
+    Handler(lobby.talk).check_arguments(0, set())
+    assert asyncio.run(call(lobby.talk, None)) is lobby
+
+
+class Consumer:
+    """As those of Channels."""
+
+    def __init__(self, greeting: str = "") -> None:
+        self.greeting = greeting
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> str:
+        return self.greeting
+
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> str:
+            return await cls(**initkwargs)(scope, receive, send)
+
+        return functools.update_wrapper(app, cls, updated=())
+
+
+def test_a_class_behind_as_asgi_is_decorated_as_a_class_of_its_own() -> None:
+    members = login_required(Consumer)
+    assert issubclass(members, Consumer)
+    assert seen(members)[:7] == seen(Consumer)[:7]
+    assert inspect.getsource(members) == inspect.getsource(Consumer)
+    assert Handler(members.as_asgi()).options.login
+    assert Handler(members.as_asgi()).name == Handler(Consumer.as_asgi()).name
+    assert not Handler(Consumer.as_asgi()).options.login
+    assert asyncio.run(call(members.as_asgi(greeting="hello"), None, None, None)) == "hello"
+
+
+def test_a_class_stacks_and_can_be_decorated_where_it_is_mounted() -> None:
+    @rate_limit("20/s")
+    @login_required
+    class Guarded(Consumer):
+        def __init__(self) -> None:
+            super().__init__("hello")
+
+    mounted = subprotocols("v1")(Guarded.as_asgi())
+    assert names_of(mounted) == ["subprotocols", "rate_limit", "login_required"]
+    assert Guarded().greeting == "hello"
+
+
+def test_a_method_made_of_something_else_is_decorated_like_any_other() -> None:
+    handler = MethodType(Room(), object())
+    assert options_of(login_required(handler)).login
+    assert not options_of(handler).login
 
 
 @pytest.mark.parametrize(("decorate", "changes"), BY_NAME)
@@ -258,15 +487,6 @@ def test_what_is_not_callable_is_refused(
 ) -> None:
     with pytest.raises(TypeError, match=r"^@\w+ decorates a handler, not "):
         decorate(handler)
-
-
-def test_a_method_is_decorated_in_its_class() -> None:
-    class Lobby:
-        @login_required
-        async def talk(self, websocket: Any) -> None: ...
-
-    assert options_of(Lobby().talk).login
-    assert Handler(Lobby().talk).options.login
 
 
 @pytest.mark.parametrize(

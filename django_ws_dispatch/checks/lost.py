@@ -1,6 +1,6 @@
 """Decorators that do not count: those of a handler that another one has inside.
 
-A decorator counts where ``handlers.levels()`` finds it: on what stands in ``WEBSOCKET_HANDLERS``,
+A decorator counts where ``options.levels()`` finds it: on what stands in ``WEBSOCKET_HANDLERS``,
 and below ``functools.wraps()`` and ``functools.partial``. What a handler calls in its body nobody
 sees, so that ``login_required`` is lost behind a wrapper that does not say what it wraps.
 """
@@ -15,16 +15,8 @@ from typing import Any, NamedTuple
 from django.core.checks import Warning
 
 from ..inside import attributes, inside, walk
-from ..routing.handlers import (
-    ADDED_UP,
-    OPTIONS,
-    Applied,
-    Handler,
-    Options,
-    applied_to,
-    levels,
-    name_of,
-)
+from ..routing.handlers import Handler, name_of
+from ..routing.options import ADDED_UP, OPTIONS, Applied, Decorated, Options, levels
 
 __all__ = ["Lost", "lost_decorators", "warnings"]
 
@@ -68,7 +60,7 @@ def lost_decorators(handler: Handler) -> Iterator[Lost]:
 
     Nothing is evaluated. What the handler's own decorators do as well is not lost.
     """
-    seen = {id(one) for one in [*applied_to(handler.callback), *_beside(handler.callback)]}
+    seen = {id(one) for one in [*handler.options.applied, *_beside(handler.callback)]}
     for part in walk(handler.callback, _parts):
         found = [one for one in _applied(part) if id(one) not in seen]
         seen.update(map(id, found))
@@ -87,6 +79,8 @@ def _beside(callback: Any) -> Iterator[Applied]:
 
 def _applied(part: Any) -> Iterator[Applied]:
     """What decorators have been used on an object, or on its class."""
+    if type(part) is Decorated:
+        yield from part.websocket_options
     spaces = [cls.__dict__ for cls in _classes(part)]
     for space in (attributes(part), *spaces):
         options = space.get(OPTIONS)
@@ -101,6 +95,9 @@ def _classes(part: Any) -> tuple[type, ...]:
 
 def _parts(part: Any) -> Iterator[Any]:
     """What is inside an object, and what its class has overridden."""
+    if type(part) is Decorated:
+        yield part.__wrapped__
+        return
     if any(cls.__module__.startswith(_CLOSED) for cls in type(part).__mro__):
         return
     yield from inside(part)
@@ -114,8 +111,8 @@ def _parts(part: Any) -> Iterator[Any]:
 
 
 def _name(part: Any) -> str:
-    while type(part) is partial:
-        part = part.func
+    while type(part) in (partial, Decorated):
+        part = part.func if type(part) is partial else part.__wrapped__
     return name_of(part if issubclass(type(part), (FunctionType, type)) else type(part))
 
 
@@ -123,13 +120,8 @@ def _is_done(changes: Mapping[str, Any], options: Options) -> bool:
     """Whether a handler's own decorators do what another one would have done."""
     for name, value in changes.items():
         own = getattr(options, name)
-        if name in ADDED_UP:
-            done = all(one in own for one in value)
-        elif name == "login":
-            done = bool(own or options.permissions)
-        else:
-            # It says how a handler is called; who it is needs to be known once; the outermost wins.
-            done = name == "asgi" or (options.needs_user if name == "user" else bool(own))
+        # With asgi it is said how a handler is called. Of what does not add up the outermost wins.
+        done = all(one in own for one in value) if name in ADDED_UP else own or name == "asgi"
         if not done:
             return False
     return True

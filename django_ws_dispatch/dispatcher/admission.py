@@ -122,7 +122,7 @@ class Admission:
         user: Any = await self._socket.auser()
         # A middleware may have set anything, also None.
         authenticated = getattr(user, "is_authenticated", False)
-        if (options.login or options.permissions) and not authenticated:
+        if options.login and not authenticated:
             return await self._deny(401, "not logged in")
         for permission in options.permissions:
             if not await _has_permission(user, permission):
@@ -135,12 +135,12 @@ class Admission:
         return True
 
     async def _count(self) -> bool:
-        callback = id(self._handler.callback)
         for most, per in set(self._handler.options.connection_limits):
             pk = getattr(await self._socket.auser(), "pk", None) if per == "user" else None
             if per == "user" and pk is None:
                 continue
-            key = (callback, most, per, self._socket.namespace if pk is not None else None, pk)
+            namespace = self._socket.namespace if pk is not None else None
+            key = (id(self._handler.given), most, per, namespace, pk)
             if not counts.enter(key, most):
                 return await self._deny(429, f"connection_limit({most}, per={per!r})")
             self._counted.append(key)

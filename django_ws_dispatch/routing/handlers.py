@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -13,104 +12,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from ..conf import conf
-from ..limits import Limits, Rate
+from ..limits import Limits
 from ..websockets import WebSocket
 from ..websockets.raw import RawSocket
+from .options import Decorated, levels, options_of
 
-__all__ = [
-    "Applied",
-    "Handler",
-    "HandlerError",
-    "Options",
-    "applied_to",
-    "change_options",
-    "import_handler",
-    "is_coroutine_function",
-    "options_of",
-]
-
-OPTIONS = "websocket_options"
-# What adds up where a decorator is used twice. Of the others the outermost wins.
-ADDED_UP = frozenset(("permissions", "tests", "connection_limits"))
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What decorators set on a handler."""
-
-    asgi: bool = False
-    user: bool = False
-    login: bool = False
-    permissions: tuple[str, ...] = ()
-    tests: tuple[Callable[[Any], Any], ...] = ()
-    subprotocols: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] | None = None
-    max_message_size: int | None = None
-    rate_limit: Rate | None = None
-    idle_timeout: float | None = None
-    connection_limits: tuple[tuple[int, str], ...] = ()
-    recheck_user: float | None = None
-    names: tuple[str, ...] = field(default=(), compare=False)
-    """the decorators, outermost first, for people"""
-
-    @property
-    def needs_user(self) -> bool:
-        return bool(
-            self.user
-            or self.login
-            or self.permissions
-            or self.tests
-            or self.recheck_user
-            or any(per == "user" for _, per in self.connection_limits)
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Applied:
-    """One decorator on one handler: ``functools.wraps()`` copies it, and it counts once."""
-
-    name: str
-    changes: Mapping[str, Any]
-
-
-def options_of(handler: object) -> Options:
-    """Return what decorators have set on a handler, and on whatever it calls in its turn."""
-    applied = applied_to(handler)
-    changes: dict[str, Any] = {}
-    for one in reversed(applied):
-        for name, value in one.changes.items():
-            changes[name] = (*value, *changes.get(name, ())) if name in ADDED_UP else value
-    return Options(names=tuple(one.name for one in applied), **changes)
-
-
-def applied_to(handler: object) -> dict[Applied, None]:
-    """Return the decorators that count for a handler, each once, the outermost first."""
-    applied: dict[Applied, None] = {}
-    for level in levels(handler):
-        applied |= dict.fromkeys(_applied(level))
-    return applied
-
-
-def _applied(level: object) -> tuple[Applied, ...]:
-    applied = getattr(level, OPTIONS, None)
-    return applied if isinstance(applied, tuple) else ()
-
-
-def change_options(handler: Any, name: str, **changes: Any) -> None:
-    """Set options on a handler, which stays the object that it is.
-
-    Raises:
-        TypeError: it is not callable, or takes no attributes.
-    """
-    if not callable(handler):
-        raise TypeError(f"@{name} decorates a handler, not {handler!r}.")
-    try:
-        setattr(handler, OPTIONS, (Applied(name, changes), *_applied(handler)))
-    except AttributeError as exc:
-        raise TypeError(
-            f"@{name} sets an option on the handler, and {handler!r} takes no attributes: "
-            "decorate a function, or an object of a class without __slots__."
-        ) from exc
+__all__ = ["Handler", "HandlerError", "import_handler", "is_coroutine_function"]
 
 
 class HandlerError(ImproperlyConfigured):
@@ -151,12 +58,16 @@ class Handler:
         HandlerError: it is neither.
     """
 
-    __slots__ = ("callback", "limits", "name", "options", "plain", "raw", "socket_class")
+    __slots__ = ("callback", "given", "limits", "name", "options", "plain", "raw", "socket_class")
 
     def __init__(self, callback: Any) -> None:
+        self.given = callback
+        """what stands in the route, and is counted by ``connection_limit``"""
+        self.options = options = options_of(callback)
+        while type(callback) is Decorated:
+            callback = callback.__wrapped__
         self.callback: Callable[..., Awaitable[None]] = callback
         self.name = name_of(callback)
-        self.options = options = options_of(callback)
         self.raw = options.asgi or is_raw(callback)
         self._check()
         self.limits = Limits(
@@ -233,22 +144,6 @@ class Handler:
             ) from exc
 
 
-def levels(callback: Any) -> Iterator[Any]:
-    """A callable, then what it calls: its ``__call__``, what it wraps or binds, and so on."""
-    following, seen = [callback], 0
-    while following and seen < 100:
-        callback = following.pop()
-        yield callback
-        seen += 1
-        if isinstance(callback, partial):
-            following.append(callback.func)
-            continue
-        if (wrapped := getattr(callback, "__wrapped__", None)) is not None:
-            following.append(wrapped)
-        if callable(callback) and not (inspect.isroutine(callback) or inspect.isclass(callback)):
-            following.append(callback.__call__)
-
-
 def is_raw(callback: Any) -> bool:
     """Whether some level of it takes ``(scope, receive, send)`` first.
 
@@ -292,5 +187,5 @@ def name_of(callback: Any) -> str:
     """Return the dotted name of a handler, for people."""
     while isinstance(callback, partial):
         callback = callback.func
-    named = callback if hasattr(callback, "__qualname__") else type(callback)
+    named = callback if hasattr(callback, "__qualname__") else callback.__class__
     return f"{named.__module__}.{named.__qualname__}"

@@ -120,11 +120,8 @@ def test_what_a_handler_has_inside_has_lost_its_decorators(wrap: Callable[[Any],
     assert lost(wrap(open_room)) == []
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in WRAPPERS if name != "method"]
-)  # which takes no attributes
-def test_what_the_outer_handler_does_as_well_is_not_lost(name: str) -> None:
-    wrap = WRAPPERS[name]
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_what_the_outer_handler_does_as_well_is_not_lost(wrap: Callable[[Any], Any]) -> None:
     assert lost(login_required(wrap(room))) == [ROOM._replace(decorators=["rate_limit"])]
     assert lost(rate_limit("9/s")(login_required(wrap(room)))) == []
 
@@ -136,6 +133,21 @@ def test_what_the_outer_handler_does_as_well_is_not_lost(name: str) -> None:
 )
 def test_what_counts_is_not_lost(wrap: Callable[[Any], Any]) -> None:
     assert lost(wrap(room)) == []
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_decorated_object_inside_has_lost_its_decorators_and_those_of_its_call(
+    wrap: Callable[[Any], Any],
+) -> None:
+    assert lost(wrap(rate_limit("5/s")(Guarded()))) == [
+        Lost("tests.checks.test_lost.Guarded", ["rate_limit"]),
+        Lost("tests.checks.test_lost.Guarded.__call__", ["login_required"]),
+    ]
+
+
+def test_a_decorated_object_has_lost_what_it_holds() -> None:
+    assert lost(login_required(Holder(room))) == [ROOM._replace(decorators=["rate_limit"])]
+    assert lost(login_required(rate_limit("5/s")(Guarded()))) == []
 
 
 def test_the_application_of_a_raw_wrapper_has_lost_its_decorators() -> None:

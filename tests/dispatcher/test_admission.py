@@ -467,6 +467,38 @@ async def test_handlers_are_counted_apart(ann: User) -> None:
                     pass
 
 
+@pytest.mark.parametrize("form", FORMS)
+@asynchronous
+async def test_what_is_made_of_a_handler_is_counted_apart_and_itself_on_all_its_routes(
+    form: Any, ann: User
+) -> None:
+    chat = connection_limit(1)(form())
+    handlers = {"ws/": chat, "again/": chat, "members/": login_required(chat)}
+    with override_settings(WEBSOCKET_HANDLERS=handlers):
+        client = await client_of(ann)
+        async with client.connect("/ws/"):
+            with pytest.raises(HandshakeDenied):
+                async with client.connect("/again/"):
+                    pass
+            async with client.connect("/members/"):
+                with pytest.raises(HandshakeDenied):
+                    async with client.connect("/members/"):
+                        pass
+
+
+@asynchronous
+async def test_what_is_made_of_a_handler_leaves_it_open_to_all() -> None:
+    chat = coroutine()
+    handlers = {"ws/": chat, "members/": login_required(chat)}
+    with override_settings(WEBSOCKET_HANDLERS=handlers):
+        async with WebSocketClient().connect("/ws/"):
+            pass
+        with pytest.raises(HandshakeDenied) as denied:
+            async with WebSocketClient().connect("/members/"):
+                pass
+        assert denied.value.status_code == 401
+
+
 @asynchronous
 async def test_a_handler_that_fails_is_counted_no_longer(ann: User) -> None:
     @connection_limit(1)
@@ -546,7 +578,7 @@ async def test_all_that_asks_for_the_user_loads_it_once(
         connection_limit(3),
         recheck_user(every=60),
     ):
-        decorate(stack)
+        stack = decorate(stack)
     client = await client_of(root)
     before = len(queries)
     with override_settings(WEBSOCKET_HANDLERS={"ws/": stack}):

@@ -10,8 +10,8 @@ import pytest
 from asgiref.sync import markcoroutinefunction
 from django.contrib.auth import decorators as django_decorators
 
-from django_ws_dispatch.decorators import asgi_handler, login_required, permission_required
-from django_ws_dispatch.routing.handlers import Handler, HandlerError, import_handler, options_of
+from django_ws_dispatch.decorators import asgi_handler
+from django_ws_dispatch.routing.handlers import Handler, HandlerError, import_handler
 from django_ws_dispatch.websockets import WebSocket
 from django_ws_dispatch.websockets.raw import RawSocket
 
@@ -155,52 +155,6 @@ def test_three_other_names_are_no_raw_handler() -> None:
     async def handler(websocket: Any, receive: Any, send: Any) -> None: ...
 
     assert not Handler(handler).raw
-
-
-def test_options_are_seen_through_a_wrapper() -> None:
-    @login_required
-    async def inner(websocket: Any) -> None: ...
-
-    assert options_of(wrapped(inner)).login
-    assert Handler(wrapped(inner)).options.login
-
-
-class Guarded:
-    @login_required
-    async def __call__(self, websocket: Any) -> None: ...
-
-
-@login_required
-class GuardedChannels(AsChannels):
-    pass
-
-
-async def guarded(where: str, websocket: Any) -> None: ...
-
-
-@pytest.mark.parametrize(
-    "handler",
-    [
-        functools.partial(login_required(guarded), "here"),
-        Guarded(),
-        functools.partial(Guarded()),
-        wrapped(Guarded()),
-        functools.update_wrapper(Guarded(), room),
-        GuardedChannels.as_asgi(),
-    ],
-    ids=["partial", "__call__", "its partial", "its wrapper", "wraps another", "as_asgi"],
-)
-def test_options_are_seen_wherever_the_decorator_stands(handler: Any) -> None:
-    assert Handler(handler).options.login
-
-
-def test_an_option_that_a_wrapper_has_copied_counts_once() -> None:
-    @permission_required("a.inner")
-    async def inner(websocket: Any) -> None: ...
-
-    handler = permission_required("a.outer")(functools.partial(wrapped(inner)))
-    assert options_of(handler).permissions == ("a.outer", "a.inner")
-    assert options_of(handler).names == ("permission_required", "permission_required")
 
 
 def django_wrapped(decorate: Callable[[Any], Any]) -> Any:

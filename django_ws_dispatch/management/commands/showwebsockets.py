@@ -57,7 +57,7 @@ def describe(route: Route) -> dict[str, Any]:
         "name": route.name,
         "handler": handler.name if handler else None,
         "kind": ("ASGI" if handler.raw else "WebSocket") if handler else None,
-        "decorators": list(handler.options.names) if handler else [],
+        "decorators": [one.name for one in handler.options.applied] if handler else [],
         "problem": error.problem if error else None,
         "remedy": error.remedy if error else None,
     }
