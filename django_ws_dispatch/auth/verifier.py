@@ -134,7 +134,7 @@ class Verifier:
             self.forget(socket)
             return
         session = reopen_session(socket.session, watched.key) if watched.in_session else None
-        with lanes.errand(socket, urgent=True):
+        with lanes.lane_for(socket, urgent=True):
             verdict = await sync_to_async(verify)(session, watched.in_session, watched.user)
         if socket.watched is not None and socket.watched.key != watched.key:
             self.verify(socket)  # that was of a key that it has no longer

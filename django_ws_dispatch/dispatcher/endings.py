@@ -189,7 +189,7 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
                 extra={"path": socket.path, "status_code": code},
             )
     if connecting:
-        with lanes.errand(socket):  # it may have to be rendered
+        with lanes.lane_for(socket):  # it may have to be rendered
             await socket.deny(response_for(meant or exc), reason)
     else:
         socket.kick(code, "")
@@ -231,7 +231,7 @@ async def _bounded(signal: str, path: str, socket: WebSocket | None = None) -> A
     Somebody else's call may block that lane, and a server that stops waits for this.
     """
     try:
-        with lanes.errand(socket):
+        with lanes.lane_for(socket):
             async with asyncio.timeout(SIGNAL_GRACE):
                 yield
     except TimeoutError:

@@ -96,7 +96,7 @@ class Chain(BaseHandler):
         on_course = current.set(course or Course())
         try:
             # What sync middleware leaves on its thread, or on a connection, ends there.
-            with lanes.apart():
+            with lanes.private_lane():
                 response: HttpResponseBase = await self._chain(request)
         finally:
             current.reset(on_course)

@@ -37,12 +37,12 @@ from .pool import Pool
 __all__ = [
     "Holder",
     "Lane",
-    "apart",
     "background",
     "enter",
-    "errand",
+    "lane_for",
     "load_sync_context",
     "off",
+    "private_lane",
     "release",
     "shutdown",
 ]
@@ -133,7 +133,7 @@ class _Apart(_Errand):
 
 
 @contextlib.contextmanager
-def errand(websocket: Any, *, urgent: bool = False) -> Iterator[None]:
+def lane_for(websocket: Any, *, urgent: bool = False) -> Iterator[None]:
     """Send the sync work of this block to a lane of its own, though it is not the handler's.
 
     Args:
@@ -145,7 +145,7 @@ def errand(websocket: Any, *, urgent: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def apart() -> Iterator[None]:
+def private_lane() -> Iterator[None]:
     """Send the sync work of this block to a thread, and to connections, that end with it.
 
     For middleware: it has them to itself, as that of a page has. ``WEBSOCKET_SYNC_THREADS`` such

@@ -44,7 +44,7 @@ def shake_hands(*steps: Callable[[], Any]) -> asyncio.Task[list[Any]]:
     """Run middleware: of its steps the coroutine functions are awaited, the others are calls."""
 
     async def handshake() -> list[Any]:
-        with lanes.apart():
+        with lanes.private_lane():
             return [
                 await (step() if inspect.iscoroutinefunction(step) else sync_to_async(step)())
                 for step in steps
@@ -202,7 +202,7 @@ def test_one_without_sync_work_takes_no_place() -> None:
 def test_one_inside_another_shares_its_place() -> None:
     async def main() -> None:
         async def inside() -> Any:
-            with lanes.apart():
+            with lanes.private_lane():
                 await sync_to_async(leave_on_the_thread)("red")
             return await sync_to_async(look_at_the_thread)()
 
@@ -216,7 +216,7 @@ def test_one_inside_another_shares_its_place() -> None:
 @one_place
 def test_sockets_and_who_is_verified_do_not_wait_for_a_place_nor_a_place_for_them() -> None:
     async def verify() -> str:
-        with lanes.errand(None, urgent=True):
+        with lanes.lane_for(None, urgent=True):
             return str(await sync_to_async(thread_name)())
 
     async def main() -> None:

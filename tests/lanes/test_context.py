@@ -406,7 +406,7 @@ def from_tasks(get_response: Any) -> Any:
 
     async def middleware(request: Any) -> Any:
         await look_from_here()
-        with lanes.errand(only_socket()):  # as the verification of its user is
+        with lanes.lane_for(only_socket()):  # as the verification of its user is
             await look_from_here()
         response = await get_response(request)
         await asyncio.create_task(look_from_here())

@@ -171,7 +171,7 @@ def test_an_errand_of_a_socket_is_its_clients() -> None:
         await until(lambda: crowd.running == 1)
 
         async def errand(name: str, client: str) -> None:
-            with lanes.errand(Socket(client=client)):
+            with lanes.lane_for(Socket(client=client)):
                 await sync_to_async(finished.append)(name)
 
         tasks = [asyncio.ensure_future(errand("many", "192.0.2.1")) for _ in range(20)]

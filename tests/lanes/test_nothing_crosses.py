@@ -543,7 +543,7 @@ def test_a_call_that_executes_without_end_does_not_fill_the_memory():
 def test_apart_has_a_thread_and_connections_of_its_own_that_end_with_it(database):  # noqa: F811
     async def main():
         async def handshake():
-            with lanes.apart():
+            with lanes.private_lane():
                 await sync_to_async(leave_on_the_thread)("red")
                 await sync_to_async(leave_on_the_connection)("red")
                 thread = await sync_to_async(threading.current_thread)()
@@ -568,7 +568,7 @@ def test_apart_waits_for_no_slot():
         await until(blocked.running.is_set)
 
         async def handshake():
-            with lanes.apart():
+            with lanes.private_lane():
                 return await sync_to_async(thread_name)()
 
         await Socket().start(handshake())
@@ -587,7 +587,7 @@ def test_a_task_that_outlives_apart_still_has_a_thread_of_its_own():
             return await sync_to_async(look_at_the_thread)()
 
         async def handshake():
-            with lanes.apart():
+            with lanes.private_lane():
                 task = asyncio.create_task(outliving())
                 await sync_to_async(leave_on_the_thread)("red")
             over.set()

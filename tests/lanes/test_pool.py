@@ -177,7 +177,7 @@ def test_what_a_task_does_after_apart_waits_until_its_connections_are_closed(
 
     async def main():
         async def handshake():
-            with lanes.apart():
+            with lanes.private_lane():
                 await sync_to_async(close_slowly)()
                 task = asyncio.create_task(outliving())
             return await task
@@ -357,7 +357,7 @@ def test_a_users_own_calls_do_not_delay_its_verification():
         await until(lambda: lanes._router._pool.waiting)
 
         async def verify():
-            with lanes.errand(Socket(user=1), urgent=True):
+            with lanes.lane_for(Socket(user=1), urgent=True):
                 return await sync_to_async(thread_name)()
 
         verification = asyncio.create_task(verify())

@@ -242,7 +242,7 @@ class Actor:
 
     async def shake_hands(self):
         async def inside():
-            with lanes.apart():
+            with lanes.private_lane():
                 await sync_to_async(self.look)()
                 await sync_to_async(self.on_thread)()
                 with suppress(Error):
