@@ -8,6 +8,7 @@ when it is built, ``manage.py check`` reports it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 from django.conf import settings
@@ -15,43 +16,42 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .limits import Rate, parse_rate
-from .origins import check_origins
 
-__all__ = ["SETTINGS", "Conf", "conf", "import_function"]
+__all__ = ["SETTINGS", "Conf", "conf", "import_function", "strings"]
 
 MEMORY_BROKER = "django_ws_dispatch.brokers.memory.MemoryBroker"
 MEBIBYTE = 1024 * 1024
 MAX_SECONDS = 1e9
 MAX_THREADS = 10_000
-
-
-def _get(name: str, default: Any = None) -> Any:
-    return getattr(settings, name, default)
+ORIGINS = 'origins such as "https://example.com"'
 
 
 def _wrong(name: str, value: object, expected: str) -> ImproperlyConfigured:
     return ImproperlyConfigured(f"{name} must be {expected}, not {value!r}.")
 
 
-def _positive_int(name: str, default: int | None, *, optional: bool, unit: str) -> Any:
-    value = _get(name, default)
-    if value is None and optional:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise _wrong(name, value, f"a positive whole number of {unit}" + " or None" * optional)
+def _positive_int(name: str, unit: str, default: int | None = None, most: float = inf) -> int:
+    value = getattr(settings, name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise _wrong(name, value, f"a positive whole number of {unit}")
     return value
 
 
-def _strings(name: str, value: object, what: str) -> list[str]:
+def strings(name: str, value: object, what: str) -> list[str]:
+    """Return the value of a setting, or what a decorator was given, as a list of strings.
+
+    Raises:
+        ImproperlyConfigured: it is none; ``what`` says of what it should be one.
+    """
     if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
         raise _wrong(name, value, f"a list of {what}")
     return list(value)
 
 
-def _dotted_path(name: str, expected: str) -> str | None:
-    value = _get(name)
+def _dotted_path(name: str, of: str) -> str | None:
+    value = getattr(settings, name, None)
     if value is not None and not isinstance(value, str):
-        raise _wrong(name, value, expected)
+        raise _wrong(name, value, f"the dotted path of {of}")
     return value
 
 
@@ -78,7 +78,7 @@ class Conf:
     @property
     def handlers(self) -> Any:
         """``WEBSOCKET_HANDLERS``: a dict, a list of routes, or a dotted path to a module."""
-        value = _get("WEBSOCKET_HANDLERS")
+        value = getattr(settings, "WEBSOCKET_HANDLERS", None)
         if value is None:
             raise ImproperlyConfigured(
                 "WEBSOCKET_HANDLERS is not set. Add it to the settings, for example "
@@ -96,28 +96,25 @@ class Conf:
 
     @property
     def allowed_origins(self) -> list[str] | None:
-        """``WEBSOCKET_ALLOWED_ORIGINS``: whole origins, or ``None`` for the page's own."""
-        value = _get("WEBSOCKET_ALLOWED_ORIGINS")
-        return None if value is None else check_origins("WEBSOCKET_ALLOWED_ORIGINS", value)
+        """``WEBSOCKET_ALLOWED_ORIGINS``: strings, or ``None``. See ``load_allowed_origins()``."""
+        value = getattr(settings, "WEBSOCKET_ALLOWED_ORIGINS", None)
+        return None if value is None else strings("WEBSOCKET_ALLOWED_ORIGINS", value, ORIGINS)
 
     @property
     def middleware(self) -> list[str]:
         """``WEBSOCKET_MIDDLEWARE``: dotted paths of Django middleware."""
         name = "WEBSOCKET_MIDDLEWARE"
-        return _strings(name, _get(name, []), "dotted paths of Django middleware")
+        return strings(name, getattr(settings, name, []), "dotted paths of Django middleware")
 
     @property
     def max_message_size(self) -> int:
         """``WEBSOCKET_MAX_MESSAGE_SIZE``: bytes in one incoming message."""
-        size: int = _positive_int(
-            "WEBSOCKET_MAX_MESSAGE_SIZE", MEBIBYTE, optional=False, unit="bytes"
-        )
-        return size
+        return _positive_int("WEBSOCKET_MAX_MESSAGE_SIZE", "bytes", MEBIBYTE)
 
     @property
     def rate_limit(self) -> Rate | None:
         """``WEBSOCKET_RATE_LIMIT``: messages per time, like ``"20/s"``."""
-        value = _get("WEBSOCKET_RATE_LIMIT")
+        value = getattr(settings, "WEBSOCKET_RATE_LIMIT", None)
         try:
             return None if value is None else parse_rate(value)
         except ValueError as exc:
@@ -126,7 +123,7 @@ class Conf:
     @property
     def idle_timeout(self) -> float | None:
         """``WEBSOCKET_IDLE_TIMEOUT``: seconds without a message from the client."""
-        value = _get("WEBSOCKET_IDLE_TIMEOUT")
+        value = getattr(settings, "WEBSOCKET_IDLE_TIMEOUT", None)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
@@ -137,31 +134,30 @@ class Conf:
     @property
     def max_connections(self) -> int | None:
         """``WEBSOCKET_MAX_CONNECTIONS``: open sockets in this process."""
-        most: int | None = _positive_int(
-            "WEBSOCKET_MAX_CONNECTIONS", None, optional=True, unit="open sockets"
+        name = "WEBSOCKET_MAX_CONNECTIONS"
+        return (
+            None
+            if getattr(settings, name, None) is None
+            else _positive_int(name, "open sockets or None")
         )
-        return most
 
     @property
     def outbox_size(self) -> int:
         """``WEBSOCKET_OUTBOX_SIZE``: bytes of memory of group messages for one slow client."""
-        size: int = _positive_int("WEBSOCKET_OUTBOX_SIZE", MEBIBYTE, optional=False, unit="bytes")
-        return size
+        return _positive_int("WEBSOCKET_OUTBOX_SIZE", "bytes", MEBIBYTE)
 
     @property
     def sync_threads(self) -> int:
         """``WEBSOCKET_SYNC_THREADS``: threads that all sockets of a process share."""
-        name, unit = "WEBSOCKET_SYNC_THREADS", f"threads, {MAX_THREADS} at most"
-        threads: int = _positive_int(name, 4, optional=False, unit=unit)
-        if threads > MAX_THREADS:  # each takes memory at the first sync call
-            raise _wrong(name, threads, f"a positive whole number of {unit}")
-        return threads
+        # Each takes memory at the first sync call.
+        unit = f"threads, {MAX_THREADS} at most"
+        return _positive_int("WEBSOCKET_SYNC_THREADS", unit, 4, MAX_THREADS)
 
     @property
     def brokers(self) -> dict[str, dict[str, Any]]:
         """``WEBSOCKET_BROKERS``: alias -> ``BACKEND``, ``LOCATION``, ``OPTIONS``."""
         name = "WEBSOCKET_BROKERS"
-        value = _get(name)
+        value = getattr(settings, name, None)
         if value is None:
             return {"default": {"BACKEND": MEMORY_BROKER}}
         if not isinstance(value, Mapping) or "default" not in value:
@@ -189,26 +185,19 @@ class Conf:
     @property
     def lifespan(self) -> str | None:
         """``WEBSOCKET_LIFESPAN``: dotted path of an ``@asynccontextmanager`` function."""
-        return _dotted_path(
-            "WEBSOCKET_LIFESPAN",
-            "the dotted path of an @asynccontextmanager function without arguments",
-        )
+        of = "an @asynccontextmanager function without arguments"
+        return _dotted_path("WEBSOCKET_LIFESPAN", of)
 
     @property
     def namespace(self) -> str | None:
         """``WEBSOCKET_NAMESPACE``: dotted path of a function of the request."""
-        return _dotted_path(
-            "WEBSOCKET_NAMESPACE", "the dotted path of a function of the request, or None"
-        )
+        return _dotted_path("WEBSOCKET_NAMESPACE", "a function of the request, or None")
 
     @property
     def sync_context(self) -> str | None:
         """``WEBSOCKET_SYNC_CONTEXT``: dotted path of a function of the websocket."""
-        return _dotted_path(
-            "WEBSOCKET_SYNC_CONTEXT",
-            "the dotted path of a function of the websocket that returns a context manager, or "
-            "None",
-        )
+        of = "a function of the websocket that returns a context manager, or None"
+        return _dotted_path("WEBSOCKET_SYNC_CONTEXT", of)
 
 
 conf = Conf()

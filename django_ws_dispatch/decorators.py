@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from .handshake.allowed import check_origins
 from .limits import parse_rate
-from .origins import check_origins
 from .routing.options import decorated
 
 if TYPE_CHECKING:

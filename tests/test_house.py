@@ -20,7 +20,6 @@ ROOMS = [
     "codes",
     "signals",
     "reports",
-    "origins",
     "limits",
     "loops",
     "conf",

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls.resolvers import RegexPattern, URLResolver
 
 from ..conf import conf
-from ..origins import unsent
+from ..handshake.allowed import load_allowed_origins, unsent
 from ..routing.patterns import shape_of
 from ..routing.routes import Routes
 from .lost import warnings
@@ -117,7 +117,7 @@ def _check_patterns(patterns: Iterable[tuple[str, Any]]) -> Iterator[CheckMessag
 def _allowed_origins() -> Iterator[tuple[str, Iterable[str], str | None]]:
     """Every list of origins that can be read, with its name, and its route where it has one."""
     with suppress(ImproperlyConfigured):  # said by check_settings
-        yield "WEBSOCKET_ALLOWED_ORIGINS", conf.allowed_origins or (), None
+        yield "WEBSOCKET_ALLOWED_ORIGINS", load_allowed_origins() or (), None
     with suppress(Exception):  # said by check_routes
         for route in Routes(conf.handlers, strict=False).routes:
             if route.handler is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from django.core.checks import Error
 from django.core.exceptions import ImproperlyConfigured
@@ -11,6 +12,7 @@ from ..brokers import build_broker
 from ..conf import SETTINGS, conf
 from ..dispatcher.lifespan import load_lifespan
 from ..groups.namespaces import load_namespace
+from ..handshake.allowed import load_allowed_origins
 from ..handshake.middleware import Chain
 from ..lanes import load_sync_context
 
@@ -40,6 +42,14 @@ SETTING_CHECKS = {
     "namespace": ("E015", "the dotted path of a function of the request, or None"),
 }
 
+# What is built of a setting alone, and may fail where its property does not.
+_BUILT: dict[str, Callable[[], object]] = {
+    "allowed_origins": load_allowed_origins,
+    "lifespan": load_lifespan,
+    "sync_context": load_sync_context,
+    "namespace": load_namespace,
+}
+
 
 def check_settings() -> Iterator[Error]:
     """Check every setting but for the routes."""
@@ -57,7 +67,6 @@ def setting_error(attribute: str, problem: str) -> Error:
 
 def _problems(attribute: str) -> Iterator[str]:
     """Everything that is wrong with one setting, but for the routes."""
-    name = SETTINGS[attribute]
     try:
         value = getattr(conf, attribute)
     except ImproperlyConfigured as exc:
@@ -65,19 +74,15 @@ def _problems(attribute: str) -> Iterator[str]:
         return
     attempts: list[Callable[[], object]] = []
     if attribute == "middleware":
-        attempts = [lambda path=path: Chain([path]) for path in value]  # type: ignore[misc]
+        attempts = [partial(Chain, [path]) for path in value]
     elif attribute == "brokers":
-        attempts = [lambda item=item: build_broker(*item) for item in value.items()]  # type: ignore[misc]
-    elif attribute == "lifespan":
-        attempts = [load_lifespan]
-    elif attribute == "sync_context":
-        attempts = [load_sync_context]
-    elif attribute == "namespace":
-        attempts = [load_namespace]
+        attempts = [partial(build_broker, *item) for item in value.items()]
+    elif attribute in _BUILT:
+        attempts = [_BUILT[attribute]]
     for attempt in attempts:
         try:
             attempt()
         except ImproperlyConfigured as exc:
             yield str(exc)
         except Exception as exc:
-            yield f"{name} can not be used: {type(exc).__name__}: {exc}."
+            yield f"{SETTINGS[attribute]} can not be used: {type(exc).__name__}: {exc}."

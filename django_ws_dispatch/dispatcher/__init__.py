@@ -16,6 +16,7 @@ from .. import groups, lanes
 from ..brokers import get_broker
 from ..conf import SETTINGS, conf
 from ..groups.namespaces import load_namespace
+from ..handshake.allowed import load_allowed_origins
 from ..handshake.middleware import Chain
 from ..handshake.origin import OriginCheck, Refusal
 from ..handshake.request import split_path
@@ -46,7 +47,7 @@ class Site:
             getattr(conf, name)
         self.routes: Routes = current_routes()
         self.routes.learn_languages()
-        self.origins = OriginCheck(conf.allowed_origins)
+        self.origins = OriginCheck(load_allowed_origins())
         self.chain = Chain(conf.middleware, self.routes.urlconf) if conf.middleware else None
         self.max_connections = conf.max_connections
         self.script_name = settings.FORCE_SCRIPT_NAME

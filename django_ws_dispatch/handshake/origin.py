@@ -15,15 +15,17 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost, ImproperlyConfigured
 from django.utils.http import is_same_domain
 
-from ..origins import DEFAULT_PORTS
 from ..reports import quoted
 from ..typing import Scope
+from .allowed import DEFAULT_PORTS
 from .request import BadRequest, HandshakeRequest, build_request
 
 __all__ = ["OriginCheck", "Refusal"]
 
 # What a browser makes of an origin (RFC 6454 section 6.2).
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://((?:[a-z0-9._-]+|\[[a-f0-9:.]+\])(?::[0-9]{1,5})?)")
+
+_Headers = list[tuple[bytes, bytes]]
 
 MEMO_SIZE = 1024
 MEMO_KEY_BYTES = 512
@@ -33,7 +35,7 @@ class Refusal(NamedTuple):
     """Why a handshake is refused.
 
     Attributes:
-        status: of the HTTP response, 400 or 403.
+        status: of the HTTP response.
         reason: the text of the log line: what came, what was expected, which setting decides.
             Nothing in it comes from the client unescaped or at any length.
     """
@@ -139,7 +141,7 @@ class OriginCheck:
 
     def check_host(self, scope: Scope) -> Refusal | None:
         """Return why the Host of the handshake is refused, or ``None``."""
-        request = self._request(scope)
+        request = self._request(scope, self._headers(scope))
         return request if isinstance(request, Refusal) else None
 
     def _rules_of(self, allowed: tuple[str, ...]) -> _Rules:
@@ -149,22 +151,24 @@ class OriginCheck:
             self._of_handlers[allowed] = rules
         return rules
 
-    def _check(self, scope: Scope, rules: _Rules) -> Refusal | None:
+    def _headers(self, scope: Scope) -> _Headers:
         # Names as ASGI has them, in lower case: a server that does not must not hide an Origin.
-        headers = [
+        return [
             (lower, bytes(value))
             for name, value in scope.get("headers", ())
             if (lower := bytes(name).lower()) in self._deciding
         ]
+
+    def _check(self, scope: Scope, rules: _Rules) -> Refusal | None:
+        headers = self._headers(scope)
         scheme = scope.get("scheme")
         key = (scheme, *headers)
         if key in rules.accepted:
             return None
-        request = self._request(scope)
+        request = self._request(scope, headers)
         if isinstance(request, Refusal):
             return request
-        hosts = [value for name, value in headers if name == b"host"]
-        origins = [value for name, value in headers if name == b"origin"]
+        hosts, origins = _values(headers, b"host"), _values(headers, b"origin")
         if origins and not rules.any:
             if len(origins) > 1:
                 return Refusal(403, f"{len(origins)} Origin headers: expected one.")
@@ -177,13 +181,9 @@ class OriginCheck:
             rules.accept(key, (scheme, hosts[0], *origins[:1]))
         return None
 
-    def _request(self, scope: Scope) -> HandshakeRequest | Refusal:
+    def _request(self, scope: Scope, headers: _Headers) -> HandshakeRequest | Refusal:
         """Return the request of a handshake whose host Django's ``get_host()`` takes."""
-        hosts = [
-            bytes(value).decode("latin-1")
-            for name, value in scope.get("headers", ())
-            if bytes(name).lower() == b"host"
-        ]
+        hosts = [value.decode("latin-1") for value in _values(headers, b"host")]
         if len(hosts) > 1:
             return Refusal(400, f"{len(hosts)} Host headers: expected one.")
         try:
@@ -240,7 +240,7 @@ class _Proxy:
         # The headers, as they are in a scope, that decide on scheme and host.
         self.headers = tuple(name for name in (self.host, self.proto) if name is not None)
 
-    def advice(self, request: HandshakeRequest, headers: Sequence[tuple[bytes, bytes]]) -> str:
+    def advice(self, request: HandshakeRequest, headers: _Headers) -> str:
         """Return what to set, and what came where that is set: sentences, or nothing."""
         unset = []
         said = ""
@@ -262,12 +262,16 @@ def _raw(name: str) -> bytes:
     return name.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1")
 
 
-def _said(name: bytes, request: HandshakeRequest, headers: Iterable[tuple[bytes, bytes]]) -> str:
+def _values(headers: _Headers, name: bytes) -> list[bytes]:
+    return [value for other, value in headers if other == name]
+
+
+def _said(name: bytes, request: HandshakeRequest, headers: _Headers) -> str:
     header = name.decode("latin-1").title()
-    values = [value.decode("latin-1") for other, value in headers if other == name]
+    values = _values(headers, name)
     if not values:
         return f"there was no {header}"
-    came, read = ",".join(values), request.headers.get(header)
+    came, read = b",".join(values).decode("latin-1"), request.headers.get(header)
     meaning = f", read as {quoted(read)}" if read is not None and read != came else ""
     return f"{header} was {quoted(came)}{meaning}"
 

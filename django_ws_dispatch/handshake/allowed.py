@@ -7,7 +7,9 @@ from contextlib import suppress
 
 from django.core.exceptions import ImproperlyConfigured
 
-__all__ = ["DEFAULT_PORTS", "check_origins", "unsent"]
+from ..conf import ORIGINS, conf, strings
+
+__all__ = ["DEFAULT_PORTS", "check_origins", "load_allowed_origins", "unsent"]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -24,6 +26,16 @@ _WHOLE = (
 )
 
 
+def load_allowed_origins() -> list[str] | None:
+    """Return ``WEBSOCKET_ALLOWED_ORIGINS``: whole origins, or ``None`` for the page's own.
+
+    Raises:
+        ImproperlyConfigured: it is no list of them.
+    """
+    origins = conf.allowed_origins
+    return None if origins is None else check_origins("WEBSOCKET_ALLOWED_ORIGINS", origins)
+
+
 def check_origins(name: str, value: object) -> list[str]:
     """Return ``value`` as a list of origins.
 
@@ -37,14 +49,11 @@ def check_origins(name: str, value: object) -> list[str]:
     Raises:
         ImproperlyConfigured: it is no list of them.
     """
-    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
-        raise ImproperlyConfigured(
-            f'{name} must be a list of origins such as "https://example.com", not {value!r}.'
-        )
-    for origin in value:
+    origins = strings(name, value, ORIGINS)
+    for origin in origins:
         if (problem := _problem(origin)) is not None:
             raise ImproperlyConfigured(f"{name}: {origin!r} {problem}")
-    return list(value)
+    return origins
 
 
 def _problem(origin: str) -> str | None:
