@@ -11,9 +11,9 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from django_ws_dispatch import lanes
 from django_ws_dispatch.conf import MEMORY_BROKER, SETTINGS, conf
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
+from django_ws_dispatch.lanes.executors import executor
 from django_ws_dispatch.limits import Rate
 from django_ws_dispatch.routing.routes import current_routes
 
@@ -292,7 +292,7 @@ def test_middleware_is_rebuilt_after_a_change() -> None:
 
 def test_the_number_of_lanes_follows_its_setting() -> None:
     with override_settings(WEBSOCKET_SYNC_THREADS=2):
-        assert lanes._router._pool is None
+        assert not executor.pools
         assert conf.sync_threads == 2
 
 

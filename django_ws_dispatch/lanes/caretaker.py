@@ -66,16 +66,15 @@ class Caretaker(threading.Thread):
             now = monotonic()
             for lane in list(pool.idle):
                 self._look_at(lane, now)
-            granted = [lane for slot in pool.slots for lane in pool.fill(slot)]
-            granted += self._let_through(now)
+            for slot in pool.slots:
+                pool.fill(slot)
+            self._let_through(now)
             due = [slot for slot in pool.slots if self._is_due(slot, now)]
             for slot in due:
                 slot.checked = True  # nobody works there until that is over
             if not pool.lanes and all(slot.rested for slot in pool.slots):
                 pool.caretaker = None
                 return True
-        for lane in granted:
-            lane.turn()
         for slot in due:
             # A thread for it: that takes as long as the database takes to answer.
             thread = threading.Thread(
@@ -111,20 +110,18 @@ class Caretaker(threading.Thread):
             if idle >= (SHORT_IDLE_SECONDS if short else HOLD_IDLE_SECONDS):
                 pool.take_away(lane, slot)
 
-    def _let_through(self, now: float) -> list[Lane]:
+    def _let_through(self, now: float) -> None:
         """Let what is urgent run beside calls that do not come to their end."""
         pool = self._pool
         # What is private would lose what it has left there.
         if pool.is_private or not (pool.extra.is_idle and pool.waiting.has(Rank.URGENT)):
-            return []
+            return
         for slot in pool.slots:
             if slot.is_free_for(None) or now - slot.since < STALLED_SECONDS:
-                return []
+                return
         lane = pool.waiting.take(Rank.URGENT)
-        if lane is None:
-            return []
-        pool.grant(lane, pool.extra)
-        return [lane]
+        if lane is not None:
+            pool.grant(lane, pool.extra)
 
     def _is_due(self, slot: Slot, now: float) -> bool:
         if slot.rested or not slot.is_free_for(None) or slot.databases.has_open_cursors():

@@ -17,22 +17,24 @@ import inspect
 import logging
 import select
 import threading
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from copy import copy
 from functools import cache
 from time import monotonic
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.functional import cached_property
 
-from .cursors import Cursor, User, is_read
-from .observer import Observer
+from .observer import Cursor, Observer, User, is_read
 
 __all__ = ["NOTHING", "Databases", "Left", "here"]
 
 logger = logging.getLogger("django_ws_dispatch.lanes")
+
+_R = TypeVar("_R")
 
 # Seconds without work after which a connection is looked at before it is used again.
 RESTED = 1.0
@@ -66,12 +68,8 @@ class _Here(threading.local):
     databases: Databases | None = None
 
 
-_here = _Here()
-
-
-def here() -> Databases | None:
-    """Return the connections of the call that this thread runs."""
-    return _here.databases
+here = _Here()
+"""the connections of the call that this thread runs"""
 
 
 class Databases:
@@ -90,7 +88,7 @@ class Databases:
         Args:
             user: stands for whoever calls: somebody else finds nothing of who came before.
         """
-        _here.databases = self
+        here.databases = self
         for alias in connections:
             self._give(alias)
         if user is self._observer.user:
@@ -123,28 +121,31 @@ class Databases:
         self._idle_since = monotonic()
         return Left(state or transaction, self._observer.user in owners, transaction)
 
-    def entering(self) -> None:
-        """The context manager of ``WEBSOCKET_SYNC_CONTEXT`` is about to be entered."""
-        self._observer.trust(entering=True)
+    def run_within(
+        self, manager: Callable[[], AbstractContextManager[Any]], call: Callable[[], _R]
+    ) -> _R:
+        """Run a call inside the context manager of ``WEBSOCKET_SYNC_CONTEXT``.
 
-    def entered(self) -> bool:
-        """It has been. Return whether it has set all that it had set for earlier calls.
-
-        If not it is to be entered again: what it has left out is gone by then.
+        Where that has not set all that it had set for earlier calls it is entered again: what it
+        has left out is gone by then.
         """
-        missing = self._observer.distrust()
-        for alias in missing:
-            self._drop(alias)
-            self._give(alias)
-        return not missing
-
-    def leaving(self) -> None:
-        """It is about to be left."""
-        self._observer.trust(entering=False)
-
-    def left(self) -> None:
-        """It has been."""
-        self._observer.distrust()
+        missing: set[str] | None = None
+        try:
+            while missing is None or missing:
+                self._observer.trust(entering=True)
+                with manager():
+                    missing = self._observer.distrust()
+                    for alias in missing:
+                        self._drop(alias)
+                        self._give(alias)
+                    if not missing:
+                        try:
+                            return call()
+                        finally:
+                            self._observer.trust(entering=False)
+        finally:
+            self._observer.distrust()
+        return cast("_R", None)  # it has suppressed what the call raised
 
     def has_open_cursors(self, user: User | None = None) -> bool:
         """Whether a cursor is open that somebody, or this user, may read on from.

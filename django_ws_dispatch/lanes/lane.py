@@ -8,21 +8,19 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from enum import Enum
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from .cursors import User
 from .databases import NOTHING, Databases
+from .observer import User
 
 if TYPE_CHECKING:
     from .pool import Pool
 
-__all__ = ["Holder", "Lane", "LaneThread", "Slot", "Turn"]
+__all__ = ["Holder", "Lane", "LaneThread", "Slot"]
 
 logger = logging.getLogger("django_ws_dispatch.lanes")
 
-_P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
@@ -34,6 +32,7 @@ class Holder(Protocol):
             else.
         lane_ended: the handler is over; set it before the last ``release()``.
         lane_urgent: others wait for its calls: a handshake.
+        lane_socket: whose ``WEBSOCKET_SYNC_CONTEXT`` is entered; ``None`` for nobody's.
         lane_client: whose it is: clients take turns.
         lane_user: the same, if it is known to be somebody who is logged in. The calls of one user
             leave a slot to the others.
@@ -47,6 +46,8 @@ class Holder(Protocol):
     lane_ended: bool
     lane_urgent: bool
 
+    @property
+    def lane_socket(self) -> Any: ...
     @property
     def lane_client(self) -> Hashable: ...
     @property
@@ -88,14 +89,6 @@ class LaneThread(threading.Thread):
     """The thread of a lane."""
 
 
-class Turn(Enum):
-    """What a lane's thread is woken for."""
-
-    CALL = "call"
-    GIVE_BACK = "give back"  # what it has left, so that others get the slot
-    END = "end"
-
-
 class Lane:
     """The thread of one socket, from its first call to its next read.
 
@@ -116,45 +109,43 @@ class Lane:
         self.left = NOTHING  # there
         self.idle_since = 0.0
         self._kept: dict[str, Any] = {}
-        self._thread: threading.Thread | None = None
-        self._turns: SimpleQueue[Turn] = SimpleQueue()
+        self.thread: LaneThread | None = None  # before its first call runs
+        self._steps: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
-    @property
-    def thread(self) -> threading.Thread | None:
-        """``None`` before its first call runs."""
-        return self._thread
-
-    def turn(self, turn: Turn = Turn.CALL) -> None:
-        """Wake the thread. Not under the pool's lock: to start one waits for it."""
-        if self._thread is not None:
-            self._turns.put(turn)
+    def run_call(self) -> None:
+        """Have the thread run the next call. Not under the pool's lock: to start one waits."""
+        self._steps.put(self._run_call)
+        if self.thread is not None:
             return
         number = 0 if self.slot is None else self.slot.number
-        thread = LaneThread(target=self._run, name=f"websocket-lane-{number}", daemon=True)
-        self._thread = thread
+        self.thread = LaneThread(target=self._run, name=f"websocket-lane-{number}", daemon=True)
         try:
             # Free-threaded Python gives a new thread its starter's context: an empty one.
-            contextvars.Context().run(thread.start)
+            contextvars.Context().run(self.thread.start)
         except RuntimeError as exc:  # no more threads are to be had
-            self._thread = None
+            self.thread = None
+            self._steps.get()
             future, _ = self.calls.popleft()
             is_wanted = future.set_running_or_notify_cancel()
             self.pool.done(self, None)
             if is_wanted:
                 future.set_exception(exc)
 
+    def give_back(self) -> None:
+        """Have it close the connections on which it has left something: others want the slot."""
+        self._steps.put(self._give_back)
+
+    def end(self) -> None:
+        """Have it end."""
+        self._steps.put(None)
+
     # What follows runs on the lane's own thread.
 
     def _run(self) -> None:
-        turn = Turn.CALL
-        while turn is not Turn.END:
-            if turn is Turn.CALL:
-                self._call()
-            elif turn is Turn.GIVE_BACK:
-                self._give_back()
-            turn = self._turns.get()
+        while (step := self._steps.get()) is not None:
+            step()
 
-    def _call(self) -> None:
+    def _run_call(self) -> None:
         future, call = self.calls.popleft()
         if self.slot is None or not future.set_running_or_notify_cancel():
             self.pool.done(self, None)
@@ -163,7 +154,9 @@ class Lane:
         result: Any = None
         failure: BaseException | None = None
         try:
-            self._take(databases)
+            databases.adopt(self._kept)
+            self._kept = {}
+            databases.begin(self.token)
             result = call()
         except BaseException as exc:  # the caller's to handle
             failure = exc
@@ -180,12 +173,6 @@ class Lane:
         # Or they would live until the next call: the traceback leads to this frame.
         del future, call, result, failure
 
-    def _take(self, databases: Databases) -> None:
-        if self._kept:
-            databases.adopt(self._kept)
-            self._kept = {}
-        databases.begin(self.token)
-
     def _give_back(self) -> None:
         if self.slot is not None:
             kept = _guarded(self.slot.databases.discard)
@@ -195,10 +182,10 @@ class Lane:
             self.pool.given_back(self)
 
 
-def _guarded(step: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R | None:
+def _guarded(step: Callable[[], _R]) -> _R | None:
     """Do what must not cost a socket its call."""
     try:
-        return step(*args, **kwargs)
+        return step()
     except Exception:
         logger.exception("Looking after the database connections of a websocket failed.")
         return None

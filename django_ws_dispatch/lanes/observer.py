@@ -19,10 +19,9 @@ from typing import Any, cast
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-from .cursors import Cursor, User, is_read
 from .statements import leaves_nothing
 
-__all__ = ["Observer"]
+__all__ = ["Cursor", "Observer", "User", "is_read"]
 
 # The methods of a wrapper whose statements are for everybody, and made for everybody anew.
 _MAKING = ("connect", "_cursor", "_start_transaction_under_autocommit")
@@ -45,6 +44,16 @@ _VARIABLE = re.compile(
     r"|SELECT\s+set_config\s*\(\s*'(?P<config>[^']+)'\s*,[^(;]*\)\s*);?\s*",
     re.IGNORECASE,
 )
+
+
+class User:
+    """Stands for a lane, which must not be kept alive by what it has used."""
+
+    is_over = False
+
+
+Cursor = tuple[User | None, weakref.ref[Any]]
+"""whose it is, and Django's own cursor"""
 
 
 class Observer:
@@ -142,6 +151,17 @@ class Observer:
 
     def _open_cursors(self) -> list[Cursor]:
         return list(filter(is_read, self._cursors.copy()))
+
+
+def is_read(cursor: Cursor) -> bool:
+    """Whether somebody may read on from a cursor in a later call: who iterates over a query."""
+    owner, found = cursor[0], cursor[1]()
+    if owner is None or owner.is_over or found is None:
+        return False
+    try:
+        return not found.closed
+    except Exception:  # sqlite3's does not tell
+        return True
 
 
 def _make(make: Callable[[Any], Any], wrapper: Any, of_driver: Any) -> Any:

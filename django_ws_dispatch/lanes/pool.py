@@ -18,14 +18,14 @@ import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from time import monotonic
 from typing import TypeVar
 
-from .caretaker import SHORT_IDLE_SECONDS, Caretaker
+from . import caretaker
 from .databases import NOTHING, Left
-from .lane import Holder, Lane, Slot, Turn
+from .lane import Holder, Lane, Slot
 from .waiting import Answer, Rank, Waiting
 
 __all__ = ["Pool"]
@@ -36,6 +36,25 @@ logger = logging.getLogger("django_ws_dispatch.lanes")
 IDLE_THREADS = 16
 
 _R = TypeVar("_R")
+
+
+class _Lock:
+    """That of a pool. Who was granted a turn is woken once it is given up, and not before: that may
+    take a new thread, and to start one waits for it.
+    """
+
+    def __init__(self) -> None:
+        self.granted: list[Lane] = []
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        granted, self.granted = self.granted, []
+        self._lock.release()
+        for lane in granted:
+            lane.run_call()
 
 
 class Pool:
@@ -52,14 +71,14 @@ class Pool:
 
     def __init__(self, slots: int, *, private: bool = False) -> None:
         self.is_private = private
-        self.lock = threading.RLock()
+        self.lock = _Lock()
         self.slots = [Slot(number) for number in range(slots)]
         self.extra = Slot(slots, closes=True)
         self.lanes: dict[Lane, None] = {}
         self.waiting: Waiting[Lane] = Waiting(self._ask)
         self.idle: dict[Lane, None] = {}  # the longest idle comes first
         self.retired = False
-        self.caretaker: Caretaker | None = None
+        self.caretaker: caretaker.Caretaker | None = None
         self._lingering: dict[Holder, Lane] = {}  # of the idle ones: after a read
 
     def submit(self, holder: Holder, call: Callable[[], _R]) -> Future[_R] | None:
@@ -78,9 +97,7 @@ class Pool:
             lane.leaving = holder.lane_ended
             lane.calls.append((future, call))
             lane.pending += 1
-            granted = self._want(lane)
-        if granted:
-            lane.turn()
+            self._want(lane)
         return future
 
     def release(self, lane: Lane) -> None:
@@ -120,46 +137,40 @@ class Pool:
                 if left is not None:
                     lane.left = left
                     slot.owner = lane if left.state or self.is_private else None
-            granted = []
-            if not lane.pending:
+            if lane.pending:
+                self._want(lane, behind_others=True)
+            else:
                 self._rest(lane)
-            elif self._want(lane, behind_others=True):
-                granted.append(lane)
             if slot is not None:
-                granted += self.fill(slot)
-        _wake(granted)
+                self.fill(slot)
 
     def given_back(self, lane: Lane) -> None:
         """The lane has closed the connections on which it had left something."""
         with self.lock:
             lane.left = NOTHING
-            granted = []
             if lane.slot is not None:
                 lane.slot.owner = lane.slot.lane = None
                 lane.slot.rested = lane.slot.rested or self.is_private  # all is closed
-                granted = self.fill(lane.slot)
+                self.fill(lane.slot)
             if lane.pending:
-                if self._want(lane):
-                    granted.append(lane)
+                self._want(lane)
             elif lane.leaving and lane in self.lanes:
                 self.leave(lane)
-        _wake(granted)
 
     def checked(self, slot: Slot) -> None:
         """The connections of a slot were looked after."""
         with self.lock:
             slot.checked, slot.rested = False, True
             self._hurry()
-            granted = self.fill(slot)
-        _wake(granted)
+            self.fill(slot)
 
-    # Under the lock. Who is granted a turn has to be woken without it.
+    # Under the lock
 
-    def grant(self, lane: Lane, slot: Slot) -> bool:
+    def grant(self, lane: Lane, slot: Slot) -> None:
         """Let the lane run a call in a slot that is free."""
         slot.lane, slot.since = lane, monotonic()
         lane.slot, lane.user, lane.waits = slot, lane.holder.lane_user, False
-        return True
+        self.lock.granted.append(lane)
 
     def leave(self, lane: Lane) -> bool:
         """An idle lane is left by its socket. Return whether it is over."""
@@ -188,7 +199,7 @@ class Pool:
             slot = lane.slot
             if slot is not None and slot.owner is lane and slot.lane is not lane:
                 self.take_away(lane, slot)  # or that is under way
-            lane.turn(Turn.END)
+            lane.end()
 
     def take_away(self, lane: Lane, slot: Slot) -> None:
         """Have an idle lane close the connections on which it has left something."""
@@ -201,7 +212,7 @@ class Pool:
                 extra={"path": lane.holder.path},
             )
         slot.lane = lane
-        lane.turn(Turn.GIVE_BACK)
+        lane.give_back()
 
     def has_cursor(self, lane: Lane) -> bool:
         """Whether the lane has left a cursor that is still open."""
@@ -213,29 +224,30 @@ class Pool:
         self.lanes[lane] = None
         return lane
 
-    def _want(self, lane: Lane, *, behind_others: bool = False) -> bool:
-        """The lane has a call to run: return whether it may run now."""
+    def _want(self, lane: Lane, *, behind_others: bool = False) -> None:
+        """The lane has a call to run: let it, or have it wait."""
         self.idle.pop(lane, None)
         self._look_after_soon()
         slot = lane.slot
         if lane.waits or (slot is not None and slot.lane is lane) or not self._has_calls(lane):
-            return False
+            return
         if slot is not None and (slot.owner is lane or self.has_cursor(lane)):
             takes_turns = behind_others and slot.owner is None and (slot.wanted or self.waiting)
             if slot.is_free_for(lane) and not takes_turns:
-                return self.grant(lane, slot)
+                self.grant(lane, slot)
+                return
             slot.wanted.append(lane)
         else:
             free = None if behind_others and self.waiting else self._free_slot(lane)
             if free is not None:
-                return self.grant(lane, free)
+                self.grant(lane, free)
+                return
             rank = Rank.URGENT if lane.holder.lane_urgent else Rank.NEW
             if rank is Rank.NEW and lane.thread is not None:
                 rank = Rank.GOING_ON
             self.waiting.put(lane, rank, lane.holder.lane_client)
             self._look_after_soon()
         lane.waits = True
-        return False
 
     def _free_slot(self, lane: Lane) -> Slot | None:
         free = [slot for slot in self.slots if slot.is_free_for(None)]
@@ -268,18 +280,17 @@ class Pool:
             self._rest(lane)
         return bool(lane.calls)
 
-    def fill(self, slot: Slot) -> list[Lane]:
+    def fill(self, slot: Slot) -> None:
         """Give a slot to whoever is next, if it is free."""
         if not slot.is_idle:
-            return []
+            return
         slot.wanted_first = not slot.wanted_first
         sources = [self._from_waiting, self._from_wanted]
         for source in reversed(sources) if slot.wanted_first else sources:
             lane = source(slot)
             if lane is not None:
                 self.grant(lane, slot)
-                return [lane]
-        return []
+                return
 
     def _from_waiting(self, slot: Slot) -> Lane | None:
         if slot.owner is not None or slot is self.extra:
@@ -317,7 +328,7 @@ class Pool:
         ]
         if len(waiting) < most:
             return False
-        if monotonic() - waiting[0].idle_since < SHORT_IDLE_SECONDS:
+        if monotonic() - waiting[0].idle_since < caretaker.SHORT_IDLE_SECONDS:
             return True
         self.end(waiting[0])
         return False
@@ -328,13 +339,8 @@ class Pool:
 
     def _look_after_soon(self) -> None:
         if self.caretaker is None and not (self.is_private and not self.waiting):
-            caretaker = Caretaker(self)
+            thread = caretaker.Caretaker(self)
             # No more threads are to be had: the next call tries again.
             with contextlib.suppress(RuntimeError):
-                contextvars.Context().run(caretaker.start)
-                self.caretaker = caretaker
-
-
-def _wake(granted: Iterable[Lane]) -> None:
-    for lane in granted:
-        lane.turn()
+                contextvars.Context().run(thread.start)
+                self.caretaker = thread

@@ -15,6 +15,7 @@ from django.test import override_settings
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker
+from django_ws_dispatch.lanes.executors import executor
 
 from .test_lanes import (  # noqa: F401 - fixtures
     ALIAS,
@@ -54,7 +55,7 @@ def shake_hands(*steps: Callable[[], Any]) -> asyncio.Task[list[Any]]:
 
 
 def private_pool() -> Any:
-    return lanes._router._private
+    return executor.pools.get(True)
 
 
 def is_waiting() -> bool:

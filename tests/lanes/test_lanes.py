@@ -245,7 +245,7 @@ def test_as_many_calls_run_at_once_as_the_setting_says():
 
 
 def test_threads_that_wait_for_their_sockets_are_few_and_the_longest_idle_goes(monkeypatch):
-    monkeypatch.setattr(pool, "SHORT_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 0.01)
 
     async def main():
         with override_settings(WEBSOCKET_SYNC_THREADS=1):

@@ -19,8 +19,7 @@ from django.test import override_settings
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker, databases, pool
-from django_ws_dispatch.lanes.cursors import User
-from django_ws_dispatch.lanes.observer import Observer
+from django_ws_dispatch.lanes.observer import Observer, User
 
 from .test_lanes import (  # noqa: F401 - fixtures
     ALIAS,

@@ -15,6 +15,7 @@ from django.test import override_settings
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker, databases, pool
+from django_ws_dispatch.lanes.executors import executor
 from django_ws_dispatch.lanes.lane import LaneThread
 
 from .test_lanes import (  # noqa: F401 - fixtures
@@ -79,7 +80,7 @@ def test_a_call_in_a_lane_from_before_a_change_has_the_lock_of_its_pool(monkeypa
             await Socket().run(thread_name)
 
             def want(lane, want=old._want, **options):
-                wanted.append(old.lock._is_owned())
+                wanted.append(old.lock._lock._is_owned())
                 return want(lane, **options)
 
             monkeypatch.setattr(old, "_want", want)
@@ -92,8 +93,8 @@ def test_a_call_in_a_lane_from_before_a_change_has_the_lock_of_its_pool(monkeypa
 def test_a_pool_that_was_retired_meanwhile_gives_no_new_lane():
     async def main():
         await Socket().run(thread_name)
-        retired = lanes._router._pool
-        lanes._router.retire()
+        retired = executor.pools[False]
+        executor.retire()
         socket = Socket()
         assert retired.submit(socket, thread_name) is None
         await socket.hold(thread_name)
@@ -254,9 +255,9 @@ def test_a_call_that_has_no_thread_fails_alone(monkeypatch):
         await until(blocked.running.is_set)
         fails_to_start(monkeypatch, LaneThread)
         first = asyncio.create_task(Socket().run(thread_name))
-        await until(lambda: lanes._router._pool.waiting)
+        await until(lambda: executor.pools[False].waiting)
         second = asyncio.create_task(Socket().run(thread_name))
-        await until(lambda: len(lanes._router._pool.lanes) == 3)
+        await until(lambda: len(executor.pools[False].lanes) == 3)
         blocked.gate.set()
         assert await task
         with pytest.raises(RuntimeError, match="can't start new thread"):
@@ -277,9 +278,8 @@ def test_a_cancelled_call_that_has_no_thread_costs_nobody_theirs(monkeypatch):
         lane = socket.lane
 
         def grant_and_cancel(lane, slot, grant=lane.pool.grant):
-            granted = grant(lane, slot)
+            grant(lane, slot)
             lane.calls[0][0].cancel()
-            return granted
 
         monkeypatch.setattr(lane.pool, "grant", grant_and_cancel)
         fails_to_start(monkeypatch, LaneThread)
@@ -354,14 +354,14 @@ def test_a_users_own_calls_do_not_delay_its_verification():
         ]
         await until(lambda: all(call.running.is_set() for call in calls))
         handshake = asyncio.create_task(Socket(user=1, urgent=True).run(thread_name))
-        await until(lambda: lanes._router._pool.waiting)
+        await until(lambda: executor.pools[False].waiting)
 
         async def verify():
             with lanes.lane_for(Socket(user=1), urgent=True):
                 return await sync_to_async(thread_name)()
 
         verification = asyncio.create_task(verify())
-        await until(lambda: len(lanes._router._pool.lanes) == 4)
+        await until(lambda: len(executor.pools[False].lanes) == 4)
         calls[1].gate.set()
         assert await verification
         assert not handshake.done()
@@ -394,21 +394,22 @@ def test_many_that_can_not_have_their_turn_are_not_asked_one_by_one(monkeypatch)
     async def main():
         with override_settings(WEBSOCKET_SYNC_THREADS=1):
             await Socket().hold(thread_name)
-            lane_pool = lanes._router._pool
+            lane_pool = executor.pools[False]
             asked = []
 
             def ask(lane, ask=lane_pool._ask):
                 asked.append(lane)
                 return ask(lane)
 
-            monkeypatch.setattr(pool, "SHORT_IDLE_SECONDS", 60)
+            monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 60)
             waiting = [asyncio.create_task(Socket().run(thread_name)) for _ in range(50)]
             await until(lambda: len(lane_pool.lanes) == 51)
             monkeypatch.setattr(lane_pool.waiting, "_ask", ask)
             with lane_pool.lock:
-                assert lane_pool.fill(lane_pool.slots[0]) == []
+                lane_pool.fill(lane_pool.slots[0])
+                assert not lane_pool.lock.granted
             assert len(asked) == 1
-            monkeypatch.setattr(pool, "SHORT_IDLE_SECONDS", 0)
+            monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 0)
             await asyncio.gather(*waiting)
 
     run(main())
@@ -443,7 +444,7 @@ async def main():
     return await asyncio.wait_for(asyncio.create_task(call()), 5)
 
 assert asyncio.run(main()) == os.getpid()
-pool = lanes._router._pool
+pool = lanes.executors.executor.pools[False]
 with pool.lock:
     child = os.fork()
 if not child:

@@ -22,6 +22,7 @@ from django.test import override_settings
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker, databases, pool
+from django_ws_dispatch.lanes.executors import executor
 
 from .test_lanes import (  # noqa: F401 - fixtures
     ALIAS,
@@ -284,7 +285,7 @@ class World:
     async def change(self, until_when):
         while self.changes and time.monotonic() < until_when:
             await asyncio.sleep(self.random.random() * 0.3)
-            lanes._router.retire()
+            executor.retire()
             self.counts["changes"] += 1
 
     async def run(self, seconds, crowd):
@@ -293,7 +294,7 @@ class World:
             group.create_task(self.change(until_when))
             for _ in range(crowd):
                 group.create_task(self.people(until_when))
-        used = lanes._router._pool
+        used = executor.pools.get(False)
         await until(lambda: not lane_threads(), timeout=30)
         if used is not None:
             await until(lambda: used.caretaker is None, timeout=30)
@@ -308,9 +309,7 @@ class World:
 
 def patch(monkeypatch):
     for name, value in SHORT.items():
-        for module in (caretaker, pool):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(caretaker, name, value)
     monkeypatch.setattr(pool, "IDLE_THREADS", 3)
     monkeypatch.setattr(databases, "RESTED", 0.02)
 

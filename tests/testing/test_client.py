@@ -588,7 +588,7 @@ class Transactions(TestCase):
         assert refused == 401
 
     async def test_no_lane_is_started_and_no_connection_closed(self):
-        with mock.patch.object(lanes.Lane, "turn", side_effect=AssertionError("a lane")):
+        with mock.patch.object(lanes.Lane, "run_call", side_effect=AssertionError("a lane")):
             await self.test_a_logged_in_client_is_the_user_of_the_handshake()
         assert not [t for t in threading.enumerate() if t.name.startswith("websocket-lane")]
 
