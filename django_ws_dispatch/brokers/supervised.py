@@ -1,8 +1,7 @@
 """A subscriber that keeps a connection to a server: what a broker with a server is made on.
 
 One task supervises. It connects, subscribes to all that is wanted, and then a reader and a writer
-work on the connection until one of them fails; then it does so again, after a pause. What is wanted
-is kept here and not on the connection, so nothing is forgotten in between.
+work on the connection until one of them fails; then it does so again, after a pause.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import ClassVar
 
 from ..exceptions import BrokerError
 from .base import BaseBroker, Receiver
+from .wanted import Wanted
 
 __all__ = ["ACKNOWLEDGED", "MESSAGE", "Connection", "SupervisedSubscriber"]
 
@@ -67,19 +67,6 @@ class Connection(ABC):
         """Close it at once, whatever the server has not taken yet."""
 
 
-class _Subscription:
-    __slots__ = ("acknowledged", "channel", "pending", "sent", "waiter", "wanted")
-
-    def __init__(self, channel: str) -> None:
-        self.channel = channel
-        self.wanted = True
-        self.sent = False  # The last that this connection was told is to subscribe.
-        self.pending = 0  # Acknowledgements that are to come.
-        # Once true it stays so while the server is away: a join need not wait for what was there.
-        self.acknowledged = False
-        self.waiter: asyncio.Future[None] | None = None
-
-
 class SupervisedSubscriber(ABC):
     """The subscriptions of one event loop on one server.
 
@@ -97,12 +84,9 @@ class SupervisedSubscriber(ABC):
         self._receiver = receiver
         self._server = server
         self._loop = asyncio.get_running_loop()
-        self._subscriptions: dict[bytes, _Subscription] = {}
-        self._changed: dict[bytes, None] = {}  # An ordered set.
-        self._wake = asyncio.Event()
+        self._wanted = Wanted(broker.timeout, self._error)
         self._supervisor: asyncio.Task[None] | None = None
         self._lost: str | None = None  # Why, while the server is away.
-        self._unconfirmed: set[bytes] = set()
         self._confirmed = False
         self._heard = 0.0
         self._taking = False  # The reader waits for the receiver, not for the server.
@@ -117,43 +101,16 @@ class SupervisedSubscriber(ABC):
 
     def subscribe(self, channel: str, name: bytes) -> asyncio.Future[None] | None:
         """Ask for ``channel``, which is called ``name`` on the wire (see ``BaseSubscriber``)."""
-        subscription = self._subscriptions.get(name)
-        if subscription is None:
-            subscription = self._subscriptions[name] = _Subscription(channel)
-            self._change(name)
-        elif not subscription.wanted:
-            subscription.wanted = True
-            self._change(name)
-        if subscription.acknowledged:
-            return None
-        waiter = subscription.waiter
-        if waiter is None or waiter.done():
-            waiter = subscription.waiter = self._loop.create_future()
-            timer = self._loop.call_later(self._broker.timeout, self._give_up, waiter)
-            waiter.add_done_callback(lambda _: timer.cancel())
-        return waiter
-
-    def unsubscribe(self, name: bytes) -> None:
-        """Let go of a channel, when the writer comes to it."""
-        subscription = self._subscriptions.get(name)
-        if subscription is not None and subscription.wanted:
-            subscription.wanted = False
-            self._change(name)
-            # While the server is away nobody comes to it, and each join that fails would stay.
-            self._forget_if_done(name, subscription)
-
-    def _change(self, name: bytes) -> None:
-        self._changed[name] = None
-        self._wake.set()
-        if self._supervisor is None:
+        ready = self._wanted.add(channel, name)
+        if ready is not None and self._supervisor is None:
             self._supervisor = self._loop.create_task(
                 self._supervise(), name=f"django-ws-dispatch subscriber of {self._broker.alias}"
             )
+        return ready
 
-    def _give_up(self, waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
-            waiter.set_exception(self._error())
-            waiter.exception()  # Whoever waited may be gone.
+    def unsubscribe(self, name: bytes) -> None:
+        """Let go of a channel, when the writer comes to it."""
+        self._wanted.remove(name)
 
     def _error(self) -> BrokerError:
         why = f": {self._lost}" if self._lost else ""
@@ -181,7 +138,8 @@ class SupervisedSubscriber(ABC):
 
     async def _serve(self, connection: Connection) -> None:
         """Work on a connection until it fails, and raise why."""
-        self._begin()
+        self._wanted.begin()
+        self._heard = self._loop.time()
         tasks = {
             self._loop.create_task(self._read(connection)),
             self._loop.create_task(self._write(connection)),
@@ -195,17 +153,6 @@ class SupervisedSubscriber(ABC):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await connection.close()
-
-    def _begin(self) -> None:
-        for name, subscription in list(self._subscriptions.items()):
-            subscription.sent = False
-            subscription.pending = 0
-            if not subscription.wanted:
-                del self._subscriptions[name]
-        self._changed = dict.fromkeys(self._subscriptions)
-        self._unconfirmed = set(self._subscriptions)
-        self._heard = self._loop.time()
-        self._wake.set()
 
     def _note_lost(self, exc: Exception) -> None:
         why = self.why(exc)
@@ -228,7 +175,7 @@ class SupervisedSubscriber(ABC):
                 "The broker %r (%s) is back; %d channels are subscribed to.",
                 self._broker.alias,
                 self._server,
-                len(self._subscriptions),
+                len(self._wanted.subscriptions),
             )
             self._receiver.on_reconnect()
 
@@ -239,9 +186,9 @@ class SupervisedSubscriber(ABC):
         patience = self._broker.timeout
         pinged: float | None = None
         while True:
-            self._wake.clear()
+            self._wanted.news.clear()
             await self._tell_changes(connection)
-            if not self._unconfirmed and not self._confirmed:
+            if self._wanted.confirmed and not self._confirmed:
                 self._note_confirmed()
             now = self._loop.time()
             if self._taking or self._heard > now - patience:
@@ -258,25 +205,12 @@ class SupervisedSubscriber(ABC):
             since = now if self._taking else self._heard if pinged is None else pinged
             try:
                 async with asyncio.timeout_at(since + patience):
-                    await self._wake.wait()
+                    await self._wanted.news.wait()
             except TimeoutError:
                 pass
 
     async def _tell_changes(self, connection: Connection) -> None:
-        changed, self._changed = self._changed, {}
-        subscribe, unsubscribe = [], []
-        for name in changed:
-            subscription = self._subscriptions.get(name)
-            if subscription is None:
-                continue
-            if subscription.wanted and not subscription.sent:
-                subscription.sent = True
-                subscription.pending += 1
-                subscribe.append(name)
-            elif not subscription.wanted and subscription.sent:
-                subscription.sent = subscription.acknowledged = False
-                unsubscribe.append(name)
-            self._forget_if_done(name, subscription)
+        subscribe, unsubscribe = self._wanted.take_changes()
         # Of each channel only one, so their order does not matter.
         for start in range(0, len(subscribe), BATCH):
             await self._tell(connection.subscribe(subscribe[start : start + BATCH]))
@@ -292,17 +226,10 @@ class SupervisedSubscriber(ABC):
             # It stands still, and its buffers are full: no PING would get through either.
             raise TimeoutError(f"nothing was taken within {patience:g} s") from None
 
-    def _forget_if_done(self, name: bytes, subscription: _Subscription) -> None:
-        if not subscription.wanted and not subscription.sent:
-            self._unconfirmed.discard(name)
-            if not subscription.pending:
-                del self._subscriptions[name]
-                self._changed.pop(name, None)
-
     # Reading
 
     async def _read(self, connection: Connection) -> None:
-        on_message = self._receiver.on_message
+        on_message, subscriptions = self._receiver.on_message, self._wanted.subscriptions
         began = self._loop.time()
         while True:
             response = await connection.read()
@@ -311,13 +238,13 @@ class SupervisedSubscriber(ABC):
                 continue
             kind, name, data = response
             if kind == MESSAGE:
-                subscription = self._subscriptions.get(name)
+                subscription = subscriptions.get(name)
                 if subscription is not None:
                     busy = on_message(subscription.channel, data)
                     if busy is not None:
                         await self._take(busy)
             elif kind == ACKNOWLEDGED:
-                self._acknowledge(name)
+                self._wanted.acknowledge(name)
             if now - began > TURN:
                 await asyncio.sleep(0)
                 began = self._loop.time()
@@ -330,29 +257,10 @@ class SupervisedSubscriber(ABC):
             self._taking = False
             self._heard = self._loop.time()
 
-    def _acknowledge(self, name: bytes) -> None:
-        subscription = self._subscriptions.get(name)
-        if subscription is None:
-            return
-        subscription.pending = max(subscription.pending - 1, 0)
-        if not subscription.pending and subscription.sent:
-            subscription.acknowledged = True
-            waiter = subscription.waiter
-            subscription.waiter = None
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
-        self._forget_if_done(name, subscription)
-        if name in self._unconfirmed:
-            self._unconfirmed.discard(name)
-            self._wake.set()
-
     async def aclose(self) -> None:
         """Close the connection; whoever waits for a subscription gets ``BrokerError``."""
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.cancel()
             await asyncio.wait([supervisor])
-        for subscription in self._subscriptions.values():
-            if subscription.waiter is not None:
-                self._give_up(subscription.waiter)
-        self._subscriptions.clear()
+        self._wanted.clear()

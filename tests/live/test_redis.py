@@ -18,12 +18,12 @@ import redis
 from asgiref.sync import async_to_sync
 
 from django_ws_dispatch import groups
-from django_ws_dispatch.auth.control import decode, publish_control, send_control
+from django_ws_dispatch.auth.control import CONTROL, decode, publish_control, send_control
 from django_ws_dispatch.brokers.redis import RedisBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing.brokers import BrokerConformance, Recorder
-from tests.fake_members import FakeMember, run, until
+from tests.fake_members import FakeMember, FakeReceiver, run, until
 from tests.live.valkey import Valkey, free_port
 
 pytestmark = pytest.mark.live
@@ -159,7 +159,7 @@ async def use_all(broker: RedisBroker) -> dict[str, BrokerError]:
         began = inner._heard
         await until(lambda: inner._heard > began or inner._lost)
         subscriber.unsubscribe("a")
-        await until(lambda: not inner._subscriptions or inner._lost)
+        await until(lambda: not inner._wanted.subscriptions or inner._lost)
         if (ready := subscriber.subscribe("b")) is not None:
             await ready  # its answer comes behind that to the UNSUBSCRIBE
     await broker.aclose()
@@ -225,8 +225,8 @@ def test_a_process_has_one_subscribed_connection_whatever_the_number_of_groups(
     site: Valkey,
 ) -> None:
     async def scenario() -> None:
-        registry, members = groups.local(), [FakeMember() for _ in range(5)]
-        await registry.listen_control()
+        registry, members = groups.members.local(), [FakeMember() for _ in range(5)]
+        await FakeReceiver().listen(CONTROL)
         for number in range(50):
             for member in members:
                 await registry.join(member, Group(f"room {number}"))
@@ -239,7 +239,7 @@ def test_a_process_has_one_subscribed_connection_whatever_the_number_of_groups(
 
 def test_a_message_is_one_publish_whatever_the_number_of_members(site: Valkey) -> None:
     async def scenario() -> None:
-        registry, members = groups.local(), [FakeMember() for _ in range(100)]
+        registry, members = groups.members.local(), [FakeMember() for _ in range(100)]
         for member in members:
             await registry.join(member, ROOM)
         await asyncio.to_thread(ask, site, "CONFIG", "RESETSTAT")
@@ -253,7 +253,7 @@ def test_a_message_is_one_publish_whatever_the_number_of_members(site: Valkey) -
 
 def test_the_last_member_to_leave_ends_the_subscription(site: Valkey) -> None:
     async def scenario() -> None:
-        registry, first, second = groups.local(), FakeMember(), FakeMember()
+        registry, first, second = groups.members.local(), FakeMember(), FakeMember()
         await registry.join(first, ROOM)
         await registry.join(second, ROOM)
 
@@ -270,7 +270,7 @@ def test_the_last_member_to_leave_ends_the_subscription(site: Valkey) -> None:
 
 def test_the_prefix_keeps_two_sites_apart(site: Valkey, settings: Any) -> None:
     async def scenario() -> None:
-        member, registry = FakeMember(), groups.local()
+        member, registry = FakeMember(), groups.members.local()
         await registry.join(member, ROOM)
         other = RedisBroker("default", site.url, {"prefix": "other"})
         await other.apublish(ROOM.channel, b"t\x00theirs")
@@ -284,7 +284,7 @@ def test_the_prefix_keeps_two_sites_apart(site: Valkey, settings: Any) -> None:
 
 def test_a_member_that_rejoins_at_once_misses_nothing(site: Valkey) -> None:
     async def scenario() -> None:
-        member, registry = FakeMember(), groups.local()
+        member, registry = FakeMember(), groups.members.local()
         for number in range(200):
             await registry.join(member, ROOM)
             await ROOM.asend(str(number))
@@ -300,7 +300,7 @@ def test_garbage_on_a_channel_is_ignored_with_one_log_line(
 ) -> None:
     async def scenario() -> None:
         member = FakeMember()
-        await groups.local().join(member, ROOM)
+        await groups.members.local().join(member, ROOM)
         broker = RedisBroker("default", site.url, {})
         for garbage in (b"", b"t", b"\xff\x00", b"t\x00\xff\xfe", b"c\x00\x03", b"t\x02\xff\xff"):
             await broker.apublish(ROOM.channel, garbage)
@@ -316,17 +316,15 @@ def test_garbage_on_a_channel_is_ignored_with_one_log_line(
 
 def test_control_messages_reach_other_processes(site: Valkey) -> None:
     async def scenario() -> None:
-        registry = groups.local()
-        heard: list[bytes] = []
-        registry.control = heard.append
-        await registry.listen_control()
+        heard = FakeReceiver()
+        await heard.listen(CONTROL)
         await publish_control(b"one")
         send_control({"user": "two"})  # In a running loop: a thread does it.
-        await until(lambda: len(heard) == 2)
+        await until(lambda: len(heard.got) == 2)
         await asyncio.to_thread(send_control, {"user": "three"})
-        await until(lambda: len(heard) == 3)
-        assert heard[0] == b"one"
-        told = [decode(payload) for payload in heard[1:]]
+        await until(lambda: len(heard.got) == 3)
+        assert heard.got[0] == b"one"
+        told = [decode(payload) for payload in heard.got[1:]]
         assert [message and message.user for message in told] == ["two", "three"]
 
     run(scenario)
@@ -335,17 +333,17 @@ def test_control_messages_reach_other_processes(site: Valkey) -> None:
 def test_sync_code_sends_from_many_threads_and_from_two_event_loops(site: Valkey) -> None:
     async def scenario() -> None:
         member = FakeMember()
-        await groups.local().join(member, ROOM)
+        await groups.members.local().join(member, ROOM)
         elsewhere = FakeMember()
         joined, over = threading.Event(), threading.Event()
 
         async def other_loop() -> None:
-            await groups.local().join(elsewhere, ROOM)
+            await groups.members.local().join(elsewhere, ROOM)
             joined.set()
             await ROOM.asend("from the other loop")
             await until(lambda: len(elsewhere.got) == 401)
             over.set()
-            await groups.aclose()
+            await groups.members.aclose()
 
         other = asyncio.create_task(asyncio.to_thread(asyncio.run, other_loop()))
         await asyncio.to_thread(joined.wait, 10)
@@ -368,7 +366,7 @@ def test_sync_code_sends_from_many_threads_and_from_two_event_loops(site: Valkey
 def test_a_loop_that_ends_without_a_word_leaves_nothing_open(site: Valkey) -> None:
     async def main() -> None:
         member = FakeMember()
-        await groups.local().join(member, ROOM)
+        await groups.members.local().join(member, ROOM)
         await ROOM.asend("x")
         await until(lambda: bool(member.got))
 
@@ -388,10 +386,10 @@ def test_async_code_called_from_sync_code_leaves_nothing_open(site: Valkey) -> N
 
 def test_what_an_earlier_setting_opened_is_closed_too(site: Valkey, settings: Any) -> None:
     async def scenario() -> None:
-        await groups.local().join(FakeMember(), ROOM)
+        await groups.members.local().join(FakeMember(), ROOM)
         await ROOM.asend("x")
         use(site, settings, prefix="other")
-        await groups.local().join(FakeMember(), ROOM)
+        await groups.members.local().join(FakeMember(), ROOM)
         await ROOM.asend("x")
 
     run(scenario)
@@ -422,7 +420,7 @@ raise SystemExit(sum(os.waitpid(pid, 0)[1] for pid in children))
 
     async def scenario() -> None:
         member = FakeMember()
-        await groups.local().join(member, ROOM)
+        await groups.members.local().join(member, ROOM)
         process = await asyncio.to_thread(
             subprocess.run, [sys.executable, "-c", script], timeout=30, check=False
         )
@@ -443,23 +441,22 @@ def test_a_broker_that_is_not_there_is_told_to_publishers_and_joiners(
     use(own_site, settings, timeout=0.3)
 
     async def scenario() -> None:
-        member, registry = FakeMember(), groups.local()
+        member, registry = FakeMember(), groups.members.local()
         with pytest.raises(BrokerError, match="did not take a message"):
             await ROOM.asend("x")
         with pytest.raises(BrokerError, match="did not take a message"):
             await asyncio.to_thread(ROOM.send, "x")
         with pytest.raises(BrokerError, match="did not acknowledge"):
             await registry.join(member, ROOM)
+        heard = FakeReceiver()
         with pytest.raises(BrokerError, match="did not acknowledge"):
-            await registry.listen_control()
+            await heard.listen(CONTROL)
         # The control channel is still wanted, the room is not.
-        heard: list[bytes] = []
-        registry.control = heard.append
         await asyncio.to_thread(own_site.start)
         await until(lambda: ask(own_site, "PUBSUB", "CHANNELS") == ["wsd:control:"])
-        await registry.listen_control()
+        await heard.listen(CONTROL)
         await publish_control(b"heard")
-        await until(lambda: heard == [b"heard"])
+        await until(lambda: heard.got == [b"heard"])
         await registry.join(member, ROOM)
         await ROOM.asend("y")
         await until(lambda: member.got == ["y"])
@@ -472,7 +469,7 @@ def test_a_join_that_needs_no_subscription_works_while_the_broker_is_away(
     own_site: Valkey,
 ) -> None:
     async def scenario() -> None:
-        first, second, registry = FakeMember(), FakeMember(), groups.local()
+        first, second, registry = FakeMember(), FakeMember(), groups.members.local()
         await registry.join(first, ROOM)
         own_site.kill()
         await registry.join(second, ROOM)
@@ -484,7 +481,7 @@ def test_a_join_that_needs_no_subscription_works_while_the_broker_is_away(
 
 def test_a_join_that_is_cancelled_leaves_nobody_behind(own_site: Valkey) -> None:
     async def scenario() -> None:
-        leaver, stayer, registry = FakeMember(), FakeMember(), groups.local()
+        leaver, stayer, registry = FakeMember(), FakeMember(), groups.members.local()
         own_site.freeze()
         joining = asyncio.create_task(registry.join(leaver, ROOM))
         staying = asyncio.create_task(registry.join(stayer, ROOM))
@@ -507,10 +504,10 @@ def test_a_broker_that_is_killed_and_restarted_under_traffic_loses_no_member(
     restarts = 20
 
     async def scenario() -> None:
-        registry, members = groups.local(), [FakeMember() for _ in range(10)]
-        reconnects: list[float] = []
-        registry.on_reconnect = lambda: reconnects.append(time.monotonic())
-        await registry.listen_control()
+        registry, members = groups.members.local(), [FakeMember() for _ in range(10)]
+        control = FakeReceiver()
+        reconnects = control.caught_up
+        await control.listen(CONTROL)
         for number, member in enumerate(members):
             await registry.join(member, ROOM)
             await registry.join(member, Group(f"own {number}"))
@@ -561,7 +558,7 @@ def test_a_frozen_broker_is_told_to_publishers_in_time_and_blocks_nobody(
     own_site: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
-        member, registry = FakeMember(), groups.local()
+        member, registry = FakeMember(), groups.members.local()
         await registry.join(member, ROOM)
         await ROOM.asend("before")
         await asyncio.to_thread(ROOM.send, "before")

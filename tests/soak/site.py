@@ -20,7 +20,6 @@ from django_ws_dispatch.brokers import opened_brokers
 from django_ws_dispatch.conf import conf
 from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.groups import members as registry
-from django_ws_dispatch.groups.messages import CONTROL_CHANNEL
 
 LANE = "websocket-lane-"
 # Those that look after the lanes are there while there is something to look after.
@@ -39,10 +38,9 @@ async def state(request: HttpRequest) -> JsonResponse:
     database = settings.DATABASES["default"]["NAME"]
     members, subscriptions, idle = 0, 0, 0
     for link in registry.local()._links.values():
-        for channel, entry in link.channels.items():
-            members += len(entry.members) if channel != CONTROL_CHANNEL else 0
+        members += sum(len(group.channel.members) for group in link.groups.values())
         for subscriber in link.subscriber._subscribers:  # type: ignore[attr-defined]
-            subscriptions += len(subscriber._subscriptions)
+            subscriptions += len(subscriber._wanted.subscriptions)
     for broker in opened_brokers():
         # How many connections a pool keeps is not a matter of who is here now.
         idle += sum(len(one._idle) for one in broker._calls)  # type: ignore[attr-defined]
