@@ -1,12 +1,14 @@
-"""A member of groups without a socket, and waiting for what it gets."""
+"""A member of groups without a socket, a receiver of a channel, and waiting for what they get."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from django_ws_dispatch import groups
+from django_ws_dispatch.groups.members import Place
 from django_ws_dispatch.groups.messages import TEXT, Message
 
 
@@ -55,6 +57,32 @@ class FakeMember:
         await until(lambda: len(self.got) >= count)
 
 
+class FakeReceiver:
+    """A receiver of a channel that keeps what is sent on it.
+
+    Args:
+        then: called with each message.
+    """
+
+    def __init__(self, then: Callable[[bytes], object] = lambda data: None) -> None:
+        self._then = then
+        self.got: list[Any] = []
+        self.caught_up: list[float] = []
+
+    def receive(self, message: Message) -> None:
+        self.got.append(message.data)
+        self._then(self.got[-1])
+
+    def catch_up(self) -> None:
+        self.caught_up.append(time.monotonic())
+
+    async def listen(self, place: Place) -> None:
+        """Return once it gets what is published."""
+        ready = groups.members.local().add(self, place)
+        if ready is not None:
+            await asyncio.shield(ready)
+
+
 async def until(condition: Callable[[], object], deadline: float = 20) -> None:
     """Return once ``condition()`` holds; ``TimeoutError`` if it does not come to."""
     async with asyncio.timeout(deadline):
@@ -71,7 +99,7 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await asyncio.wait_for(scenario(), 60)
         finally:
-            await groups.aclose()
+            await groups.members.aclose()
         await asyncio.sleep(0)  # What the scenario cancelled last may end.
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

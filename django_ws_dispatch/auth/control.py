@@ -9,7 +9,8 @@
     {"user": pk}                                        a user was saved or deleted; "*" for all
 
 Each has ``from``, the process that says it, and ``namespace`` where one was active: of a question
-that of its socket, and so of the answer. What a process does not know is for newer ones.
+that of its socket, and so of the answer. What a process does not know is for newer ones; a message
+that makes no sense without it has a ``version`` (``groups/messages.py``).
 
 One that the broker does not take is not lost: a thread tries again until it does. What failed
 meanwhile becomes one message that says "verify everybody", so that nothing piles up, but for the
@@ -33,9 +34,11 @@ from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from ..brokers import BaseBroker, get_broker
-from ..groups.messages import CONTROL_CHANNEL, encode_data
+from ..groups.members import Place
+from ..groups.messages import CONTROL_CHANNEL, VERSION, LaterVersion, encode_data
 
 __all__ = [
+    "CONTROL",
     "EVERYBODY",
     "Message",
     "decode",
@@ -53,6 +56,9 @@ FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 1.0
 # Keys of sessions that are kept for a broker that is away.
 MOST_KEPT = 10_000
+
+CONTROL = Place(CONTROL_CHANNEL, "default")
+"""Where they are heard."""
 
 EVERYBODY = "*"
 """Stands for the primary key of any user."""
@@ -102,9 +108,14 @@ def decode(payload: bytes) -> Message | None:
 
     Returns:
         ``None`` if no process of this site can have written it, and the log says so, once a minute.
+
+    Raises:
+        LaterVersion: only a later version of this package can read it.
     """
     try:
         return _read(json.loads(payload))
+    except LaterVersion:
+        raise
     except (ValueError, TypeError, RecursionError):
         _complain()
         return None
@@ -113,6 +124,8 @@ def decode(payload: bytes) -> Message | None:
 def _read(found: Any) -> Message:
     if not isinstance(found, dict):
         raise TypeError
+    if (version := found.get("version", VERSION)) > VERSION:
+        raise LaterVersion(f"a control message, version {version}")
     session = _text(found.get("session"))
     return Message(
         sessions=(*([] if session is None else [session]), *_texts(found.get("also"))),

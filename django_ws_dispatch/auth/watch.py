@@ -17,12 +17,13 @@ from typing import Any, NamedTuple, Protocol
 from django.apps import apps
 from django.contrib.sessions.backends.base import SessionBase
 
-from .. import groups
 from ..brokers import get_broker
 from ..codes import CloseCode
 from ..exceptions import BrokerError
+from ..groups import members
+from ..groups.messages import Message as Frame
 from . import control
-from .control import EVERYBODY, Message
+from .control import CONTROL, EVERYBODY, Message
 from .keys import changes, logged_out, tokens_of, unseal
 from .sessions import reopen_session
 from .users import aload_nobody, aload_user
@@ -192,18 +193,18 @@ class Watch:
         return self._listening
 
     async def _listen(self) -> None:
-        registry = groups.local()
-        registry.control = self.take
-        registry.on_reconnect = self.catch_up
-        try:
-            await registry.listen_control()
-        except BrokerError as exc:
-            # It reconnects by itself, and every user is verified then.
-            logger.error("Logouts elsewhere are not heard of: %s", exc)
+        ready = members.local().add(self, CONTROL)
+        if ready is not None:
+            try:
+                await asyncio.shield(ready)
+            except BrokerError as exc:
+                # It reconnects by itself, and every user is verified then.
+                logger.error("Logouts elsewhere are not heard of: %s", exc)
 
-    def take(self, payload: bytes) -> None:
-        """Take a control message of any process."""
-        message = control.decode(payload)
+    def receive(self, frame: Frame) -> None:
+        """Take what came on the control channel."""
+        # Ours are bytes: a text is nobody's, and is told of as what can not be read.
+        message = control.decode(frame.event.get("bytes", b""))
         if message is not None:
             if message.sender != control.sender():  # its own it knows already
                 self.heed(message)

@@ -12,9 +12,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.urls import ResolverMatch, set_script_prefix
 
-from .. import groups, lanes
+from .. import lanes
 from ..brokers import get_broker
 from ..conf import SETTINGS, conf
+from ..groups import group
 from ..groups.namespaces import load_namespace
 from ..handshake.allowed import load_allowed_origins
 from ..handshake.middleware import Chain
@@ -100,6 +101,7 @@ class WebSocketDispatcher:
         self.http_application = http_application
         self._site: Site | None = Site()
         self._lifespan: Lifespan | None = Lifespan(load_lifespan())
+        self._page: ASGIApplication = self._first_page
         setting_changed.connect(self._forget)
 
     def _forget(self, *, setting: str, **kwargs: object) -> None:
@@ -123,11 +125,8 @@ class WebSocketDispatcher:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # No coroutine of its own: a page pays for no more than this call.
-        if not groups.dispatching:
-            # Not when it is made: checks import asgi.py in every management command.
-            groups.mark_dispatching()
         if scope["type"] == "http":
-            return self.http_application(scope, receive, send)
+            return self._page(scope, receive, send)
         return self._serve(scope, receive, send)
 
     # Servers ask whether it is a coroutine function, to tell ASGI 3 from what was before it.
@@ -141,8 +140,16 @@ class WebSocketDispatcher:
         ) -> None:
             await self._call(scope, receive, send)
 
+    def _first_page(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # Not when it is made: checks import asgi.py in every management command.
+        group.mark_dispatching()
+        self._page = self.http_application
+        return self._page(scope, receive, send)
+
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All but pages."""
+        if group.unheard:
+            group.mark_dispatching()
         kind = scope["type"]
         if kind == "lifespan":
             await self.lifespan(scope, receive, send)

@@ -12,9 +12,9 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from .. import groups
 from ..brokers import get_broker
 from ..conf import conf
+from ..groups import members
 from ..typing import Receive, Scope, Send
 from . import sweep as connections
 
@@ -155,7 +155,7 @@ class Lifespan:
     async def stop(self) -> None:
         """See the handlers out that are left, release what groups hold, and leave the context."""
         await connections.local().stop()
-        await groups.aclose()
+        await members.aclose()
         if self._entering is not None and self._stop is not None:
             self._stop.set()
             task, self._entering, self.started = self._entering, None, False

@@ -1,130 +1,194 @@
-"""Who is in which group, per event loop.
+"""Who takes the messages of which channel, per event loop.
 
-A member is anything that satisfies ``Member``: a WebSocket, or somebody who reads a group's
-messages in code. The registry of a loop is a plain object in a module dict; all that happens in it
-happens in that loop, so it has no locks.
+A channel of a broker has receivers. The members of a group are one: a member is anything that
+satisfies ``Member``, a WebSocket or somebody who reads a group's messages in code. What the
+processes of a site tell each other has another one.
+
+A registry is for one loop; all that happens in it happens in that loop, so it has no locks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol
 
 from ..brokers import BaseBroker, get_broker, opened_brokers
 from ..loops import PerLoop
 from .fanout import Channel, FanOut, Member
-from .messages import CONTROL_CHANNEL, LaterKind, Message, decode
+from .messages import LaterVersion, Message, decode
 
-__all__ = ["Member", "Place", "Registry", "aclose", "local"]
+__all__ = ["Member", "Place", "Receiver", "Registry", "aclose", "local"]
 
 logger = logging.getLogger("django_ws_dispatch.groups")
 
-
-# Channels of which it is remembered that the log has told of garbage on them.
-GARBAGE = 1000
+# What is remembered of what the log has told of a broker's messages.
+MOST_TOLD = 1000
 
 
 class Place(NamedTuple):
-    """What one can join."""
+    """A channel of a broker."""
 
     channel: str
     broker: str
 
 
-class _Link:
-    """One broker as this loop uses it: its subscriber, and the channels that have members here."""
+class Receiver(Protocol):
+    """What takes the messages of a channel. Its methods are called in its own event loop."""
 
-    def __init__(self, registry: Registry, broker: BaseBroker) -> None:
-        self.registry = registry
+    def receive(self, message: Message, /) -> asyncio.Future[None] | None:
+        """Take one message.
+
+        Returns:
+            ``None``, or a future that is done once there is room for more.
+
+        Raises:
+            LaterVersion: it says what only a later version of this package can know.
+        """
+
+    def catch_up(self) -> None:
+        """The broker was away, and is back: messages may have been lost."""
+
+
+class _Group:
+    """The members of a group: the receiver that fans out to them."""
+
+    def __init__(self, fan_out: FanOut) -> None:
+        self.channel = Channel()
+        self.receive = partial(fan_out.deliver, self.channel)
+
+    def catch_up(self) -> None:
+        """What was lost is lost."""
+
+
+class _Link:
+    """One broker as this loop uses it: its subscriber, and who receives here."""
+
+    def __init__(self, broker: BaseBroker, fan_out: FanOut) -> None:
         self.broker = broker
-        self.channels: dict[str, Channel] = {}
+        # By channel. Tuples, since a receiver may come or go while all of them are called.
+        self.receivers: dict[str, tuple[Receiver, ...]] = {}
+        self.groups: dict[str, _Group] = {}
         self.subscriber = broker.subscriber(self)
-        self._garbage: set[str] = set()  # channels on which something else publishes
+        self._fan_out = fan_out
+        self._told: set[str] = set()
+
+    # What the subscriber tells
 
     def on_message(self, name: str, message: bytes) -> asyncio.Future[None] | None:
-        channel = self.channels.get(name)
-        if channel is None:
+        receivers = self.receivers.get(name)
+        if receivers is None:
             return None
         try:
             decoded = decode(message)
-        except LaterKind as exc:
-            logger.debug("Ignored a message of a later version (%s)", exc)
+        except LaterVersion as exc:
+            self._warn_of_later_version(exc)
             return None
         except ValueError as exc:
-            if name not in self._garbage:
-                if len(self._garbage) >= GARBAGE:
-                    self._garbage.clear()
-                self._garbage.add(name)
-                logger.warning(
-                    "Ignored a message on the broker %r that is not one of ours (%s): something "
-                    "else publishes on the channels of this site. Logged once for a group.",
-                    self.broker.alias,
-                    exc,
-                )
+            self._warn_once(
+                name,
+                "Ignored a message on the broker %r that is not one of ours (%s): something "
+                "else publishes on the channels of this site. Logged once for a group.",
+                self.broker.alias,
+                exc,
+            )
             return None
-        return self.registry.fan_out.deliver(channel, decoded)
+        busy = None
+        for receiver in receivers:
+            try:
+                # Whatever waits does so in one fan-out: what comes last is done last.
+                busy = receiver.receive(decoded) or busy
+            except LaterVersion as exc:
+                self._warn_of_later_version(exc)
+            except Exception:  # A bug there must not cost the broker its connection.
+                logger.exception("What takes the messages of a channel failed.")
+        return busy
 
     def on_reconnect(self) -> None:
-        if self.broker.alias == "default" and self.registry.on_reconnect is not None:
-            try:
-                self.registry.on_reconnect()
-            except Exception:  # A bug there must not cost the broker its connection.
-                logger.exception("What follows a broker's return failed.")
+        for receivers in list(self.receivers.values()):
+            for receiver in receivers:
+                try:
+                    receiver.catch_up()
+                except Exception:
+                    logger.exception("What follows a broker's return failed.")
+
+    def _warn_of_later_version(self, exc: LaterVersion) -> None:
+        self._warn_once(
+            str(exc),
+            "Ignored a message on the broker %r (%s): a later version of django-ws-dispatch "
+            "publishes on the channels of this site, and this process does not know what it "
+            "says. Logged once for each kind.",
+            self.broker.alias,
+            exc,
+        )
+
+    def _warn_once(self, about: str, text: str, *args: object) -> None:
+        if about not in self._told:
+            if len(self._told) >= MOST_TOLD:
+                self._told.clear()
+            self._told.add(about)
+            logger.warning(text, *args)
+
+    # Who receives
+
+    def add(self, receiver: Receiver, name: str) -> asyncio.Future[None] | None:
+        receivers = self.receivers.get(name, ())
+        if receiver not in receivers:
+            self.receivers[name] = (*receivers, receiver)
+        return self.subscriber.subscribe(name)
+
+    def remove(self, receiver: Receiver, name: str) -> None:
+        left = tuple(one for one in self.receivers.get(name, ()) if one is not receiver)
+        if left:
+            self.receivers[name] = left
+        elif self.receivers.pop(name, None) is not None:
+            self.subscriber.unsubscribe(name)
 
     def join(self, member: Member, name: str) -> asyncio.Future[None] | None:
-        channel = self.channels.get(name)
-        if channel is None:
-            channel = self.channels[name] = Channel()
-        channel.members[member] = channel.members.get(member, 0) + 1
-        return self.subscriber.subscribe(name)
+        group = self.groups.get(name)
+        if group is None:
+            group = self.groups[name] = _Group(self._fan_out)
+        members = group.channel.members
+        members[member] = members.get(member, 0) + 1
+        return self.add(group, name)
 
     def leave(self, member: Member, name: str) -> bool:
         """Take back one ``join()``; ``False`` if there was none."""
-        channel = self.channels.get(name)
-        count = 0 if channel is None else channel.members.get(member, 0)
-        if channel is None or not count:
+        group = self.groups.get(name)
+        count = 0 if group is None else group.channel.members.get(member, 0)
+        if group is None or not count:
             return False
         if count > 1:
-            channel.members[member] = count - 1
+            group.channel.members[member] = count - 1
             return True
-        channel.remove(member)
-        if not channel.members:
-            del self.channels[name]
-            self.subscriber.unsubscribe(name)
+        group.channel.remove(member)
+        if not group.channel.members:
+            del self.groups[name]
+            self.remove(group, name)
         return True
 
 
-class _Control:
-    """The member that hears what the processes of a site tell each other."""
-
-    id = ""
-
-    def __init__(self, registry: Registry) -> None:
-        self.registry = registry
-
-    def deliver(self, message: Message) -> None:
-        if self.registry.control is not None:
-            # Ours are bytes: a text is nobody's, and is told of as what can not be read.
-            self.registry.control(message.event.get("bytes", b""))
-
-    def kick(self, code: int, reason: str) -> None:
-        pass
-
-
 class Registry:
-    """The members of groups in one event loop."""
+    """The members of groups, and the other receivers, in one event loop."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.control: Callable[[bytes], None] | None = None
-        """Called with every control message, once ``listen_control()`` was."""
-        self.on_reconnect: Callable[[], None] | None = None
-        """Called after an outage of the default broker, when everything is subscribed to again."""
         self._links: dict[BaseBroker, _Link] = {}
-        self._control_member = _Control(self)
-        self.fan_out = FanOut(self.loop)
+        self._fan_out = FanOut(asyncio.get_running_loop())
+
+    def add(self, receiver: Receiver, place: Place) -> asyncio.Future[None] | None:
+        """Have ``receiver`` take the messages of a channel, once however often it is added.
+
+        Returns:
+            ``None`` if it gets all that is published from now on. Otherwise a future that is done
+            once it does, or has a ``BrokerError`` when the broker did not acknowledge that in time.
+            It is wanted all the same: once the broker is there, ``catch_up()`` is called. Others
+            may wait for the same future.
+
+        Raises:
+            ImproperlyConfigured: there is no such broker.
+        """
+        return self._link(place.broker).add(receiver, place.channel)
 
     async def join(self, member: Member, *places: Place) -> None:
         """Add ``member``; once this returns it gets every message of all the groups.
@@ -165,35 +229,17 @@ class Registry:
             if link.broker.alias == place.broker and link.leave(member, place.channel):
                 return
 
-    async def listen_control(self) -> None:
-        """Hear the control messages of the default broker; returns once that is so.
-
-        Cheap when it is so already. After a failure or a cancellation the subscription is still
-        wanted: it is made once the broker is there, and ``on_reconnect`` called.
-
-        Raises:
-            BrokerError: the broker did not acknowledge the subscription in time.
-        """
-        link = self._link("default")
-        control = link.channels.get(CONTROL_CHANNEL)
-        if control is None:
-            ready = link.join(self._control_member, CONTROL_CHANNEL)
-        else:
-            ready = link.subscriber.subscribe(CONTROL_CHANNEL)
-        if ready is not None:
-            await asyncio.shield(ready)
-
     def _link(self, alias: str) -> _Link:
         broker = get_broker(alias)
         link = self._links.get(broker)
         if link is None:
-            link = self._links[broker] = _Link(self, broker)
+            link = self._links[broker] = _Link(broker, self._fan_out)
         return link
 
     def close(self) -> None:
-        """Forget all members."""
+        """Forget all of them."""
         self._links.clear()
-        self.fan_out.close()
+        self._fan_out.close()
 
 
 def _mark_retrieved(ready: asyncio.Future[None]) -> None:

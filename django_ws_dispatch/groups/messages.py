@@ -8,8 +8,16 @@
     b   bytes
     c   close the members: code (2 bytes, big endian), reason as UTF-8
 
-Other small letters are for versions to come: who does not know one ignores the message, so that a
-site can be deployed one process after the other.
+A site is deployed one process after the other, so processes of several versions hear each other:
+
+- These three have no version and never change: each version writes them as all others read them.
+- What is new, say a position or presence, has another small letter and the same head; its payload
+  begins with the version that one needs to read it (1 byte). Who has an earlier one tells the log,
+  once, and ignores it.
+- The control messages of ``auth/control.py``, JSON in ``b``, may say more than a process knows: it
+  does what it knows, unless ``"version"`` is one that it has not.
+
+What is none of that has not been published by this package.
 """
 
 from __future__ import annotations
@@ -25,15 +33,18 @@ __all__ = [
     "CLOSE",
     "CONTROL_CHANNEL",
     "TEXT",
-    "LaterKind",
+    "VERSION",
+    "LaterVersion",
     "Message",
     "decode",
     "encode_close",
     "encode_data",
 ]
 
+VERSION = 1
+
 TEXT, BYTES, CLOSE = b"tbc"
-KINDS = frozenset(range(ord("a"), ord("z") + 1))
+LETTERS = frozenset(range(ord("a"), ord("z") + 1))
 
 # The kind of a channel stands before the name, so that no name that a user chooses can be the
 # channel of another user's sockets or of the processes' own messages.
@@ -44,8 +55,8 @@ CONTROL_CHANNEL = "control:"
 NAMESPACE = "in:"
 
 
-class LaterKind(ValueError):
-    """A message of a version that knows more kinds than this one."""
+class LaterVersion(ValueError):
+    """A message that only a later version of this package can read, and what it is."""
 
 
 def channel_of(kind: str, name: str, namespace: str) -> str:
@@ -70,6 +81,12 @@ class Message(NamedTuple):
     exclude: str | None
     code: int = 0
     reason: str = ""
+
+    @property
+    def data(self) -> str | bytes:
+        """What was sent, where it is no order to close."""
+        data: str | bytes = self.event["text"] if self.kind == TEXT else self.event["bytes"]
+        return data
 
 
 def _head(kind: int, exclude: Any) -> bytes:
@@ -116,7 +133,7 @@ def decode(message: bytes) -> Message:
     """Return what ``encode_...()`` encoded.
 
     Raises:
-        LaterKind: it is of a kind that only a later version of this package can know.
+        LaterVersion: only a later version of this package can read it.
         ValueError: it did not come from there.
     """
     if len(message) < 2:
@@ -137,6 +154,7 @@ def decode(message: bytes) -> Message:
         # Whoever wrote it could not have sent another code either.
         code = check_close_code(int.from_bytes(payload[:2]))
         return Message(CLOSE, {}, 0, exclude, code, payload[2:].decode())
-    if kind in KINDS:
-        raise LaterKind(chr(kind))
+    if kind in LETTERS:
+        needs = f", version {payload[0]}" if payload else ""
+        raise LaterVersion(f"kind {chr(kind)!r}{needs}")
     raise ValueError("unknown kind")

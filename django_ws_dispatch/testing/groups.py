@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
-from .. import groups
 from ..brokers import BaseBroker
 from ..exceptions import BrokerError
 from ..groups import Group
@@ -41,9 +40,7 @@ class _Recorder:
         if decoded.kind == CLOSE:
             yield
             return
-        event = decoded.event
-        data = event["text"] if "text" in event else event["bytes"]
-        note = (self._group, channel, data)
+        note = (self._group, channel, decoded.data)
         with _lock:
             records = list(_records)
             for record in records:
@@ -57,8 +54,11 @@ class _Recorder:
             raise
 
 
-def _observe(group: Group, broker: BaseBroker) -> BaseBroker:
-    return cast(BaseBroker, _Recorder(group, broker))
+_broker_of = Group._broker
+
+
+def _recorder_of(self: Group) -> BaseBroker:
+    return cast(BaseBroker, _Recorder(self, _broker_of(self)))
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def assert_sent(group: str | Group, count: int = 1) -> Iterator[list[str | bytes
     messages: list[str | bytes] = []
     with _lock:
         _records.append(record)
-        groups.observe = _observe
+        Group._broker = _recorder_of  # type: ignore[method-assign]
     try:
         yield messages
     finally:
@@ -96,7 +96,7 @@ def assert_sent(group: str | Group, count: int = 1) -> Iterator[list[str | bytes
             # By identity: two records with the same messages are equal.
             _records[:] = [one for one in _records if one is not record]
             if not _records:
-                groups.observe = None
+                Group._broker = _broker_of  # type: ignore[method-assign]
         messages += [
             data for sent_to, channel, data in record if (channel, sent_to.broker) == place
         ]

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from .. import groups, lanes
+from .. import lanes
 from ..dispatcher import sweep as connections
+from ..groups import members
 from ..loops import PerLoop
 from ..typing import ASGIApplication, Event
 
@@ -121,7 +122,7 @@ class _Server:
     async def stop(self) -> None:
         lives, self._lives = self._lives, {}
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(groups.aclose)
+            stack.push_async_callback(members.aclose)
             stack.push_async_callback(connections.aclose)
             for life in lives.values():
                 stack.push_async_callback(life.end)

@@ -65,7 +65,7 @@ class Opening(Connection):
     _subprotocols: tuple[str, ...]
     _match: ResolverMatch | None
     _request: HandshakeRequest | None
-    _joined: list[groups.Place] | None  # as often as it joined
+    _joined: list[groups.members.Place] | None  # as often as it joined
     watched: Watched | None
     namespace: str | None
     """``None`` as long as it is not known"""

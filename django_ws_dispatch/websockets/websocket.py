@@ -252,7 +252,7 @@ class WebSocket(Opening):
         """
         if self.ready_state >= CLOSING:
             raise self._over(WebSocketDisconnect)
-        registry = groups.local()
+        registry = groups.members.local()
         joined = [one if isinstance(one, groups.Group) else groups.Group(one) for one in names]
         entered = [group.place for group in joined]
         await registry.join(self, *entered)
@@ -276,7 +276,7 @@ class WebSocket(Opening):
         if self._joined:
             joined, self._joined = self._joined, None
             for place in joined:
-                groups.local().leave(self, place)
+                groups.members.local().leave(self, place)
         if self.ready_state is CLOSING and not self.accepted:
             status = DENIALS.get(self.close_code or 0, 403)
             reason = self.close_reason or "closed from elsewhere"

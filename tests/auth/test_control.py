@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from django_ws_dispatch import groups
 from django_ws_dispatch.auth import control
 from django_ws_dispatch.auth.control import (
     EVERYBODY,
@@ -22,31 +21,31 @@ from django_ws_dispatch.auth.control import (
     publish_control,
     send_control,
 )
+from django_ws_dispatch.auth.watch import Watch
 from django_ws_dispatch.brokers import get_broker
 from django_ws_dispatch.brokers.memory import MemoryBroker
+from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.groups.messages import CONTROL_CHANNEL
-from tests.fake_members import run, until
+from tests.fake_members import FakeReceiver, run, until
 
 
 def test_control_messages_reach_every_loop_that_listens() -> None:
-    heard: list[bytes] = []
+    heard = FakeReceiver()
 
     async def scenario() -> None:
-        local = groups.local()
-        local.control = heard.append
-        await local.listen_control()
-        await local.listen_control()
+        await heard.listen(control.CONTROL)
+        await heard.listen(control.CONTROL)
         await publish_control(b"async")
         await asyncio.to_thread(send_control, {"user": "thread"})
-        await until(lambda: len(heard) == 2)
+        await until(lambda: len(heard.got) == 2)
         send_control({"user": "in a running loop"})
-        await until(lambda: len(heard) == 3)
+        await until(lambda: len(heard.got) == 3)
 
     run(scenario)
-    assert heard[0] == b"async"
-    assert [json.loads(one)["user"] for one in heard[1:]] == ["thread", "in a running loop"]
+    assert heard.got[0] == b"async"
+    assert [json.loads(one)["user"] for one in heard.got[1:]] == ["thread", "in a running loop"]
 
 
 def test_what_a_control_message_does_wrong_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -54,9 +53,7 @@ def test_what_a_control_message_does_wrong_is_logged(caplog: pytest.LogCaptureFi
         raise RuntimeError("broken control")
 
     async def scenario() -> None:
-        local = groups.local()
-        local.control = fail
-        await local.listen_control()
+        await FakeReceiver(fail).listen(control.CONTROL)
         await publish_control(b"x")
 
     run(scenario)
@@ -71,17 +68,15 @@ def test_sending_control_never_raises(settings: Any, caplog: pytest.LogCaptureFi
 
 
 def test_no_group_can_speak_on_the_control_channel() -> None:
-    heard: list[bytes] = []
+    heard = FakeReceiver()
 
     async def scenario() -> None:
-        local = groups.local()
-        local.control = heard.append
-        await local.listen_control()
+        await heard.listen(control.CONTROL)
         for name in ("control:", ":", "control"):
             await Group(name).asend(b"evil")
 
     run(scenario)
-    assert heard == []
+    assert heard.got == []
 
 
 # What comes
@@ -165,21 +160,48 @@ def test_what_a_later_version_says_in_addition_is_left_out_without_a_word(
 
 
 @pytest.mark.parametrize("message", [b"t\x00", b't\x00{"user": "1"}', b"t\x00x", b"c\x00\x03\xe8"])
-def test_a_frame_of_another_kind_on_the_control_channel_is_nothing(
-    message: bytes, caplog: pytest.LogCaptureFixture
+def test_a_frame_of_another_kind_on_the_control_channel_is_told_of_and_nothing_else(
+    message: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[bytes] = []
+    heeded: list[Message] = []
+    monkeypatch.setattr(Watch, "heed", lambda watch, message: heeded.append(message))
 
     async def scenario() -> None:
-        local = groups.local()
-        local.control = heard.append
-        await local.listen_control()
+        await connections.local().watch.listen()
         await get_broker("default").apublish(CONTROL_CHANNEL, message)
-        await publish_control(b"ours")
+        await publish_control(b'{"user": "2"}')
+        await connections.aclose()
 
     run(scenario)
-    assert [one for one in heard if one] == [b"ours"]
-    assert not caplog.records  # it is whoever is told who complains
+    assert [one.user for one in heeded] == ["2"]
+    (record,) = caplog.records
+    assert "control channel" in record.getMessage()
+
+
+def test_what_only_a_later_version_can_read_is_told_once_as_that(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heeded: list[Message] = []
+    monkeypatch.setattr(Watch, "heed", lambda watch, message: heeded.append(message))
+
+    async def scenario() -> None:
+        await connections.local().watch.listen()
+        for _ in range(3):
+            await publish_control(b'{"version": 2, "user": ["1", "2"]}')
+        await publish_control(b'{"version": 1, "user": "3"}')
+        await connections.aclose()
+
+    run(scenario)
+    assert [one.user for one in heeded] == ["3"]
+    (record,) = caplog.records
+    assert "a control message, version 2" in record.getMessage()
+    assert "later version of django-ws-dispatch" in record.getMessage()
+
+
+@pytest.mark.parametrize("version", [b'"2"', b"[]", b"{}", b"null"])
+def test_a_version_is_a_number(version: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    assert control.decode(b'{"version": ' + version + b', "user": "1"}') is None
+    assert "something else publishes" in caplog.text
 
 
 # What the broker does not take

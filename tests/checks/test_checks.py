@@ -410,10 +410,10 @@ def test_a_wrong_setting_is_not_blamed_on_asgi_py():
 
 
 def test_a_check_does_not_make_the_process_one_that_serves(monkeypatch):
-    monkeypatch.setattr(groups, "dispatching", False)
+    monkeypatch.setattr(groups.group, "unheard", True)
     assert found() == []
     get_asgi_application()
-    assert not groups.dispatching
+    assert groups.group.unheard
 
 
 RUNSERVERS = {

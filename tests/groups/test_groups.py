@@ -22,7 +22,6 @@ from django_ws_dispatch import groups
 from django_ws_dispatch.auth.control import send_control
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, user_group
-from django_ws_dispatch.groups import members as registry
 from django_ws_dispatch.limits import entry_size
 from tests.fake_members import FakeMember, run
 from tests.fake_members import text as text_message
@@ -32,11 +31,11 @@ ROOM = Group("room")
 
 @pytest.fixture(autouse=True)
 def _dispatching(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "dispatching", True)
+    monkeypatch.setattr(groups.group, "unheard", False)
 
 
-async def joined(*members: FakeMember, group: Group = ROOM) -> registry.Registry:
-    local = groups.local()
+async def joined(*members: FakeMember, group: Group = ROOM) -> groups.members.Registry:
+    local = groups.members.local()
     for member in members:
         await local.join(member, group)
     return local
@@ -109,7 +108,7 @@ def test_an_unknown_broker_is_named_with_its_setting() -> None:
 
     async def scenario() -> None:
         with pytest.raises(ImproperlyConfigured, match="'nope' in WEBSOCKET_BROKERS"):
-            await groups.local().join(FakeMember(), Group("a", broker="nope"))
+            await groups.members.local().join(FakeMember(), Group("a", broker="nope"))
 
     run(scenario)
 
@@ -332,7 +331,7 @@ def test_every_event_loop_of_the_process_delivers() -> None:
         await joined(there)
         ready.set()
         await there.has(2)
-        await groups.aclose()
+        await groups.members.aclose()
 
     async def scenario() -> None:
         await joined(here)
@@ -356,7 +355,7 @@ def test_send_works_in_on_commit() -> None:
         ready.set()
         await member.has(1)
         assert committed.is_set()
-        await groups.aclose()
+        await groups.members.aclose()
 
     thread = threading.Thread(target=asyncio.run, args=(server(),))
     thread.start()
@@ -405,7 +404,7 @@ def test_who_joined_twice_gets_a_message_once_and_leaves_twice() -> None:
 def test_join_does_not_suspend_with_the_memory_broker() -> None:
     async def scenario() -> None:
         with pytest.raises(StopIteration):
-            groups.local().join(FakeMember(), ROOM).send(None)
+            groups.members.local().join(FakeMember(), ROOM).send(None)
 
     run(scenario)
 
@@ -413,7 +412,7 @@ def test_join_does_not_suspend_with_the_memory_broker() -> None:
 def test_a_member_that_leaves_in_the_middle_of_a_fan_out_gets_nothing_more() -> None:
     async def scenario() -> None:
         last = FakeMember()
-        local = groups.local()
+        local = groups.members.local()
         first = FakeMember(then=lambda: local.leave(last, ROOM))
         await joined(first, last)
         await ROOM.asend("x")
@@ -439,20 +438,20 @@ def test_a_member_that_fails_is_logged_and_the_others_get_the_message(
 
 
 def test_a_registry_belongs_to_its_loop_and_is_forgotten_with_it() -> None:
-    async def main() -> registry.Registry:
-        assert groups.local() is groups.local()
+    async def main() -> groups.members.Registry:
+        assert groups.members.local() is groups.members.local()
         await joined(FakeMember())
-        return groups.local()
+        return groups.members.local()
 
     first, second = asyncio.run(main()), asyncio.run(main())
     assert first is not second
-    assert first not in registry.local.values()
+    assert first not in groups.members.local.values()
     run(_nothing)
-    assert second not in registry.local.values()
+    assert second not in groups.members.local.values()
 
 
 async def _nothing() -> None:
-    groups.local()
+    groups.members.local()
 
 
 def test_brokers_are_rebuilt_when_their_setting_changes(settings: Any) -> None:
@@ -609,7 +608,7 @@ def test_a_reader_that_is_cancelled_is_no_member_any_more() -> None:
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        assert not any(link.channels for link in groups.local()._links.values())
+        assert not any(link.receivers for link in groups.members.local()._links.values())
 
     run(scenario)
 
@@ -632,8 +631,7 @@ def test_two_tasks_can_not_read_one_subscription() -> None:
 def test_a_process_without_a_dispatcher_warns_once_that_nobody_hears_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(groups, "dispatching", False)
-    monkeypatch.setattr(groups, "_warned", False)
+    monkeypatch.setattr(groups.group, "unheard", True)
     send_control({"says": "nothing"})
     ROOM.send("x")
     ROOM.send("y")
@@ -645,8 +643,7 @@ def test_a_process_without_a_dispatcher_warns_once_that_nobody_hears_it(
 def test_a_process_with_a_dispatcher_does_not_warn(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(groups, "dispatching", False)
-    monkeypatch.setattr(groups, "_warned", False)
-    groups.mark_dispatching()
+    monkeypatch.setattr(groups.group, "unheard", True)
+    groups.group.mark_dispatching()
     ROOM.send("x")
     assert not caplog.records

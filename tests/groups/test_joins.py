@@ -29,8 +29,8 @@ def _quick(monkeypatch):
 
 def members() -> int:
     """How many are in any group of this loop."""
-    links = groups.local()._links.values()
-    return sum(len(channel.members) for link in links for channel in link.channels.values())
+    links = groups.members.local()._links.values()
+    return sum(len(group.channel.members) for link in links for group in link.groups.values())
 
 
 async def joins_both(websocket):
@@ -312,8 +312,8 @@ async def test_a_member_that_is_not_accepted_holds_up_no_other_one():
         await asked(server, "a", "b")
         late().acknowledge("a")
         other = FakeMember()
-        await groups.local().join(other, A)
+        await groups.members.local().join(other, A)
         await A.asend("hello")
         assert other.got == ["hello"]
         assert server.types == []
-        groups.local().leave(other, A)
+        groups.members.local().leave(other, A)

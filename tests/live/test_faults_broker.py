@@ -44,7 +44,7 @@ LOST, BACK = "Lost the broker", "is back; "
 async def release() -> AsyncIterator[None]:
     """Close what the test itself has on the broker."""
     yield
-    await groups.aclose()
+    await groups.members.aclose()
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def valkey(settings: Any) -> Iterator[Valkey]:
 async def release() -> AsyncIterator[None]:
     """Close what the test itself has on the broker."""
     yield
-    await groups.aclose()
+    await groups.members.aclose()
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ MANY = 100
 async def release() -> AsyncIterator[None]:
     """Close what the test itself has on the broker."""
     yield
-    await groups.aclose()
+    await groups.members.aclose()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import threading
 import pytest
 from django.test import override_settings
 
-from django_ws_dispatch import groups
+from django_ws_dispatch.brokers import get_broker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing import WebSocketClient, assert_sent
@@ -12,6 +12,7 @@ from django_ws_dispatch.testing import WebSocketClient, assert_sent
 from .sockets import HANDLERS
 
 LOBBY = Group("lobby")
+BROKER_OF = Group._broker
 
 
 def test_it_counts_and_yields_what_is_sent():
@@ -71,7 +72,7 @@ def test_an_order_to_close_is_no_message():
 
 
 def test_a_message_that_the_broker_refused_was_not_sent(monkeypatch):
-    broker = groups.get_broker("default")
+    broker = get_broker("default")
 
     def refuse(channel, message):
         raise BrokerError("down")
@@ -88,13 +89,13 @@ def test_blocks_may_be_nested_and_leave_nothing():
             LOBBY.send("b")
         Group("garden").send("c")
     assert inner == ["b"]
-    assert groups.observe is None
+    assert Group._broker is BROKER_OF
 
 
 def test_what_the_block_raises_passes():
     with pytest.raises(ZeroDivisionError), assert_sent("lobby"):
         raise ZeroDivisionError
-    assert groups.observe is None
+    assert Group._broker is BROKER_OF
 
 
 def test_members_get_the_messages_all_the_same():

@@ -105,7 +105,7 @@ async def test_the_outbox_of_a_client_that_does_not_read(make, shared, held):
 @every_kind
 @shared_or_not
 async def test_a_reader_in_code_that_falls_behind(make, shared, held, settings, monkeypatch):
-    monkeypatch.setattr(groups, "dispatching", True)
+    monkeypatch.setattr(groups.group, "unheard", False)
     settings.WEBSOCKET_OUTBOX_SIZE = LIMIT
     async with Group("room").subscribe() as messages:
         reader: Any = messages
@@ -118,7 +118,7 @@ async def test_a_reader_in_code_that_falls_behind(make, shared, held, settings, 
         with pytest.raises(BrokerError):
             async for _ in messages:
                 pass
-    await groups.aclose()
+    await groups.members.aclose()
 
 
 @every_kind
