@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import reprlib
 import sys
-import time
 from collections.abc import Callable, Hashable
+from time import monotonic
 from typing import NamedTuple
 
 __all__ = [
     "ENTRY_OVERHEAD",
     "ConnectionCount",
     "Limits",
+    "Meter",
     "Rate",
     "TokenBucket",
     "entry_size",
@@ -71,7 +72,7 @@ class TokenBucket:
 
     __slots__ = ("_clock", "_depth", "_filled", "_per_second", "_tokens")
 
-    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rate: Rate, clock: Callable[[], float] = monotonic) -> None:
         self._depth = self._tokens = float(rate.messages)
         self._per_second = rate.messages / rate.seconds
         self._clock = clock
@@ -89,6 +90,28 @@ class TokenBucket:
             return False
         self._tokens = tokens - 1.0
         return True
+
+
+class Meter:
+    """What is measured of a client that has a rate or an idle limit.
+
+    Attributes:
+        heard: when it said something last (monotonic), or could not.
+    """
+
+    __slots__ = ("_bucket", "heard")
+
+    def __init__(self, limits: Limits) -> None:
+        self._bucket = None if limits.rate is None else TokenBucket(limits.rate)
+        self.touch()
+
+    def touch(self) -> None:
+        """It says something."""
+        self.heard = monotonic()
+
+    def is_over_rate(self) -> bool:
+        """Count one message more, and return whether it is one too many."""
+        return self._bucket is not None and not self._bucket.take()
 
 
 class ConnectionCount:

@@ -16,14 +16,11 @@ import pytest
 from django.core.signals import got_request_exception
 from django.test import override_settings
 
-from django_ws_dispatch import servers
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from django_ws_dispatch.dispatcher import sweep as connections
+from django_ws_dispatch.servers import quirks
 from django_ws_dispatch.typing import ASGIApplication, Event, Receive, Scope, Send
-from django_ws_dispatch.websockets import WebSocket
-from django_ws_dispatch.websockets import connection as protocol
-from django_ws_dispatch.websockets import reader as inbound
-from django_ws_dispatch.websockets import writer as outbound
+from django_ws_dispatch.websockets import WebSocket, deadlines
 
 __all__ = [
     "HABITS",
@@ -78,12 +75,14 @@ class Transport:
         self._server = server
         self.unsent = unsent
         self.aborted = False
+        self.given_up = False
+        """the server has closed it, and waits for its buffer"""
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
 
     def is_closing(self) -> bool:
-        return self.aborted
+        return self.given_up or self.aborted
 
     def abort(self) -> None:
         self.aborted, self.unsent = True, 0
@@ -334,7 +333,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch, **constants: float) -> None:
     """Look after sockets all the time, and make the named constants something else."""
     monkeypatch.setattr(connections, "INTERVAL", 0.002)
     for name, value in constants.items():
-        modules = (connections, inbound, outbound, protocol, servers)
+        modules = (connections, deadlines, quirks)
         found = [module for module in modules if hasattr(module, name)]
         assert found, f"there is no constant {name}"
         for module in found:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from django_ws_dispatch import limits
 from django_ws_dispatch.decorators import idle_timeout, max_message_size, rate_limit
 from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.limits import (
@@ -21,9 +22,8 @@ from django_ws_dispatch.limits import (
     text_size,
 )
 from django_ws_dispatch.routing.handlers import Handler
-from django_ws_dispatch.websockets import WebSocket, opening
+from django_ws_dispatch.websockets import WebSocket, deadlines, inbox
 from django_ws_dispatch.websockets import connection as protocol
-from django_ws_dispatch.websockets import reader as inbound
 
 from . import fake_server
 from .fake_server import serving
@@ -256,7 +256,7 @@ class Hours:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        for module in (connections, inbound, opening, protocol):
+        for module in (connections, inbox, limits, protocol):
             monkeypatch.setattr(module, "monotonic", lambda: self.now)
 
 
@@ -275,7 +275,7 @@ def test_a_message_that_is_discarded_is_a_sign_of_life(monkeypatch: pytest.Monke
             for _ in range(5):
                 hours.now += 0.9
                 server.message("hello")
-                await fake_server.until(lambda: socket._heard == hours.now)
+                await fake_server.until(lambda: socket.connection.reader.meter.heard == hours.now)
             assert server.closed is None
             hours.now += 1.1
             await fake_server.until(lambda: server.closed)
@@ -301,10 +301,10 @@ def test_the_idle_time_begins_with_the_accept(monkeypatch: pytest.MonkeyPatch) -
             hours.now += 100
             go.set()
             await server.accepted()
-            socket.check(hours.now)
+            deadlines.check(socket.connection, hours.now)
             assert server.closed is None
             hours.now += 6
-            socket.check(hours.now)
+            deadlines.check(socket.connection, hours.now)
             assert server.closed == (4408, "idle timeout")
 
     asyncio.run(scenario())
@@ -324,7 +324,7 @@ async def full_inbox(then: Any) -> AsyncIterator[tuple[Any, Any, asyncio.Event]]
         await server.accepted()
         server.message(*map(str, range(100)))
         socket = fake_server.only_socket()
-        await fake_server.until(lambda: socket._full_since is not None)
+        await fake_server.until(lambda: socket.connection.reader.full_since is not None)
         yield server, socket, go
 
 
@@ -336,10 +336,10 @@ def test_a_client_that_waits_for_a_full_inbox_is_not_idle(monkeypatch: pytest.Mo
         async with full_inbox(echo) as (server, socket, go):
             for _ in range(3):
                 hours.now += 4
-                socket.check(hours.now)
+                deadlines.check(socket.connection, hours.now)
             go.set()
             await server.sends(99)
-            socket.check(hours.now)
+            deadlines.check(socket.connection, hours.now)
             assert server.closed is None
 
     asyncio.run(scenario())
@@ -354,7 +354,9 @@ def test_a_client_that_falls_silent_with_a_full_inbox_is_idle(
     async def scenario() -> None:
         async with full_inbox(WebSocket.wait_closed) as (server, socket, go):
             go.set()
-            await fake_server.until(lambda: socket._full_since is None and not server.unread)
+            await fake_server.until(
+                lambda: socket.connection.reader.full_since is None and not server.unread
+            )
             hours.now += 6
             await fake_server.until(lambda: server.closed)
             assert server.closed == (4408, "idle timeout")
@@ -370,8 +372,7 @@ def test_unset_limits_are_not_looked_at_for_a_message() -> None:
             server.message("hello")
             await server.sends(1)
             socket = fake_server.only_socket()
-            assert socket._bucket is None
-            assert socket._heard is None
+            assert socket.connection.reader.meter is None
 
     asyncio.run(scenario())
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from django_ws_dispatch import servers
-from django_ws_dispatch.servers import CLOSE_GRACE, SLOW_GRACE, see_out
+from django_ws_dispatch.servers import quirks
+from django_ws_dispatch.servers.quirks import CLOSE_GRACE, SLOW_GRACE, Server
 
 pytestmark = pytest.mark.asyncio
 
@@ -29,6 +30,7 @@ class Connection:
         self.now = 0.0
         self.aborted_at: float | None = None
         self.transport = self
+        self.server = servers.of(self.send, {})
 
     async def send(self, event: object) -> None:
         """The server's ``send()``."""
@@ -47,51 +49,54 @@ class Connection:
 def connected(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[float], int]], Connection]:
     def connect(size: Callable[[float], int]) -> Connection:
         connection = Connection(size)
-        monkeypatch.setattr(servers, "monotonic", lambda: connection.now)
+        monkeypatch.setattr(quirks, "monotonic", lambda: connection.now)
         return connection
 
-    monkeypatch.setattr(servers, "UNSENT_INTERVAL", 0)
+    monkeypatch.setattr(quirks, "UNSENT_INTERVAL", 0)
     return connect
 
 
 def says(monkeypatch: pytest.MonkeyPatch, name: str, when: Callable[[], bool]) -> None:
-    monkeypatch.setattr(servers, name, lambda *args: when())
+    if name == "is_stopping":
+        monkeypatch.setattr(Server, name, property(lambda self: when()))
+    else:
+        monkeypatch.setattr(quirks, name, when)
 
 
 async def test_nothing_is_waited_for_where_nothing_is_unsent(connected):
     with pytest.raises(StopIteration):
-        see_out(connected(lambda now: 0).send).send(None)
+        connected(lambda now: 0).server.see_out().send(None)
 
 
 async def test_what_the_loop_writes_at_the_end_of_its_turn_is_unsent_for_that_turn_only(connected):
     connection = connected(lambda now: 5 if now < 3 else 0)
-    await see_out(connection.send, ends=0.0)
+    await connection.server.see_out(ends=0.0)
     assert connection.aborted_at is None
     assert connection.now == 3
 
 
 async def test_a_client_that_takes_nothing_is_cut_off_after_10_s(connected):
     connection = connected(lambda now: 30_000_000)
-    await see_out(connection.send)
+    await connection.server.see_out()
     assert connection.aborted_at == pytest.approx(CLOSE_GRACE, abs=2)
 
 
 async def test_a_client_that_takes_all_of_it_slowly_is_not_cut_off(connected):
     connection = connected(lambda now: int(SLOW_GRACE) - 5 - int(now))
-    await see_out(connection.send)
+    await connection.server.see_out()
     assert connection.aborted_at is None
     assert connection.now > 2 * CLOSE_GRACE
 
 
 async def test_a_client_that_begins_to_take_nothing_is_cut_off_10_s_later(connected):
     connection = connected(lambda now: 1000 - int(min(now, 20)))
-    await see_out(connection.send)
+    await connection.server.see_out()
     assert connection.aborted_at == pytest.approx(20 + CLOSE_GRACE, abs=2)
 
 
 async def test_a_client_that_takes_a_byte_now_and_then_is_cut_off_after_a_minute(connected):
     connection = connected(lambda now: 1000 - int(now / 9))
-    await see_out(connection.send)
+    await connection.server.see_out()
     assert connection.aborted_at == pytest.approx(SLOW_GRACE, abs=2)
 
 
@@ -99,7 +104,7 @@ async def test_a_client_that_takes_a_byte_now_and_then_is_cut_off_after_a_minute
 async def test_once_the_server_is_told_to_stop_a_slow_client_has_10_s(connected, monkeypatch, how):
     connection = connected(lambda now: 1000 - int(now))
     says(monkeypatch, how, lambda: connection.now > 20)
-    await see_out(connection.send)
+    await connection.server.see_out()
     assert connection.aborted_at == pytest.approx(20 + CLOSE_GRACE, abs=3)
 
 
@@ -108,13 +113,13 @@ async def test_a_client_that_has_taken_nothing_gets_no_more_time_when_the_server
 ):
     connection = connected(lambda now: 1000)
     says(monkeypatch, "is_told_to_exit", lambda: connection.now > 5)
-    await see_out(connection.send)
+    await connection.server.see_out()
     assert connection.aborted_at == pytest.approx(CLOSE_GRACE, abs=2)
 
 
 async def test_a_close_frame_has_its_time_whatever_the_client_takes(connected):
     connection = connected(lambda now: 1000 - int(now))
-    await see_out(connection.send, ends=25.0)
+    await connection.server.see_out(ends=25.0)
     assert connection.aborted_at == pytest.approx(25, abs=2)
 
 
@@ -122,7 +127,7 @@ async def test_a_close_frame_has_its_time_whatever_the_client_takes(connected):
 async def test_a_server_that_is_forced_to_stop_waits_for_no_client(connected, monkeypatch, ends):
     connection = connected(lambda now: 1000 - int(now))
     says(monkeypatch, "is_forced_to_exit", lambda: connection.now > 15)
-    await see_out(connection.send, ends=ends)
+    await connection.server.see_out(ends=ends)
     assert connection.aborted_at == pytest.approx(16, abs=1)
 
 
@@ -130,7 +135,7 @@ async def test_a_server_that_is_forced_to_stop_waits_for_no_client(connected, mo
 async def test_who_cancels_waits_for_no_client(connected, unsent):
     connection = connected(lambda now: unsent)
     sending = asyncio.create_task(asyncio.Event().wait())
-    seeing = asyncio.create_task(see_out(connection.send, sending, ends=1e9))
+    seeing = asyncio.create_task(connection.server.see_out(sending, ends=1e9))
     await asyncio.sleep(0.01)
     seeing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -145,7 +150,7 @@ async def test_what_still_sends_is_waited_for_and_may_end(connected):
     go = asyncio.Event()
     sending = asyncio.create_task(go.wait())
     asyncio.get_running_loop().call_later(0.01, go.set)
-    await see_out(connection.send, sending, ends=1e9)
+    await connection.server.see_out(sending, ends=1e9)
     assert sending.done()
     assert not sending.cancelled()
     assert connection.aborted_at is None
@@ -160,7 +165,7 @@ async def test_what_still_sends_hears_of_the_abort(connected):
 
     connection.abort = lambda: lost.set_exception(OSError())  # type: ignore[method-assign]
     sending = asyncio.create_task(write())
-    await see_out(connection.send, sending)
+    await connection.server.see_out(sending)
     assert isinstance(sending.exception(), OSError)
 
 
@@ -168,9 +173,9 @@ async def test_without_a_transport_the_sending_is_given_up(monkeypatch):
     async def send(event: object) -> None:
         """That of a server that shows nothing of its connection."""
 
-    monkeypatch.setattr(servers, "CLOSE_GRACE", 0.02)
+    monkeypatch.setattr(quirks, "CLOSE_GRACE", 0.02)
     sending = asyncio.create_task(asyncio.Event().wait())
-    await see_out(send, sending)
+    await servers.of(send, {}).see_out(sending)
     await asyncio.wait([sending])
     assert sending.cancelled()
 
@@ -178,7 +183,7 @@ async def test_without_a_transport_the_sending_is_given_up(monkeypatch):
 async def test_what_is_unsent_does_not_matter_where_only_the_sending_does(connected):
     connection = connected(lambda now: 1000)
     sending = asyncio.create_task(asyncio.sleep(0))
-    await see_out(connection.send, sending, taken=False)
+    await connection.server.see_out(sending, taken=False)
     assert sending.done()
     assert connection.aborted_at is None
 
@@ -193,7 +198,7 @@ class Uvicorn:
 
 async def test_a_server_is_forced_to_exit_where_it_is_told_twice(monkeypatch):
     server = Uvicorn()
-    monkeypatch.setattr(servers.signal, "getsignal", lambda number: server.handle_exit)
+    monkeypatch.setattr(quirks.signal, "getsignal", lambda number: server.handle_exit)
     server.handle_exit(2, None)
     assert servers.is_told_to_exit()
     assert not servers.is_forced_to_exit()

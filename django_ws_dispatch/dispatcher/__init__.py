@@ -10,7 +10,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.urls import ResolverMatch, set_script_prefix
+from django.urls import set_script_prefix
 
 from .. import lanes
 from ..brokers import get_broker
@@ -20,12 +20,10 @@ from ..groups.namespaces import load_namespace
 from ..handshake.allowed import load_allowed_origins
 from ..handshake.middleware import Chain
 from ..handshake.origin import OriginCheck, Refusal
-from ..handshake.request import split_path
-from ..routing.handlers import Handler
 from ..routing.routes import Routes, current_routes
 from ..typing import ASGIApplication, Receive, Scope, Send
-from ..websockets.raw import RawSocket
-from . import sweep as connections
+from ..websockets import WebSocket
+from . import sweep
 from .admission import Admission
 from .endings import fail, finish, refuse
 from .lifespan import Lifespan, load_lifespan
@@ -176,17 +174,17 @@ class WebSocketDispatcher:
         except Exception as exc:
             await fail(scope, send, exc)
             return
-        if refusal is None and (most := site.max_connections) and connections.count() >= most:
+        if refusal is None and (most := site.max_connections) and sweep.count() >= most:
             refusal = Refusal(503, f"WEBSOCKET_MAX_CONNECTIONS ({most}) are open")
         if refusal is not None:
             await refuse(scope, send, refusal)
             return
         if lifespan.state and not scope.get("state"):  # uvicorn has an empty one without a lifespan
             scope = {**scope, "state": lifespan.state}
-        socket = handler.socket_class(
+        socket = WebSocket(
             scope, receive, send, handler.limits, handler.options.subprotocols, resolved
         )
-        home = connections.local()
+        home = sweep.local()
         home.add(socket)
         admission = None
         try:
@@ -197,10 +195,7 @@ class WebSocketDispatcher:
             if not (site.plain and handler.plain):
                 admission = Admission(handler, socket, home)
             if admission is None or await admission.admit(site):
-                if isinstance(socket, RawSocket):
-                    await call_raw(handler, socket, resolved, rest)
-                else:
-                    await handler.callback(socket, *resolved.args, **resolved.kwargs)
+                await handler.run(socket, resolved.args, resolved.kwargs, rest)
         except BaseException as exc:
             await finish(socket, exc)
         else:
@@ -208,20 +203,3 @@ class WebSocketDispatcher:
         finally:
             if admission is not None:
                 admission.leave()
-
-
-async def call_raw(
-    handler: Handler, socket: RawSocket, resolved: ResolverMatch, rest: str | None
-) -> None:
-    """Call an ASGI application with a scope of its own."""
-    route = {"args": resolved.args, "kwargs": dict(resolved.kwargs)}
-    scope = dict(socket.scope, url_route=route)
-    if handler.options.needs_user:
-        scope["session"] = socket.session
-        scope["user"] = await socket.auser()
-    if rest is not None:
-        # What matched belongs to the root_path, and the path stays whole (ASGI spec, "HTTP").
-        scope["path"] = "".join(split_path(scope))
-        matched = len(scope["path"]) - len(rest)
-        scope["root_path"] = scope["path"][:matched].rstrip("/")
-    await handler.callback(scope, socket.asgi_receive, socket.asgi_send)

@@ -79,7 +79,7 @@ class Admission:
     async def _deny(self, response: HttpResponseBase | int, reason: str | None) -> bool:
         if isinstance(response, int):
             response = Deny(response).response
-        await self._socket.deny(response, reason)
+        await self._socket.connection.deny(response, reason)
         return False
 
     async def _pass(self, chain: Chain) -> bool:
@@ -100,7 +100,7 @@ class Admission:
         except ValueError as exc:
             await report(socket, exc, "a middleware of WEBSOCKET_MIDDLEWARE")
             return await self._deny(500, None)
-        socket.accept_with(headers)
+        socket.connection.accept_headers = headers
         return True
 
     async def _watch_known(self) -> bool:

@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 
 from .. import lanes, servers
 from ..codes import CloseCode
-from ..exceptions import BrokerError, Deny, WebSocketDisconnect
+from ..exceptions import BrokerError, Deny
 from ..handshake.denial import deny, response_for
 from ..handshake.denial import refuse as plain_response
 from ..handshake.origin import Refusal
@@ -25,8 +25,8 @@ from ..reports import shown_path
 from ..signals import websocket_closed
 from ..typing import Scope, Send
 from ..websockets import WebSocket
-from ..websockets.raw import ConnectionGone, RawSocket
-from ..websockets.writer import CLOSING, CONNECTING, OPEN
+from ..websockets.raw import ConnectionGone
+from ..websockets.state import CLOSED, CLOSING, CONNECTING, OPEN
 
 __all__ = ["fail", "finish", "refuse", "report"]
 
@@ -53,8 +53,9 @@ async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
 async def _deny(
     scope: Scope, send: Send, response: HttpResponseBase, reason: str | None = None
 ) -> None:
-    await deny(send, scope, response, reason)
-    await servers.see_out(servers.own_send(send))
+    server = servers.of(send, scope)
+    await deny(server, response, reason)
+    await server.see_out()
 
 
 async def fail(scope: Scope, send: Send, exc: Exception) -> None:
@@ -91,27 +92,34 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
         BaseException: a cancellation that is not this package's, or ``KeyboardInterrupt`` and its
             like.
     """
-    cancelled = socket.end_handler()
+    connection = socket.connection
+    cancelled = connection.end_handler()
     # Nothing from here on waits for a call that the handler has left on its lane.
     socket.lane_ended = True
-    if socket.lane is not None:
+    if connection.reader.lane is not None:
         lanes.release(socket)
     # A handler that swallowed it has ended; a task group of Python 3.11 leaves a request behind.
     stopped = cancelled and isinstance(exc, asyncio.CancelledError)
     if stopped or (cancelled and socket.close_code == CloseCode.RESTART):
-        socket.hurried = True
+        connection.hurried = True
     try:
         if exc is not None and not is_disconnect(exc, socket):
             if stopped:
                 socket.kick(CloseCode.RESTART, "server restart")
             else:
                 await _answer(socket, exc)
-        if socket.ready_state is CONNECTING:
+        if connection.ready_state is CONNECTING:
             reason = "the handler returned without accepting"
-            await socket.deny(Deny(403).response, reason)
-        if (rest := socket.take_down()) is not None:
-            await rest
-        if socket.accepted and websocket_closed.receivers:
+            await connection.deny(Deny(403).response, reason)
+        if socket.joined:
+            socket.leave_groups()
+        if (
+            connection.ready_state is not CLOSED
+            or connection.writer.task is not None
+            or connection.server.unsent
+        ):
+            await connection.aclose()
+        if connection.accepted and websocket_closed.receivers:
             async with _bounded("websocket_closed", socket.path, socket):
                 await socket.send_signal(
                     websocket_closed, code=socket.close_code, reason=socket.close_reason
@@ -119,9 +127,10 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
     finally:
         if socket.home is not None:
             socket.home.remove(socket)
+        connection.release()
     if stopped:
         raise asyncio.CancelledError
-    if isinstance(exc, (KeyboardInterrupt, SystemExit)):
+    if exc is not None and isinstance(exc, (KeyboardInterrupt, SystemExit)):
         raise exc
 
 
@@ -130,13 +139,11 @@ def is_disconnect(exc: BaseException, socket: WebSocket) -> bool:
     if isinstance(exc, BaseExceptionGroup):
         return all(is_disconnect(one, socket) for one in exc.exceptions)
     if isinstance(exc, asyncio.CancelledError):
-        return socket.was_cancelled
+        return socket.connection.was_cancelled
     if socket.ready_state < CLOSING:
         return False
-    return isinstance(exc, (WebSocketDisconnect, ConnectionGone)) or (
-        # A framework that is mounted here has one of its own, and lets it pass.
-        isinstance(socket, RawSocket) and type(exc).__name__ == "WebSocketDisconnect"
-    )
+    # A framework that is mounted here has a WebSocketDisconnect of its own, and lets it pass.
+    return isinstance(exc, ConnectionGone) or type(exc).__name__ == "WebSocketDisconnect"
 
 
 def _meant(exc: BaseException, socket: WebSocket | None = None) -> BaseException | None:
@@ -152,7 +159,7 @@ def _meant(exc: BaseException, socket: WebSocket | None = None) -> BaseException
             if socket is None or not is_disconnect(one, socket)
         ]
         return found[0] if found and None not in found else None
-    early = socket is None or not socket.accepted
+    early = socket is None or not socket.connection.accepted
     kinds: tuple[type[Exception], ...] = (Deny, *CODES, *[BrokerError] * early)
     return exc if isinstance(exc, kinds) else None
 
@@ -190,7 +197,7 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
             )
     if connecting:
         with lanes.lane_for(socket):  # it may have to be rendered
-            await socket.deny(response_for(meant or exc), reason)
+            await socket.connection.deny(response_for(meant or exc), reason)
     else:
         socket.kick(code, "")
 

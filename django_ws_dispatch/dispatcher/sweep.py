@@ -14,12 +14,12 @@ from typing import Any
 
 from django.conf import settings
 
-from .. import lanes, servers
+from .. import lanes
 from ..auth.watch import Watch
 from ..limits import ConnectionCount
 from ..loops import PerLoop
-from ..websockets import WebSocket
-from ..websockets.connection import CANCEL_AGAIN, STOP_GRACE
+from ..websockets import WebSocket, deadlines
+from .lag import LagWatch
 
 __all__ = ["Connections", "aclose", "count", "local"]
 
@@ -58,7 +58,7 @@ class Connections:
         self.sockets: dict[WebSocket, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._turns = cycle(range(CLOSE_LOOK))
-        self._lag_watch: servers.LagWatch | None = None
+        self._lag_watch: LagWatch | None = None
         self._rechecks: dict[WebSocket, tuple[float, float]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.watch = Watch(loop, self.sockets.__contains__, self._make_task)
@@ -69,7 +69,7 @@ class Connections:
         if self._timer is None:
             self._timer = self.loop.call_later(INTERVAL, self._sweep)
             if settings.DEBUG:
-                self._lag_watch = servers.LagWatch(self.loop, self._blame)
+                self._lag_watch = LagWatch(self.loop, self._blame)
                 self._lag_watch.start()
 
     def remove(self, socket: WebSocket) -> None:
@@ -80,13 +80,13 @@ class Connections:
 
     def _sweep(self) -> None:
         now = monotonic()
-        if self.sockets and next(iter(self.sockets)).server_stops:
+        if self.sockets and next(iter(self.sockets)).connection.server_stops:
             for socket in list(self.sockets):
-                socket.stop()
+                socket.connection.stop()
         closely = next(self._turns) == 0
         for socket in list(self.sockets):
             try:
-                socket.check(now, closely=closely)
+                deadlines.check(socket.connection, now, closely=closely)
             except Exception:  # The others must not pay for it.
                 logger.exception("Looking after %s failed", socket.path)
         for socket, (at, every) in list(self._rechecks.items()):
@@ -99,7 +99,7 @@ class Connections:
 
     def _blame(self, task: asyncio.Task[Any], where: str) -> None:
         for socket in list(self.sockets):
-            if socket.runs_in(task):
+            if socket.connection.runs_in(task):
                 logger.warning(
                     "The handler of %s blocks the event loop, at %s: every socket of this process "
                     "waits. Call what blocks with sync_to_async().",
@@ -115,9 +115,10 @@ class Connections:
 
     async def stop(self) -> None:
         """The server has stopped, and not waited for its sockets: see their handlers out."""
-        tasks = [task for socket in list(self.sockets) if (task := socket.stop(gone=True))]
+        connections = [socket.connection for socket in self.sockets]
+        tasks = [task for one in connections if (task := one.stop(gone=True)) is not None]
         if tasks:
-            await asyncio.wait(tasks, timeout=STOP_GRACE + CANCEL_AGAIN)
+            await asyncio.wait(tasks, timeout=deadlines.STOP_GRACE + deadlines.CANCEL_AGAIN)
 
     async def aclose(self) -> None:
         """Look after nobody any more."""

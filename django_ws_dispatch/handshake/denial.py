@@ -22,8 +22,8 @@ from django.http.response import HttpResponseBase
 
 from ..exceptions import BrokerError, Deny
 from ..reports import shown_path
-from ..servers import own_send, see_out, sends_each_header_once
-from ..typing import Event, Scope, Send
+from ..servers import Server
+from ..typing import Event
 
 __all__ = [
     "RawResponse",
@@ -120,9 +120,7 @@ def _log_denial(path: str, status: int, reason: str) -> None:
     )
 
 
-async def deny(
-    send: Send, scope: Scope, response: HttpResponseBase, reason: str | None = None
-) -> None:
+async def deny(server: Server, response: HttpResponseBase, reason: str | None = None) -> None:
     """Answer the handshake with ``response``, or with the server's 403 where it offers no more.
 
     A client that has left in the meantime is no error. The response's resources are released, and
@@ -130,46 +128,43 @@ async def deny(
     shared with sockets that are open.
 
     Args:
-        send: the server's own: granian takes one cookie only, and is known by it.
-        scope: of the connection.
+        server: of the connection.
         response: any kind; a streaming one is collected first.
         reason: for the log; ``None`` where that says more already.
     """
     status = response.status_code
-    offered = "websocket.http.response" in (scope.get("extensions") or {})
+    offered = "websocket.http.response" in (server.scope.get("extensions") or {})
     try:
         if offered:
             status, headers, body = await _collected(response)
         if reason is not None:
-            _log_denial(shown_path(scope), status, reason)
+            _log_denial(shown_path(server.scope), status, reason)
         if not offered:
-            await _send_all(send, {"type": "websocket.close", "code": 1000})
+            await _send_all(server, {"type": "websocket.close", "code": 1000})
             return
-        if sends_each_header_once(send, scope):
+        if server.takes_headers_once:
             # Of several cookies the last one goes: it is the outermost middleware's.
             headers = list({name: (name, value) for name, value in headers}.values())
         await _send_all(
-            send,
+            server,
             {"type": "websocket.http.response.start", "status": status, "headers": headers},
             {"type": "websocket.http.response.body", "body": body},
         )
-        # uvicorn 0.54 logs an error when the application returns before it has finished.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await server.finish_denial()
     finally:
         await _release(response)
 
 
-async def _send_all(send: Send, *events: Event) -> None:
+async def _send_all(server: Server, *events: Event) -> None:
     """Send them, and give up a client that takes nothing: hypercorn's ``send()`` waits for it."""
 
     async def each() -> None:
         with suppress(OSError):
             for event in events:
-                await send(event)
+                await server.send(event)
 
     sending = asyncio.get_running_loop().create_task(each())
-    await see_out(own_send(send), sending, taken=False)
+    await server.see_out(sending, taken=False)
     if sending.done() and not sending.cancelled():
         sending.result()
 

@@ -18,7 +18,7 @@ import contextvars
 import threading
 from collections.abc import Iterator
 from time import monotonic
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
@@ -56,7 +56,13 @@ def enter(holder: Holder) -> None:
         SyncToAsync.thread_sensitive_context.set(shared)
 
 
-def release(holder: Holder) -> None:
+class HasLane(Protocol):
+    """What ``release()`` wants to know of a holder."""
+
+    lane: Lane | None
+
+
+def release(holder: HasLane) -> None:
     """Give the holder's lane back; without one, do nothing.
 
     To be called at every read and, after setting ``lane_ended``, at the end. Work of the holder

@@ -12,9 +12,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from ..conf import conf
+from ..handshake.request import split_path
 from ..limits import Limits
 from ..websockets import WebSocket
-from ..websockets.raw import RawSocket
+from ..websockets.raw import RawForm
 from .options import Decorated, levels, options_of
 
 __all__ = ["Handler", "HandlerError", "import_handler", "is_coroutine_function"]
@@ -58,7 +59,7 @@ class Handler:
         HandlerError: it is neither.
     """
 
-    __slots__ = ("callback", "given", "limits", "name", "options", "plain", "raw", "socket_class")
+    __slots__ = ("callback", "given", "limits", "name", "options", "plain", "raw")
 
     def __init__(self, callback: Any) -> None:
         self.given = callback
@@ -78,7 +79,36 @@ class Handler:
         )
         self.plain = not (options.needs_user or options.connection_limits)
         """the handshake asks for nothing but host and origin"""
-        self.socket_class: type[WebSocket] = RawSocket if self.raw else WebSocket
+
+    def run(
+        self, socket: WebSocket, args: tuple[Any, ...], kwargs: dict[str, Any], rest: str | None
+    ) -> Awaitable[None]:
+        """Return what runs it.
+
+        Args:
+            socket: whose handler it is.
+            args, kwargs: what its route has captured.
+            rest: of the path, behind a route that mounts; else ``None``.
+        """
+        if self.raw:
+            return self._run_raw(socket, args, kwargs, rest)
+        return self.callback(socket, *args, **kwargs)
+
+    async def _run_raw(
+        self, socket: WebSocket, args: tuple[Any, ...], kwargs: dict[str, Any], rest: str | None
+    ) -> None:
+        """Call an ASGI application with a scope of its own."""
+        scope = dict(socket.scope, url_route={"args": args, "kwargs": dict(kwargs)})
+        if self.options.needs_user:
+            scope["session"] = socket.session
+            scope["user"] = await socket.auser()
+        if rest is not None:
+            # What matched belongs to the root_path, and the path stays whole (ASGI spec, "HTTP").
+            scope["path"] = "".join(split_path(scope))
+            matched = len(scope["path"]) - len(rest)
+            scope["root_path"] = scope["path"][:matched].rstrip("/")
+        form = RawForm(socket)
+        await self.callback(scope, form.receive, form.send)
 
     def _check(self) -> None:
         callback = self.callback

@@ -13,7 +13,7 @@ from django.core.signals import got_request_exception
 from .. import lanes
 from ..dispatcher import sweep as connections
 from ..typing import ASGIApplication, Event, Scope
-from ..websockets import WebSocket
+from ..websockets import WebSocket, deadlines
 from ..websockets.whereabouts import frames
 
 __all__ = ["Wire"]
@@ -114,7 +114,7 @@ class Wire:
                 for socket in list(connections.local().sockets):
                     # The application may have copied the scope.
                     if socket.scope.get("state") is self.scope["state"]:
-                        socket.check(monotonic())
+                        deadlines.check(socket.connection, monotonic())
         return True
 
     async def leave(self, timeout: float) -> None:

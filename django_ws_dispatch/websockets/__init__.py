@@ -1,7 +1,7 @@
 """The WebSocket that a handler gets, its states and its close codes."""
 
 from ..codes import CloseCode
+from .state import WebSocketState
 from .websocket import WebSocket
-from .writer import WebSocketState
 
 __all__ = ["CloseCode", "WebSocket", "WebSocketState"]

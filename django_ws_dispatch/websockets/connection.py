@@ -1,144 +1,250 @@
-"""One socket's conversation with the server (ASGI spec, "WebSocket"), for both handler forms.
+"""One socket's conversation with its server (ASGI spec, "WebSocket"): how it begins and ends.
 
-Reading is in ``inbound.py``, writing in ``outbound.py``; here is how it ends, whoever brings it.
-One disconnect is latched. The sweep (``connections.py``) reads the deadlines that an end sets.
+Reading and writing are the two halves, each with a module; ``state.py`` has the automata of all
+three. Whoever brings the end, one disconnect is latched, and the times are set by which the handler
+and the connection have to be gone. The sweep (``deadlines.py``) sees to that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
-from collections.abc import Awaitable
+import secrets
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from django.http.response import HttpResponseBase
 
 from .. import servers
 from ..codes import CloseCode, cut_reason
-from ..servers import CLOSE_GRACE  # that a close frame may wait behind a blocked transport
-from ..typing import Event
-from .reader import APART, AWAY, IDLE, READING, Inbound
-from .whereabouts import place
-from .writer import (
-    BLOCKED,
-    CLOSED,
-    CLOSING,
-    FREE,
-    OPEN,
-    SHUT,
-    WebSocketState,
-    logger,
-)
+from ..exceptions import Deny, WebSocketDisconnect
+from ..handshake.denial import deny
+from ..limits import Limits
+from ..reports import shown_path
+from ..signals import websocket_opened
+from ..typing import Event, Receive, Scope, Send
+from . import deadlines
+from .opening import accept_event
+from .reader import Reader
+from .state import CLOSED, CLOSING, CONNECTING, OPEN, READING, SENDING, WebSocketState
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from .socket import Socket
 
 __all__ = ["Connection"]
 
-# Seconds that a handler may stay after its socket is over, or with its inbox full.
-BUSY_GRACE = 10.0
-STOP_GRACE = 5.0
-# Seconds after its client has left in which a handler may go on to read what was sent before.
-READ_ON_GRACE = 60.0
-# Seconds in which the server has to wake a read after this side closed.
-WAKE_GRACE = 1.0
-# Seconds between two cancellations: a ``finally`` may await, a handler may swallow the first.
-CANCEL_AGAIN = 5.0
-# Seconds that a server which has given its client up may wait for it to read the rest.
-GIVEN_UP_GRACE = 5.0
+# What a close from elsewhere is as the answer to a handshake, where it is no 403.
+DENIALS: dict[int, int] = {CloseCode.LOGGED_OUT: 401, CloseCode.SLOW_CLIENT: 503}
 
 
-class Connection(Inbound):
-    """The state machine of one socket. ``WebSocket`` adds what a handler sees."""
+class Connection:
+    """What all faces of a socket share.
 
-    __slots__ = ("_abort_at", "_cancel_at", "_code_known", "_left_at")
+    Attributes:
+        scope: of the connection.
+        limits: on what its client may do.
+        server: with what it can not do.
+        reader, writer: the halves.
+        websocket: the face that handlers and receivers of signals see.
+        task: in which the handler runs; ``None`` once it has ended.
+        ready_state: of the conversation.
+        accepted: the handshake was.
+        denied: the handshake was.
+        subprotocol: the chosen one.
+        close_code, close_reason: once it is over.
+        code_known: they are the true ones, and not a guess.
+        subprotocols: those that the handler declares.
+        accept_headers: what goes out with the accept, whoever accepts.
+        cancel_at: when the handler is to be cancelled (monotonic).
+        abort_at: when the connection is to be dropped.
+        cancels: how often the sweep has cancelled the handler's task, and nobody taken it back.
+        hurried: somebody else has cancelled the handler: nothing waits for the client.
+    """
 
-    _code_known: bool
-    # deadlines, read by the sweep
-    _cancel_at: float | None
-    _abort_at: float | None
-    _left_at: float | None  # when the client did
-    _tries = 0  # how often the sweep has cancelled the handler, whatever came of it
-    _tried_at = 0.0
+    # In slots what every socket has: they are on the way of every handshake. What few ever need has
+    # a default below, and a place in their ``__dict__``.
+    __slots__ = (
+        "__dict__",
+        "_id",
+        "_left_at",
+        "abort_at",
+        "accept_headers",
+        "accepted",
+        "cancel_at",
+        "cancels",
+        "close_code",
+        "close_reason",
+        "code_known",
+        "limits",
+        "reader",
+        "ready_state",
+        "scope",
+        "server",
+        "subprotocol",
+        "subprotocols",
+        "task",
+        "websocket",
+        "writer",
+    )
+
     denied = False
-    hurried = False  # somebody else has cancelled the handler: nothing waits for the client
+    hurried = False
+    tries = 0  # how often the sweep has cancelled the handler, whatever came of it
+    tried_at = 0.0
+
+    # Until the handler has ended.
+    reader: Reader
+    writer: Writer
+    websocket: Socket
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        limits: Limits,
+        subprotocols: tuple[str, ...] = (),
+    ) -> None:
+        self.scope = scope
+        self.limits = limits
+        self.server = servers.of(send, scope)
+        self.reader = Reader(self, receive, limits)
+        self.writer = Writer(self, send)
+        self.task: asyncio.Task[Any] | None = asyncio.current_task()
+        self.ready_state: WebSocketState = CONNECTING
+        self.accepted = self.code_known = False
+        self.cancels = 0
+        self.subprotocols = subprotocols
+        self.accept_headers: list[tuple[bytes, bytes]] | None = None
+        self.subprotocol: str | None = None
+        self.close_code: int | None = None
+        self.close_reason: str | None = None
+        self.cancel_at: float | None = None
+        self.abort_at: float | None = None
+        self._left_at: float | None = None  # when the client did
+        self._id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Unguessable, and unique across processes and machines."""
+        if self._id is None:
+            self._id = secrets.token_urlsafe(16)
+        return self._id
+
+    @property
+    def path(self) -> str:
+        """The path as the server gave it, escaped and cut: for log lines."""
+        return shown_path(self.scope)
+
+    def disconnect(self) -> WebSocketDisconnect:
+        """Return what is raised once it is over."""
+        return WebSocketDisconnect(self.close_code or 1006, self.close_reason or "")
+
+    # The answer to the handshake
+
+    async def accept(self, event: Event) -> None:
+        """Send an accept, and tell of it."""
+        if "subprotocol" in event:
+            self.subprotocol = event["subprotocol"]
+        self.accepted = True
+        self.ready_state = OPEN
+        # The reader is DETACHED still: the first read goes the slow way, and is remembered.
+        writer = self.writer
+        writer.state = SENDING
+        try:
+            await writer.server_send(event)
+        except (OSError, RuntimeError) as exc:
+            self.accepted = False
+            self.lost()
+            raise self.disconnect() from exc
+        except Exception:
+            # It has refused the event, as hypercorn does a subprotocol that nobody offered.
+            self.accepted, self.subprotocol, self.ready_state = False, None, CONNECTING
+            raise
+        finally:
+            if writer.state == SENDING:
+                writer.hand_over()
+        if (meter := self.reader.meter) is not None:
+            meter.touch()  # it could say nothing before
+        if websocket_opened.receivers:
+            await self.websocket.send_signal(websocket_opened)
+
+    async def ensure_accepted(self) -> None:
+        """Accept, if nobody has."""
+        if self.ready_state is CONNECTING:
+            await self.accept(accept_event(self))
+
+    async def deny(self, response: HttpResponseBase, reason: str | None) -> None:
+        """Answer the handshake with ``response``. Nothing happens once it was answered.
+
+        Args:
+            response: any kind.
+            reason: for the log; ``None`` where that says more already.
+        """
+        if self.denied or self.ready_state is CLOSED:
+            return
+        self.denied = True
+        self.disconnected(1006, "")
+        self.cancel_after()
+        await deny(self.server, response, reason)
 
     # The end, whoever brings it
 
-    def _disconnected(self, code: int | None, reason: str | None) -> None:
+    def disconnected(self, code: int | None, reason: str | None) -> None:
         """Latch that the client or the server ended the conversation."""
-        if not self._code_known:
+        if not self.code_known:
             self.close_code = 1005 if code is None else code
             self.close_reason = reason or ""
-            self._code_known = True
+            self.code_known = True
         elif self.ready_state is CLOSED:
             return
         closed_here = self.ready_state is CLOSING
-        self._set_over(CLOSED)
-        if self._outbox:
-            self._drop_outbox()
+        self.ready_state = CLOSED
+        self.reader.stop()
+        self.writer.shut()
         now = monotonic()
         stopping = self.close_code == CloseCode.RESTART
-        if self._abort_at is None:
-            self._abort_at = now + CLOSE_GRACE
+        if self.abort_at is None:
+            self.abort_at = now + deadlines.CLOSE_GRACE
         if not closed_here and not stopping and self._left_at is None:
             self._left_at = now
-        self._cancel_at = now + (STOP_GRACE if stopping else BUSY_GRACE if self.attends else 0.0)
+        # A handler that hears of the end has time for it.
+        grace = deadlines.BUSY_GRACE if self.reader.will_hear else 0.0
+        self.cancel_at = now + (deadlines.STOP_GRACE if stopping else grace)
 
-    def _lost(self) -> None:
+    def lost(self) -> None:
         """A send failed: the client is gone. The true code may still be at the server."""
+        if self.ready_state is CLOSED:
+            return
+        reading = self.reader.state == READING
         # The task that reads ahead may not have been woken yet for what its server has.
-        if self._phase != READING and self._waiter is None:
-            self._drain()
+        if not self.reader.is_waiting:
+            self.reader.drain()
         if self.ready_state is not CLOSED:
-            known, reading = self._code_known, self._phase == READING
-            self._disconnected(1006, "")
-            self._code_known = known
+            known = self.code_known
+            self.disconnected(1006, "")
+            self.code_known = known
             if reading:
-                self._cancel_after(WAKE_GRACE)
+                self.cancel_after(deadlines.WAKE_GRACE)
 
-    def _learn_code(self) -> None:
+    def fetch_close_code(self) -> None:
         """A send has found the client gone: the code may have come since then."""
-        if self.ready_state is CLOSED and not self._code_known and self._phase != READING:
-            self._drain()
+        if self.ready_state is CLOSED and not self.code_known and not self.reader.is_waiting:
+            self.reader.drain()
 
-    def _drain(self) -> None:
-        """Take what the server already has, without waiting."""
-        self._phase = APART
-        while not self._code_known:
-            awaitable = self._server_receive()
-            if not inspect.iscoroutine(awaitable):
-                return
-            try:
-                awaitable.send(None)
-            except StopIteration as stop:
-                message = self._take(stop.value)
-                if message is not None and self.has_read:
-                    self._store(message)
-            except Exception:
-                # It has no more to tell: some bear one reader only, and another one waits.
-                return
-            else:
-                awaitable.close()
-                return
-
-    def _set_over(self, state: WebSocketState) -> None:
-        self.ready_state = state
-        self._phase = APART
-        if self.wire != BLOCKED:
-            self.wire = SHUT
-        if self._waiter is not None:
-            self._wake()
-
-    def _came_back(self) -> None:
+    def prolong(self) -> None:
         """The handler has read on after its client left: it may finish with that message too."""
         if (
             self._left_at is not None
-            and monotonic() - self._left_at < READ_ON_GRACE
-            and not servers.is_stopping(self._own_send)
+            and monotonic() - self._left_at < deadlines.READ_ON_GRACE
+            and not self.server.is_stopping
             and not servers.is_told_to_exit()
         ):
-            self._cancel_after()
+            self.cancel_after()
 
-    def _cancel_after(self, grace: float | None = None) -> None:
-        self._cancel_at = monotonic() + (BUSY_GRACE if grace is None else grace)
+    def cancel_after(self, grace: float | None = None) -> None:
+        """Let the sweep cancel the handler, in so many seconds."""
+        self.cancel_at = monotonic() + (deadlines.BUSY_GRACE if grace is None else grace)
 
     def kick(self, code: int, reason: str = "") -> None:
         """Close it from elsewhere, behind what was sent before. The handler sees a disconnect.
@@ -147,159 +253,94 @@ class Connection(Inbound):
         """
         if self.ready_state >= CLOSING:
             return
-        reading = self._phase == READING
-        self._shut(code, reason)
-        stopping = code == CloseCode.RESTART
-        busy = STOP_GRACE if stopping else BUSY_GRACE if self.attends else WAKE_GRACE
-        self._cancel_after(WAKE_GRACE if reading else busy)
+        reader = self.reader
+        grace = deadlines.BUSY_GRACE
+        if reader.state == READING or not reader.will_hear:
+            grace = deadlines.WAKE_GRACE
+        if code == CloseCode.RESTART and reader.state != READING:
+            grace = deadlines.STOP_GRACE
+        self.shut(code, reason)
+        self.cancel_after(grace)
+
+    def shut(self, code: int, reason: str) -> None:
+        """Start to close: nothing is sent or received any more but the close frame."""
+        self.close_code, self.close_reason = code, cut_reason(reason)
+        self.code_known = True
+        self.ready_state = CLOSING
+        self.reader.stop()
+        if not self.accepted:
+            return
+        self.abort_at = monotonic() + deadlines.CLOSE_GRACE
+        code = self.server.close_code(code)
+        self.writer.close({"type": "websocket.close", "code": code, "reason": self.close_reason})
 
     def stop(self, *, gone: bool = False) -> asyncio.Task[Any] | None:
         """The server stops, and has dropped this if ``gone``. Return the handler's task."""
         if gone:
-            reading = self._phase == READING
-            self._disconnected(CloseCode.RESTART, "")
+            reading = self.reader.state == READING
+            self.disconnected(CloseCode.RESTART, "")
             if reading:
-                self._cancel_after(0.0)
+                self.cancel_after(0.0)
         else:
-            if servers.is_forced_to_exit() and servers.unsent(self._own_send):
-                servers.abort(self._own_send)
+            if servers.is_forced_to_exit() and self.server.unsent:
+                self.server.abort()
             self.kick(CloseCode.RESTART)
-        return self._task
+        return self.task
 
     @property
     def server_stops(self) -> bool:
         """Whether the server waits for this socket to end, and has not said so."""
-        return servers.is_stopping(self._own_send) or servers.is_forced_to_exit()
+        return self.server.is_stopping or servers.is_forced_to_exit()
 
-    def _shut(self, code: int, reason: str) -> None:
-        """Start to close: nothing is sent or received any more but the close frame."""
-        self.close_code, self.close_reason = code, cut_reason(reason)
-        self._code_known = True
-        wire = self.wire
-        self._set_over(CLOSING)
-        if not self.accepted:
-            return
-        code = servers.closing_code(self._own_send, code)
-        event: Event = {"type": "websocket.close", "code": code, "reason": self.close_reason}
-        self._abort_at = monotonic() + CLOSE_GRACE
-        # A handler's own send may be under way: it hands over when it comes back.
-        self.wire = wire
-        self._send_close(event)
-        if self.wire == FREE:
-            self.wire = SHUT
-
-    def check(self, now: float, *, closely: bool = False) -> None:
-        """Look after this socket: called by the sweep, a few times a second.
-
-        Args:
-            now: the monotonic time in seconds.
-            closely: look at its transport as well, which few have a reason for each time.
-        """
-        if (closely or self.wire) and self.ready_state is OPEN:  # FREE is 0
-            self._check_transport(now)
-        phase = self._phase
-        if phase == IDLE:
-            self._phase = AWAY
-        elif phase == AWAY:
-            self._phase = APART
-            self._start_ahead()
-        elif phase == APART:
-            self._check_apart(now)
-        idle = self._limits.idle_timeout
-        if (
-            idle is not None
-            and self._heard is not None
-            and now - self._heard > idle
-            and self.ready_state is OPEN
-            and self._full_since is None  # it has said more than is being read
-        ):
-            self._exceeded(CloseCode.IDLE, "idle_timeout", "nothing heard")
-
-    def _check_transport(self, now: float) -> None:
-        """Abort what the server closes without end. Only the loss tells the handler, or a stop."""
-        if not servers.is_closing(self._own_send):
-            return
-        if self._abort_at is None:
-            self._abort_at = now + GIVEN_UP_GRACE
-        elif now >= self._abort_at:
-            servers.abort(self._own_send)
-
-    def _check_apart(self, now: float) -> None:
-        if self.ready_state >= CLOSING:
-            if self._cancel_at is not None and now >= self._cancel_at and self._task is not None:
-                self._cancel(self._task, now)
-            if self._abort_at is not None and now >= self._abort_at and self._writer is not None:
-                self._abort_at = None
-                servers.abort(self._own_send)
-        elif self._ahead is None and self._waiter is None and self._task is not None:
-            if self._full_since is None:
-                self._start_ahead()
-            elif now - self._full_since > BUSY_GRACE:
-                logger.warning(
-                    "Closed %s with %d: its handler did not read for %d s, and %d messages wait.",
-                    self.path,
-                    CloseCode.SLOW_CLIENT,
-                    BUSY_GRACE,
-                    len(self._inbox or ()),
-                    extra={"path": self.path, "status_code": int(CloseCode.SLOW_CLIENT)},
-                )
-                self.kick(CloseCode.SLOW_CLIENT, "overloaded")
-                self._cancel_after(0.0)
-
-    def _cancel(self, task: asyncio.Task[Any], now: float) -> None:
-        """Cancel the handler, and say so where that has not helped before."""
-        self._cancel_at = now + CANCEL_AGAIN
-        self._cancels += 1
-        self._tries += 1
-        task.cancel()
-        if self._tries == 1:
-            self._tried_at = now
-        elif not self._tries & (self._tries - 1):  # 2, 4, 8, ...: it may go on for days
-            logger.log(
-                logging.WARNING if self._tries == 2 else logging.ERROR,
-                "The handler of %s goes on %.0f s after it was cancelled: it is at %s. Let "
-                "CancelledError pass: the server can not stop before it has ended.",
-                self.path,
-                now - self._tried_at,
-                place(task),
-                extra={"path": self.path},
-            )
-
-    # Around the handler
+    # The end of the handler
 
     def runs_in(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether it is in this task that the handler runs."""
-        return task is not None and self._task is task
+        return task is not None and self.task is task
 
-    def end_handler(self) -> bool:
-        """The handler has ended. Return whether somebody else than the sweep cancelled its task."""
-        task, self._task = self._task, None
-        if self._ahead is not None:
-            self._ahead.cancel()
-        if not self._code_known:
-            self._learn_code()
-        if task is None:
+    def was_wakeup(self) -> bool:
+        """Whether the sweep cancelled the handler only to wake its read: the server did not."""
+        task = self.task
+        if not self.cancels or task is None or task is not asyncio.current_task():
             return False
-        for _ in range(self._cancels):
-            task.uncancel()
-        return task.cancelling() > 0
+        self.cancels -= 1
+        task.uncancel()
+        return True
 
     @property
     def was_cancelled(self) -> bool:
         """Whether the sweep has cancelled the handler."""
-        return self._cancels > 0
+        return self.cancels > 0
 
-    async def see_out(self, first: Awaitable[None] | None = None) -> None:
-        """Close if nobody has, and see the close frame or the denial out.
+    def end_handler(self) -> bool:
+        """The handler has ended. Return whether somebody else than the sweep cancelled its task."""
+        task, self.task = self.task, None
+        if self.reader.ahead is not None:
+            self.reader.ahead.cancel()
+        if not self.code_known:
+            self.fetch_close_code()
+        if task is None or not task.cancelling():
+            return False
+        for _ in range(self.cancels):
+            task.uncancel()
+        return task.cancelling() > 0
 
-        Args:
-            first: what comes before that.
+    async def aclose(self) -> None:
+        """Close or deny if nobody has, and see out what waits to be sent.
+
+        Needless where the state is ``CLOSED`` and nothing does.
         """
-        if first is not None:
-            await first
+        if self.ready_state is CLOSING and not self.accepted:
+            status = DENIALS.get(self.close_code or 0, 403)
+            await self.deny(Deny(status).response, self.close_reason or "closed from elsewhere")
         if self.ready_state is OPEN:
-            self._shut(CloseCode.DONE, "")
-        ends = None if self.denied else self._abort_at or monotonic()
+            self.shut(CloseCode.DONE, "")
+        ends = None if self.denied else self.abort_at or monotonic()
         if self.hurried:
             ends = monotonic()
-        await servers.see_out(self._own_send, self._writer, ends=ends)
+        await self.server.see_out(self.writer.task, ends=ends)
+
+    def release(self) -> None:
+        """Forget the parts, whose cycle would keep all of them until the garbage collector runs."""
+        self.ready_state, self.code_known = CLOSED, True
+        del self.reader, self.writer, self.websocket

@@ -7,82 +7,100 @@ the closes that a WebSocket handler has.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
-from .. import servers
 from ..codes import CloseCode, check_close_code
 from ..exceptions import WebSocketDisconnect
 from ..handshake.denial import RawResponse, check_header
 from ..typing import Event
-from .reader import AWAY, IDLE, READING
-from .websocket import WebSocket
-from .writer import CLOSING, CONNECTING, OPEN, turns
+from .opening import choose_subprotocol
+from .state import ABSENT, BUSY, CLOSING, CONNECTING, OPEN, READING
+from .writer import turns
 
-__all__ = ["ConnectionGone", "RawSocket"]
+if TYPE_CHECKING:
+    from .websocket import WebSocket
+
+__all__ = ["ConnectionGone", "RawForm"]
 
 
 class ConnectionGone(OSError):
     """What a raw handler's ``send`` raises on a closed socket (ASGI spec, "Send")."""
 
 
-class RawSocket(WebSocket):
-    """A WebSocket whose handler speaks ASGI with it."""
+class RawForm:
+    """What a handler that speaks ASGI has of a socket: its ``receive`` and its ``send``.
 
-    __slots__ = ("_connect_told", "_disconnect_told")
+    Args:
+        socket: the handler's. It accepts by itself.
+    """
 
-    _response: RawResponse | None = None
+    __slots__ = (
+        "_connect_told",
+        "_connection",
+        "_disconnect_told",
+        "_reader",
+        "_response",
+        "_socket",
+        "_writer",
+    )
 
-    def __init__(self, *made_of: Any) -> None:
-        super().__init__(*made_of)
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+        self._connection = connection = socket.connection
+        self._reader = connection.reader
+        self._writer = connection.writer
         self._connect_told = self._disconnect_told = False
+        self._response: RawResponse | None = None
 
-    async def _ensure_accepted(self) -> None:
-        """A raw handler accepts by itself."""
-
-    async def asgi_receive(self) -> Event:
+    async def receive(self) -> Event:
         """The application's ``receive``.
 
         Raises:
             WebSocketDisconnect: it was told of the disconnect already.
         """
-        if self._phase > AWAY or self.lane is not None:
+        # As reader.__anext__() has it, for the event that has the message.
+        reader = self._reader
+        if reader.state > ABSENT or reader.lane is not None:
             if not self._connect_told:
                 self._connect_told = True
                 return {"type": "websocket.connect"}
-            if not self._first_is_plain():
-                return await self._asgi_receive_slowly()
-        self._phase = READING
+            if not reader.begins_plainly():
+                return await self._receive_slowly()
+        reader.state = READING
         try:
-            event = await self._server_receive()
+            event = await reader.server_receive()
         except asyncio.CancelledError:
-            if not self._only_woken():
+            if not self._connection.was_wakeup():
                 raise
-            return await self._asgi_receive_slowly()
+            return await self._receive_slowly()
         finally:
-            if self._phase == READING:
-                self._phase = IDLE
+            if reader.state == READING:
+                reader.state = BUSY
         message: str | bytes | None = event["text"] if "text" in event else event.get("bytes")
-        if message is not None and len(message) <= self._size_unchecked:
+        if message is not None and len(message) <= reader.size_unchecked:
             return event
-        if self._take(event) is not None:
+        if reader.take(event) is not None:
             return event
-        return await self._asgi_receive_slowly()
+        return await self._receive_slowly()
 
-    async def _asgi_receive_slowly(self) -> Event:
-        if self.ready_state < CLOSING or self._inbox:
-            with suppress(WebSocketDisconnect):
-                message = await self._read_slowly(WebSocketDisconnect)
+    async def _receive_slowly(self) -> Event:
+        connection = self._connection
+        if connection.ready_state < CLOSING or self._reader.inbox:
+            try:
+                message = await self._reader.read_slowly(accept=False)
+            except StopAsyncIteration:
+                pass
+            else:
                 kind = "text" if isinstance(message, str) else "bytes"
                 return {"type": "websocket.receive", kind: message}
-        code, reason = self.close_code or 1006, self.close_reason or ""
         if self._disconnect_told:
             await asyncio.sleep(0)  # or who reads on regardless would block the loop
-            raise WebSocketDisconnect(code, reason)
+            raise connection.disconnect()
         self._disconnect_told = True
+        code, reason = connection.close_code or 1006, connection.close_reason or ""
         return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
-    async def asgi_send(self, event: Event) -> None:
+    async def send(self, event: Event) -> None:
         """The application's ``send``.
 
         Raises:
@@ -90,34 +108,35 @@ class RawSocket(WebSocket):
             RuntimeError: the event does not fit the state (ASGI spec, "WebSocket").
             ValueError: a close code or a header that may not be sent.
         """
-        if self.wire or event["type"] != "websocket.send":  # FREE is 0
-            await self._asgi_send_slowly(event)
+        writer = self._writer
+        if writer.state or event["type"] != "websocket.send":  # FREE is 0
+            await self._send_slowly(event)
             return
         try:
-            await self.server_send(event)
+            await writer.server_send(event)
         except (OSError, RuntimeError) as exc:
-            if servers.is_too_big(exc):
+            if self._connection.server.is_too_big(exc):
                 raise
-            self._lost()
+            self._connection.lost()
             raise ConnectionGone("The client is gone.") from exc
         if next(turns):
             await asyncio.sleep(0)
 
-    async def _asgi_send_slowly(self, event: Event) -> None:
+    async def _send_slowly(self, event: Event) -> None:
         kind = event["type"]
-        state = self.ready_state
+        state = self._connection.ready_state
         try:
             if state is CONNECTING:
                 await self._answer(kind, event)
             elif kind == "websocket.close":
                 # Once is enough, and a client that left needs none.
                 code = check_close_code(event.get("code") or CloseCode.DONE)
-                await self.close(code, event.get("reason") or "")
+                await self._socket.close(code, event.get("reason") or "")
             elif state is not OPEN:
                 await asyncio.sleep(0)
-                raise self._over(WebSocketDisconnect)
+                raise self._connection.disconnect()
             elif kind == "websocket.send":
-                await self._transmit(event)
+                await self._writer.send(event)
             else:
                 raise RuntimeError(f"{kind!r} can not be sent on a socket that is accepted.")
         except WebSocketDisconnect as exc:
@@ -128,6 +147,7 @@ class RawSocket(WebSocket):
 
         Some have one "not found" for pages and sockets, and answer as to a page: Socket.IO does.
         """
+        connection = self._connection
         if kind.startswith("http.response."):
             kind = f"websocket.{kind}"
         if self._response is not None:
@@ -135,19 +155,19 @@ class RawSocket(WebSocket):
                 raise RuntimeError(f"The body of the denial must follow, not {kind!r}.")
             self._response.write(event.get("body", b""))
             if not event.get("more_body", False):
-                await self.deny(self._response, "the handler answered so")
+                await connection.deny(self._response, "the handler answered so")
         elif kind == "websocket.accept":
             headers = [*(event.get("headers") or ())]
             for name, value in headers:
                 check_header(name, value)
-            if self._accept_headers:
-                headers = [*self._accept_headers, *headers]
+            if connection.accept_headers:
+                headers = [*connection.accept_headers, *headers]
                 event = {**event, "headers": headers}
-            if self._subprotocols and event.get("subprotocol") is None and (one := self._choose()):
-                event = {**event, "subprotocol": one}
-            await self._accept(event)
+            if connection.subprotocols and event.get("subprotocol") is None:
+                event = {**event, "subprotocol": choose_subprotocol(connection)}
+            await connection.accept(event)
         elif kind == "websocket.close":
-            await self.close()
+            await self._socket.close()
         elif kind == "websocket.http.response.start":
             self._response = RawResponse(event["status"], event.get("headers") or ())
         else:

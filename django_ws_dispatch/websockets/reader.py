@@ -1,332 +1,336 @@
 """Reading from one socket: while a handler reads, its read *is* the server's ``receive()``.
 
-The sweep (``connections.py``) finds the sockets whose handler does something else, and reads ahead
+The sweep (``deadlines.py``) finds the sockets whose handler does something else, and reads ahead
 for them into a bounded inbox, so that a disconnect is seen and pongs are parsed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Hashable
-from time import monotonic
-from typing import Any, Final
+import inspect
+import logging
+from typing import TYPE_CHECKING
 
-from .. import lanes
+from .. import lanes, reports
 from ..codes import CloseCode
-from ..limits import TokenBucket, held_size, text_size
+from ..limits import Limits, Meter, text_size
 from ..typing import Event, Receive
-from .writer import CLOSING, CONNECTING, OPEN, Outbound, logger
+from .inbox import Inbox
+from .opening import accept_event
+from .state import ABSENT, BUSY, CLOSING, CONNECTING, DETACHED, OPEN, READING, WAITING
 
-__all__ = ["APART", "AWAY", "IDLE", "READING", "Inbound"]
+if TYPE_CHECKING:
+    from .connection import Connection
 
-INBOX_MESSAGES = 64
+__all__ = ["Reader"]
 
-# What the handler does about reading. Up to AWAY, the next read may go straight to the server.
-IDLE: Final = 0  # something else
-AWAY: Final = 1  # something else, as when the sweep last looked
-READING: Final = 2  # waits in the server's receive()
-APART: Final = 3  # not accepted yet, being read ahead, or over: the slow path knows
-
-
-def _size(message: str | bytes) -> int:
-    return text_size(message) if isinstance(message, str) else len(message)
+logger = logging.getLogger("django_ws_dispatch.connection")
 
 
-class Inbound(Outbound):
-    """The reading half of a socket, with the limits on what its client sends."""
+class Reader:
+    """The reading half of a socket, with the limits on what its client sends.
+
+    It is the asynchronous iterator over the messages.
+
+    Attributes:
+        server_receive: the server's ``receive()``.
+        state: of reading (``state.py``).
+        size_unchecked: a message of so many characters or bytes is within the limits.
+        has_read: the handler has, so that it wants what the client says.
+        will_hear: it has been told, or will be, of the disconnect.
+        lane: the thread of its sync code between two reads.
+        ahead: the task that reads ahead, for a handler that does something else.
+        inbox: what was read ahead; ``None`` where nothing ever was.
+        meter: ``None`` without a rate and an idle limit.
+    """
 
     __slots__ = (
-        "_ahead",
-        "_cancels",
-        "_inbox",
-        "_phase",
-        "_server_receive",
-        "_size_unchecked",
-        "_task",
+        "_connection",
         "_waiter",
-        "attends",
+        "ahead",
         "has_read",
+        "inbox",
         "lane",
-        "lane_ended",
-        "lane_urgent",
+        "meter",
+        "server_receive",
+        "size_unchecked",
+        "state",
+        "will_hear",
     )
 
-    _server_receive: Receive
-    _task: asyncio.Task[Any] | None
-    # reading
-    _phase: int
-    _size_unchecked: int
-    has_read: bool
-    attends: bool  # it has been told, or will be, of the disconnect
-    _ahead: asyncio.Task[None] | None
-    _waiter: asyncio.Future[None] | None
-    _inbox: deque[tuple[str | bytes, int]] | None  # with its size
-    _inbox_size = 0
-    _full_since: float | None = None
-    _discarded = 0
-    _cancels: int  # how often the sweep has cancelled the handler
-    # sync work
-    lane: lanes.Lane | None
-    lane_ended: bool
-    lane_urgent: bool
-    # limits
-    _bucket: TokenBucket | None = None
-    _heard: float | None = None
+    def __init__(self, connection: Connection, receive: Receive, limits: Limits) -> None:
+        self._connection = connection
+        self.server_receive = receive
+        self.state = DETACHED
+        self.has_read = self.will_hear = False
+        self.lane: lanes.Lane | None = None
+        self.inbox: Inbox | None = None
+        self.ahead: asyncio.Task[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        if limits.rate is None and limits.idle_timeout is None:
+            self.meter: Meter | None = None
+            # No character takes more than four bytes: so long a message needs no closer look.
+            self.size_unchecked = limits.max_message_size // 4
+        else:
+            self.meter = Meter(limits)
+            self.size_unchecked = -1
 
     @property
-    def is_between_reads(self) -> bool:
-        """Whether the handler has read, and does not right now."""
-        return self.has_read and self._phase != READING and self._waiter is None
+    def is_waiting(self) -> bool:
+        """Whether the handler reads right now."""
+        return self.state in (READING, WAITING)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether its client has left, or it was closed."""
-        return self.ready_state >= CLOSING
+    async def __anext__(self) -> str | bytes:
+        """Return the next message.
 
-    @property
-    def lane_user(self) -> Hashable | None:
-        """Who is logged in, as far as anybody has asked."""
-        return None
-
-    @property
-    def lane_client(self) -> Hashable:
-        """Who may be the same as another socket's client."""
-        client = self.scope.get("client")
-        return self.lane_user or (client[0] if client else id(self))
-
-    @property
-    def lane_socket(self) -> Any:
-        """Whose sync context is entered."""
-        return self
-
-    def _watch_limits(self) -> None:
-        """Look at every message: there is a rate or an idle limit."""
-        self._size_unchecked = -1
-        self._heard = monotonic()
-        if self._limits.rate is not None:
-            self._bucket = TokenBucket(self._limits.rate)
-
-    def _disconnected(self, code: int | None, reason: str | None) -> None:
-        """Latch that the client or the server ended the conversation."""
-        raise NotImplementedError
-
-    def _came_back(self) -> None:
-        """The handler has read a message of a socket that is over."""
-        raise NotImplementedError
-
-    async def _read(self, over: type[Exception] = StopAsyncIteration) -> str | bytes:
-        """Return the next message; raise ``over`` once there is none."""
-        if self._phase > AWAY or self.lane is not None:
+        Raises:
+            StopAsyncIteration: the socket is over.
+        """
+        if self.state > ABSENT or self.lane is not None:
             # The first read of most handlers accepts, and is a plain one then.
-            if self.ready_state is not CONNECTING or self.lane is not None:
-                return await self._read_slowly(over)
-            await self._accept(self._accept_event())
-            if not self._first_is_plain():
-                return await self._read_slowly(over)
-        self._phase = READING
+            connection = self._connection
+            if connection.ready_state is not CONNECTING or self.lane is not None:
+                return await self.read_slowly()
+            await connection.accept(accept_event(connection))
+            if not self.begins_plainly():
+                return await self.read_slowly()
+        self.state = READING
         try:
-            event = await self._server_receive()
+            event = await self.server_receive()
         except asyncio.CancelledError:
-            if not self._only_woken():
+            if not self._connection.was_wakeup():
                 raise
-            raise self._over(over) from None
+            raise StopAsyncIteration from None
         finally:
-            if self._phase == READING:
-                self._phase = IDLE
+            if self.state == READING:
+                self.state = BUSY
         message: str | bytes | None = event.get("text")
         if message is None:
             message = event.get("bytes")
-        if message is not None and len(message) <= self._size_unchecked:
+        if message is not None and len(message) <= self.size_unchecked:
             return message
-        message = self._take(event)
+        message = self.take(event)
         if message is not None:
             return message
-        if self.ready_state >= CLOSING and not self._inbox:
-            raise self._over(over)
-        return await self._read_slowly(over)
+        if self._connection.ready_state >= CLOSING and not self.inbox:
+            raise StopAsyncIteration
+        return await self.read_slowly()
 
-    def _accept_event(self) -> Event:
-        raise NotImplementedError
-
-    async def _accept(self, event: Event) -> None:
-        """What ``WebSocket`` does before a first read."""
-        raise NotImplementedError
-
-    def _first_is_plain(self) -> bool:
+    def begins_plainly(self) -> bool:
         """Whether nothing stands between the first read after the accept and the server."""
-        if self.has_read or self.lane or self._ahead or self.ready_state is not OPEN:
+        if (
+            self.has_read
+            or self.lane is not None
+            or self.ahead is not None
+            or self._connection.ready_state is not OPEN
+        ):
             return False
-        self.has_read = self.attends = True
+        self.has_read = self.will_hear = True
         return True
 
-    async def _read_slowly(self, over: type[Exception]) -> str | bytes:
-        self._claim_read()
-        self.has_read = self.attends = True
+    async def read_slowly(self, *, accept: bool = True) -> str | bytes:
+        """Return the next message, whatever stands between the read and the server.
+
+        Args:
+            accept: the handshake first, where nobody has.
+
+        Raises:
+            RuntimeError: another read is under way.
+            StopAsyncIteration: the socket is over.
+        """
+        connection = self._connection
+        self.claim()
+        self.has_read = self.will_hear = True
         if self.lane is not None:
             lanes.release(self)
-        if self.ready_state is CONNECTING:
-            await self._ensure_accepted()
+        if accept:
+            await connection.ensure_accepted()
         while True:
-            if self._inbox:
-                message, size = self._inbox.popleft()
-                self._inbox_size -= size
-                self._go_on_reading()
-                if self.ready_state >= CLOSING:
-                    self._came_back()
-                return message
-            if self.ready_state >= CLOSING:
+            if self.inbox:
+                self._no_longer_full()
+                if connection.ready_state >= CLOSING:
+                    connection.prolong()
+                return self.inbox.take()
+            if connection.ready_state >= CLOSING:
                 await asyncio.sleep(0)  # or who reads on regardless would block the loop
-                raise self._over(over)
+                raise StopAsyncIteration
             event = await self._next_event()
-            taken = self._take(event) if event is not None else None
-            if taken is not None:
-                return taken
+            message = self.take(event) if event is not None else None
+            if message is not None:
+                return message
 
-    async def _ensure_accepted(self) -> None:
-        """What ``WebSocket`` does before a first read."""
+    async def discard(self) -> None:
+        """Read until the socket is over, whatever the client says."""
+        self.claim()
+        self.will_hear = True
+        self._clear_inbox()
+        while self._connection.ready_state < CLOSING:
+            event = await self._next_event()
+            if event is not None:
+                self.take(event)
+            self._clear_inbox()
 
-    def _claim_read(self) -> None:
-        if self._phase == READING or self._waiter is not None:
+    def claim(self) -> None:
+        """Be the one who reads.
+
+        Raises:
+            RuntimeError: another read is under way.
+        """
+        if self.is_waiting:
             raise RuntimeError(
                 "This socket is being read already. Read it in one place, and hand the messages on."
             )
 
     async def _next_event(self) -> Event | None:
         """Return the server's next event; ``None`` where the inbox or the state has changed."""
-        if self._ahead is not None:
+        if self.ahead is not None:
             self._waiter = asyncio.get_running_loop().create_future()
+            self.state = WAITING
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+                self.state = DETACHED
             return None
-        self._phase = READING
+        self.state = READING
         try:
-            return await self._server_receive()
+            return await self.server_receive()
         except asyncio.CancelledError:
-            if not self._only_woken():
+            if not self._connection.was_wakeup():
                 raise
             return None
         finally:
-            if self._phase == READING:
-                self._phase = IDLE if self.ready_state is OPEN else APART
+            if self.state == READING:
+                self.state = BUSY if self._connection.ready_state is OPEN else DETACHED
 
-    def _only_woken(self) -> bool:
-        """Whether the sweep cancelled the handler only to wake its read: the server did not."""
-        task = self._task
-        if not self._cancels or task is None or task is not asyncio.current_task():
-            return False
-        self._cancels -= 1
-        task.uncancel()
-        return True
-
-    def _take(self, event: Event) -> str | bytes | None:
+    def take(self, event: Event) -> str | bytes | None:
         """Return the message in a server's event if it may pass; latch a disconnect."""
         kind = event["type"]
         if kind == "websocket.disconnect":
-            self._disconnected(event.get("code"), event.get("reason"))
+            self._connection.disconnected(event.get("code"), event.get("reason"))
             return None
-        if kind != "websocket.receive" or self.ready_state >= CLOSING:
+        if kind != "websocket.receive" or self._connection.ready_state >= CLOSING:
             return None
         message: str | bytes | None = event.get("text")
         if message is None:
             message = event.get("bytes") or b""
-        limits = self._limits
-        if self._heard is not None:
-            self._heard = monotonic()
-        if len(message) > limits.max_message_size // 4:
-            size = _size(message)
-            if size > limits.max_message_size:
-                self._exceeded(CloseCode.TOO_BIG, "max_message_size", f"a message of {size} bytes")
+        most = self._connection.limits.max_message_size
+        if self.meter is not None:
+            self.meter.touch()
+        if len(message) > most // 4:
+            size = text_size(message) if isinstance(message, str) else len(message)
+            if size > most:
+                self._exceeded(
+                    CloseCode.TOO_BIG, "max_message_size", f"a message of {size} bytes", most
+                )
                 return None
-        if self._bucket is not None and not self._bucket.take():
-            self._exceeded(CloseCode.TOO_FAST, "rate_limit", "too many messages")
+        if self.meter is not None and self.meter.is_over_rate():
+            rate = self._connection.limits.rate
+            allowed = "" if rate is None else f"{rate.messages} in {rate.seconds} s"
+            self._exceeded(CloseCode.TOO_FAST, "rate_limit", "too many messages", allowed)
             return None
         return message
 
-    def _exceeded(self, code: CloseCode, limit: str, what: str) -> None:
-        value = getattr(self._limits, "rate" if limit == "rate_limit" else limit)
-        if limit == "rate_limit":
-            value = f"{value.messages} in {value.seconds} s"
-        logger.warning(
-            "Closed %s with %d: %s, over WEBSOCKET_%s or @%s (%s).",
-            self.path,
-            code,
-            what,
-            limit.upper(),
-            limit,
-            value,
-            extra={"path": self.path, "status_code": int(code)},
-        )
-        self.kick(code, limit.replace("_", " "))
+    def check_idle(self, now: float) -> None:
+        """Close a client that has said nothing for too long."""
+        idle = self._connection.limits.idle_timeout
+        if idle is None or self.meter is None or now - self.meter.heard <= idle:
+            return
+        # Where the inbox is full it has said more than is being read.
+        if self._connection.ready_state is OPEN and self.full_since is None:
+            self._exceeded(CloseCode.IDLE, "idle_timeout", "nothing heard", idle)
+
+    def _exceeded(self, code: CloseCode, limit: str, what: str, most: object) -> None:
+        why = f"{what}, over WEBSOCKET_{limit.upper()} or @{limit} ({most})"
+        reports.closed(self._connection.path, code, why)
+        self._connection.kick(code, limit.replace("_", " "))
+
+    # Reading ahead
+
+    @property
+    def full_since(self) -> float | None:
+        """Since when the inbox is full, so that nothing more is read (monotonic)."""
+        return None if self.inbox is None else self.inbox.full_since
+
+    def read_ahead(self) -> None:
+        """Read for a handler that does something else, until it reads or the inbox is full."""
+        self.state = DETACHED
+        self.ahead = asyncio.get_running_loop().create_task(self._read_ahead())
 
     async def _read_ahead(self) -> None:
+        connection = self._connection
         try:
             while True:
-                message = self._take(await self._server_receive())
+                message = self.take(await self.server_receive())
                 if message is not None:
                     self._store(message)
                 if (
                     self._waiter is not None
-                    or self.ready_state >= CLOSING
-                    or self._full_since is not None
+                    or connection.ready_state >= CLOSING
+                    or self.full_since is not None
                 ):
                     break
         except Exception as exc:
-            logger.debug("The server's receive() failed for %s: %r", self.path, exc)
-            self._disconnected(1006, "")
+            logger.debug("The server's receive() failed for %s: %r", connection.path, exc)
+            connection.disconnected(1006, "")
         finally:
-            self._ahead = None
+            self.ahead = None
+            self._wake()
+
+    def _store(self, message: str | bytes) -> None:
+        inbox = self.inbox
+        if inbox is None:
+            inbox = self.inbox = Inbox(self._connection.limits.max_message_size)
+        first = not inbox.discarded
+        # Who has never read does not want what the client says.
+        inbox.put(message, keep=self.has_read)
+        if inbox.discarded and first:
+            path = self._connection.path
+            logger.warning(
+                "Discarding what the client of %s sends: its handler does not read. Use "
+                "wait_closed() or send_each() to say that this does not matter.",
+                path,
+                extra={"path": path},
+            )
+
+    def _clear_inbox(self) -> None:
+        if self.inbox:
+            self._no_longer_full()
+            self.inbox.clear()
+
+    def _no_longer_full(self) -> None:
+        """A client that could not be heard is not idle."""
+        if self.meter is not None and self.full_since is not None:
+            self.meter.touch()
+
+    # The end
+
+    def drain(self) -> None:
+        """Take what the server already has, without waiting."""
+        self.state = DETACHED
+        while not self._connection.code_known:
+            awaitable = self.server_receive()
+            if not inspect.iscoroutine(awaitable):
+                return
+            try:
+                awaitable.send(None)
+            except StopIteration as stop:
+                message = self.take(stop.value)
+                if message is not None and self.has_read:
+                    self._store(message)
+            except Exception:
+                # It has no more to tell: some bear one reader only, and another one waits.
+                return
+            else:
+                awaitable.close()
+                return
+
+    def stop(self) -> None:
+        """The socket is over: what was read ahead may still be read."""
+        self.state = DETACHED
+        if self._waiter is not None:
             self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    def _store(self, message: str | bytes) -> None:
-        if self._inbox is None:
-            self._inbox = deque()
-        # There are few of them: what each takes beyond its characters is bounded by their number.
-        size = held_size(message)
-        self._inbox.append((message, size))
-        self._inbox_size += size
-        if not self._inbox_is_full():
-            return
-        if self.has_read:
-            self._full_since = monotonic()
-            return
-        # It has never read: it does not want what the client says.
-        first = not self._discarded
-        while self._inbox_is_full():
-            _, size = self._inbox.popleft()
-            self._inbox_size -= size
-            self._discarded += 1
-        if first:
-            logger.warning(
-                "Discarding what the client of %s sends: its handler does not read. Use "
-                "wait_closed() or send_each() to say that this does not matter.",
-                self.path,
-                extra={"path": self.path},
-            )
-
-    def _inbox_is_full(self) -> bool:
-        return self._inbox is not None and (
-            len(self._inbox) >= INBOX_MESSAGES or self._inbox_size >= self._limits.max_message_size
-        )
-
-    def _discard_inbox(self) -> None:
-        if self._inbox:
-            self._inbox.clear()
-            self._inbox_size = 0
-            self._go_on_reading()
-
-    def _go_on_reading(self) -> None:
-        """The inbox is not full: a client that could not be heard is not idle."""
-        if self._full_since is not None:
-            self._full_since = None
-            if self._heard is not None:
-                self._heard = monotonic()
-
-    def _start_ahead(self) -> None:
-        self._ahead = asyncio.get_running_loop().create_task(self._read_ahead())

@@ -4,50 +4,58 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+)
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.dispatch import Signal
 
-from .. import groups, lanes, servers
+from .. import groups, lanes, reports
 from ..codes import CloseCode, check_close_code
 from ..exceptions import Deny, WebSocketDisconnect
 from ..typing import Event
-from .opening import Opening
-from .writer import BUSY, CLOSED, CLOSING, CONNECTING, FREE, OPEN, WebSocketState, logger, turns
+from .opening import Headers, accept_event
+from .reader import Reader
+from .socket import Socket
+from .state import CLOSING, CONNECTING, FREE, OPEN, SENDING
+from .writer import turns
 
-__all__ = ["CloseCode", "WebSocket", "WebSocketState"]
+if TYPE_CHECKING:
+    # With the plugin of django-stubs that is AUTH_USER_MODEL, as request.user has it.
+    pass
 
-# What a close from elsewhere is as the answer to a handshake, where it is no 403.
-DENIALS: dict[int, int] = {CloseCode.LOGGED_OUT: 401, CloseCode.SLOW_CLIENT: 503}
+__all__ = ["WebSocket"]
 
 
-class WebSocket(Opening):
+class WebSocket(Socket):
     """One open (or opening) WebSocket.
 
     A handler gets it as its first argument. Not calling ``accept()`` is fine: the first receive,
     iteration, send, ``join``, ``send_each`` or ``wait_closed`` accepts.
-
-    Attributes:
-        scope: the ASGI connection scope, as the server gave it.
-        ready_state: a ``WebSocketState``.
-        subprotocol: the chosen one, or ``None``.
-        close_code: the close code once the socket is over, else ``None``.
-        close_reason: the close reason once the socket is over, else ``None``.
     """
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ()
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.path} {self.ready_state.name}>"
+    async def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
+        """Accept the handshake.
 
-    async def send_signal(self, signal: Signal, **named: Any) -> None:
-        """Send a signal about this socket; what receivers raise is logged."""
-        for receiver, result in await signal.asend_robust(WebSocket, websocket=self, **named):
-            if isinstance(result, Exception):
-                logger.error("%r failed for %s", receiver, self.path, exc_info=result)
+        Args:
+            subprotocol: one that the client offered. Without it the first offered one among those
+                that the handler declares with ``@subprotocols`` is chosen.
+            headers: more headers for the 101 response.
+
+        Raises:
+            RuntimeError: it is accepted already.
+            ValueError: the client did not offer the subprotocol (RFC 6455 section 4.1), or a header
+                carries one, or can not be sent.
+            WebSocketDisconnect: the client is gone, or the socket was closed.
+        """
+        await self.connection.accept(accept_event(self.connection, subprotocol, headers))
 
     # Receiving
 
@@ -60,7 +68,10 @@ class WebSocket(Opening):
             WebSocketDisconnect: the socket is over.
             RuntimeError: another receive is under way.
         """
-        return await self._read(WebSocketDisconnect)
+        try:
+            return await self._reader.__anext__()
+        except StopAsyncIteration:
+            raise self.connection.disconnect() from None
 
     async def receive_text(self) -> str:
         """Return the next message, which must be text; another kind closes with 1003.
@@ -68,7 +79,7 @@ class WebSocket(Opening):
         Raises:
             WebSocketDisconnect: the socket is over.
         """
-        message = await self._read(WebSocketDisconnect)
+        message = await self.receive()
         if isinstance(message, str):
             return message
         raise await self._refuse(CloseCode.WRONG_KIND, "text expected")
@@ -79,7 +90,7 @@ class WebSocket(Opening):
         Raises:
             WebSocketDisconnect: the socket is over.
         """
-        message = await self._read(WebSocketDisconnect)
+        message = await self.receive()
         if isinstance(message, bytes):
             return message
         raise await self._refuse(CloseCode.WRONG_KIND, "binary expected")
@@ -92,7 +103,7 @@ class WebSocket(Opening):
         Raises:
             WebSocketDisconnect: the socket is over.
         """
-        message = await self._read(WebSocketDisconnect)
+        message = await self.receive()
         try:
             return json.loads(message)
         except (ValueError, RecursionError):
@@ -102,20 +113,15 @@ class WebSocket(Opening):
     async def _refuse(self, code: CloseCode, reason: str) -> WebSocketDisconnect:
         """Close for what the client sent, with one log line."""
         if self.ready_state is OPEN:
-            logger.warning(
-                "Closed %s with %d: %s.",
-                self.path,
-                code,
-                reason,
-                extra={"path": self.path, "status_code": int(code)},
-            )
+            reports.closed(self.path, code, reason)
             await self.close(code, reason)
         return WebSocketDisconnect(code, reason)
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> Reader:
+        return self._reader
 
-    __anext__ = Opening._read
+    def __anext__(self) -> Awaitable[str | bytes]:
+        return self._reader.__anext__()
 
     async def iter_json(self) -> AsyncIterator[Any]:
         """Iterate over the messages, as ``receive_json()`` has them; ends when the client goes."""
@@ -128,17 +134,11 @@ class WebSocket(Opening):
 
     async def wait_closed(self) -> None:
         """Wait until the socket is over. What the client sends meanwhile does not matter."""
-        await self._ensure_accepted()
-        self._claim_read()
-        self.attends = True
-        if self.lane is not None and self.runs_in(asyncio.current_task()):
+        await self.connection.ensure_accepted()
+        self._reader.claim()
+        if self.lane is not None and self.connection.runs_in(asyncio.current_task()):
             lanes.release(self)  # beside the handler, what it calls keeps its cursors
-        self._discard_inbox()
-        while self.ready_state < CLOSING:
-            event = await self._next_event()
-            if event is not None:
-                self._take(event)
-            self._discard_inbox()
+        await self._reader.discard()
 
     # Sending
 
@@ -161,25 +161,24 @@ class WebSocket(Opening):
                 f"send() takes str or bytes, not {type(message).__name__}: "
                 "for anything else there is send_json()."
             )
-        if self.wire:  # not FREE
-            await self._ensure_accepted()
-            await self._transmit(event)
+        writer = self._writer
+        if writer.state:  # not FREE
+            await self.connection.ensure_accepted()
+            await writer.send(event)
             return
-        # As _transmit() has it, without the call.
-        self.wire = BUSY
+        # As writer.send() has it, without the call.
+        writer.state = SENDING
         try:
-            await self.server_send(event)
+            await writer.server_send(event)
         except (OSError, RuntimeError) as exc:
-            if servers.is_too_big(exc):
-                raise
-            self._lost()
-            raise self._over(WebSocketDisconnect) from exc
+            writer.raise_if_gone(exc)
+            raise
         finally:
-            if self.wire == BUSY:  # and so open still
-                if self._outbox:
-                    self._hand_over()
+            if writer.state == SENDING:
+                if writer.outbox:
+                    writer.hand_over()
                 else:
-                    self.wire = FREE
+                    writer.state = FREE
         if next(turns):
             await asyncio.sleep(0)
 
@@ -198,8 +197,8 @@ class WebSocket(Opening):
         What the client sends meanwhile does not matter. When the client leaves, the iterable's
         pending ``__anext__()`` is cancelled; a generator is closed in every case.
         """
-        await self._ensure_accepted()
-        self._claim_read()
+        await self.connection.ensure_accepted()
+        self._reader.claim()
         gone = asyncio.get_running_loop().create_task(self.wait_closed())
         try:
             async with asyncio.timeout(None) as scope:
@@ -225,7 +224,7 @@ class WebSocket(Opening):
             if isinstance(messages, AsyncGenerator):
                 await messages.aclose()
             (end,) = await asyncio.gather(gone, return_exceptions=True)
-            self._learn_code()
+            self.connection.fetch_close_code()
         if isinstance(end, Exception):
             raise end
 
@@ -251,43 +250,25 @@ class WebSocket(Opening):
             WebSocketDisconnect: the socket is over.
         """
         if self.ready_state >= CLOSING:
-            raise self._over(WebSocketDisconnect)
+            raise self.connection.disconnect()
         registry = groups.members.local()
         joined = [one if isinstance(one, groups.Group) else groups.Group(one) for one in names]
         entered = [group.place for group in joined]
-        await registry.join(self, *entered)
+        await registry.join(self._writer, *entered)
         # Nothing is awaited in between: from here on the end of the handler leaves them, too.
-        if self._joined is None:
-            self._joined = []
-        self._joined += entered
+        if self.joined is None:
+            self.joined = []
+        self.joined += entered
         try:
-            await self._ensure_accepted()
+            await self.connection.ensure_accepted()
             if self.ready_state is not OPEN:
-                raise self._over(WebSocketDisconnect)
+                raise self.connection.disconnect()
             yield
         finally:
             for place in entered:
-                if self._joined and place in self._joined:
-                    self._joined.remove(place)
-                    registry.leave(self, place)
-
-    def take_down(self) -> Coroutine[Any, Any, None] | None:
-        """The handler has ended: leave every group. Return what sees the close or denial out."""
-        if self._joined:
-            joined, self._joined = self._joined, None
-            for place in joined:
-                groups.members.local().leave(self, place)
-        if self.ready_state is CLOSING and not self.accepted:
-            status = DENIALS.get(self.close_code or 0, 403)
-            reason = self.close_reason or "closed from elsewhere"
-            return self.see_out(self.deny(Deny(status).response, reason))
-        if (
-            self.ready_state is not CLOSED
-            or self._writer is not None
-            or servers.unsent(self._own_send)
-        ):
-            return self.see_out()
-        return None
+                if self.joined and place in self.joined:
+                    self.joined.remove(place)
+                    registry.leave(self._writer, place)
 
     # The end
 
@@ -303,9 +284,10 @@ class WebSocket(Opening):
         """
         check_close_code(code)
         if self.ready_state is CONNECTING:
-            await self.deny(Deny(403).response, "the handler closed it without accepting")
+            reason = "the handler closed it without accepting"
+            await self.connection.deny(Deny(403).response, reason)
         elif self.ready_state is OPEN:
-            self._shut(code, reason)
-            self._cancel_after()
-            if self._writer is not None:
-                await asyncio.wait([self._writer])
+            self.connection.shut(code, reason)
+            self.connection.cancel_after()
+            if self._writer.task is not None:
+                await asyncio.wait([self._writer.task])

@@ -1,5 +1,5 @@
 """Writing to one socket: a send *is* the server's ``send()``, and only where that suspends does a
-writer task with an outbox exist.
+task with an outbox exist.
 
 Whatever a socket sends, from its handler or from groups, goes out in the order of the calls.
 """
@@ -11,44 +11,25 @@ import logging
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from enum import IntEnum
 from itertools import cycle
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
-from .. import servers
+from .. import reports
 from ..codes import CloseCode
-from ..exceptions import WebSocketDisconnect
 from ..groups.messages import Message
-from ..limits import Limits
-from ..reports import shown_path
-from ..typing import Event, Scope, Send
+from ..typing import Event, Send
+from .state import CLOSING, CONNECTING, FREE, OPEN, QUEUED, SENDING, SHUT
 
-__all__ = ["BLOCKED", "BUSY", "FREE", "SHUT", "Outbound", "WebSocketState"]
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["Writer", "turns"]
+
+logger = logging.getLogger("django_ws_dispatch.connection")
 
 # A send to a client that keeps up does not suspend, nor does one to a client that the transport has
 # just lost: one in so many lets the loop have its turn.
 turns = cycle((*[False] * 511, True))
-
-logger = logging.getLogger("django_ws_dispatch.connection")
-
-# Who has the server's send().
-FREE: Final = 0
-BUSY: Final = 1  # the handler
-BLOCKED: Final = 2  # the writer task
-SHUT: Final = 3  # nobody: not accepted yet, or over
-
-
-class WebSocketState(IntEnum):
-    """The states of a socket, with the numbers of the browser's ``readyState``."""
-
-    CONNECTING = 0
-    OPEN = 1
-    CLOSING = 2
-    CLOSED = 3
-
-
-# Where every message passes: to look a member up in its class costs as much as a call.
-CONNECTING, OPEN, CLOSING, CLOSED = WebSocketState
 
 
 class _Resumed:
@@ -72,64 +53,85 @@ class _Resumed:
         yield from self._steps
 
 
-class Outbound:
-    """The writing half of a socket, and the state that both halves share.
+class Writer:
+    """The writing half of a socket, and what of it is a member of groups.
 
-    What every socket has is in slots, which ``Opening`` fills in one go: it is on the way of every
-    handshake. What few ever need has a default here, and a place in their ``__dict__``.
+    Attributes:
+        server_send: the server's ``send()``.
+        state: of writing (``state.py``).
+        task: sends what is in the outbox, if anything is.
     """
 
-    __slots__ = (
-        "__dict__",
-        "_limits",
-        "_outbox",
-        "_own_send",
-        "_writer",
-        "accepted",
-        "close_code",
-        "close_reason",
-        "ready_state",
-        "scope",
-        "server_send",
-        "wire",
-    )
+    __slots__ = ("_connection", "_outbox_size", "outbox", "server_send", "state", "task")
 
-    scope: Scope
-    ready_state: WebSocketState
-    accepted: bool
-    close_code: int | None
-    close_reason: str | None
-    _limits: Limits
-    server_send: Send
-    _own_send: Send  # the same, without what a middleware has wrapped around it
-    wire: int
-    _outbox: deque[tuple[Event, int, asyncio.Future[None] | None]] | None
-    _outbox_size = 0
-    _writer: asyncio.Task[None] | None
+    def __init__(self, connection: Connection, send: Send) -> None:
+        self._connection = connection
+        self.server_send = send
+        self.state = SHUT
+        self.task: asyncio.Task[None] | None = None
+        # Each with the bytes that it counts as, and who waits for it.
+        self.outbox: deque[tuple[Event, int, asyncio.Future[None] | None]] | None = None
+        self._outbox_size = 0
+
+    async def send(self, event: Event) -> None:
+        """Send an event of the handler's, behind whatever is under way.
+
+        Raises:
+            WebSocketDisconnect: the socket is over.
+        """
+        if self.state:  # not FREE
+            if self._connection.ready_state is not OPEN:
+                await asyncio.sleep(0)  # or who sends on regardless would block the loop
+                raise self._connection.disconnect()
+            sent = asyncio.get_running_loop().create_future()
+            self._queue(event, 0, sent)
+            await sent
+            return
+        self.state = SENDING
+        try:
+            await self.server_send(event)
+        except (OSError, RuntimeError) as exc:
+            self.raise_if_gone(exc)
+            raise
+        finally:
+            if self.state == SENDING:
+                self.hand_over()
+
+    def raise_if_gone(self, exc: Exception) -> None:
+        """Say to the handler what the server's ``send()`` has raised for it.
+
+        Raises:
+            WebSocketDisconnect: the client is gone; else the server has only refused the message.
+        """
+        if not self._connection.server.is_too_big(exc):
+            self._connection.lost()
+            raise self._connection.disconnect() from exc
+
+    def hand_over(self) -> None:
+        """The handler's own send is done: somebody else's may wait behind it."""
+        # CONNECTING as after an accept that failed.
+        if self.outbox and self._connection.ready_state is not CONNECTING:
+            self.state = QUEUED
+            self._start_task(None)
+        else:
+            self.state = FREE if self._connection.ready_state is OPEN else SHUT
+
+    # As a member of groups
 
     @property
-    def path(self) -> str:
-        """The path as the server gave it, escaped and cut: for log lines."""
-        return shown_path(self.scope)
+    def id(self) -> str:
+        """The socket's."""
+        return self._connection.id
 
     def kick(self, code: int, reason: str = "") -> None:
-        """Close it from elsewhere."""
-        raise NotImplementedError
-
-    def _lost(self) -> None:
-        """A send failed: the client is gone."""
-        raise NotImplementedError
-
-    def _over(self, over: type[Exception]) -> Exception:
-        if over is WebSocketDisconnect:
-            return WebSocketDisconnect(self.close_code or 1006, self.close_reason or "")
-        return over()
+        """Close the socket, behind what was delivered before. Never raises or suspends."""
+        self._connection.kick(code, reason)
 
     def deliver(self, message: Message) -> None:
         """Send a group's message without waiting. Never raises or suspends."""
-        if self.wire == FREE:
+        if not self.state:  # FREE
             self._begin(message.event, message.size)
-        elif self.ready_state < CLOSING:
+        elif self._connection.ready_state < CLOSING:
             # Before the accept it waits for that: the client shall miss nothing once it is open.
             self._queue(message.event, message.size, None)
 
@@ -139,71 +141,82 @@ class Outbound:
             steps: Any = self.server_send(event).__await__()
             for yielded in steps:  # unlike send(None) this makes no StopIteration
                 self._outbox_size += size
-                self.wire = BLOCKED
-                self._start_writer(_Resumed(steps, yielded), size)
+                self.state = QUEUED
+                self._start_task(_Resumed(steps, yielded), size)
                 break
         except (Exception, asyncio.CancelledError) as exc:
-            self.failed(exc)
+            self._failed(exc)
 
-    def _send_close(self, event: Event) -> None:
-        """Send the close frame behind whatever is under way. Never raises or suspends."""
-        if self.wire != FREE:
-            self._queue(event, 0, None)
-        elif asyncio.current_task() is None:
-            # In a callback: a server's send() may need a task, as asyncio.timeout() does.
-            self.wire = BLOCKED
-            self._queue(event, 0, None)
-            self._start_writer(None)
-        else:
-            self._begin(event, 0)
-
-    def failed(self, exc: BaseException) -> None:
+    def _failed(self, exc: BaseException) -> None:
         """The server's ``send()`` failed where no handler of this socket waits for it."""
-        too_big = servers.is_too_big(exc)
+        connection = self._connection
+        too_big = connection.server.is_too_big(exc)
         if too_big or not isinstance(exc, (OSError, RuntimeError)):
-            logger.error("The server's send() failed for %s", self.path, exc_info=exc)
+            logger.error("The server's send() failed for %s", connection.path, exc_info=exc)
         if too_big:
-            self.kick(CloseCode.FAILED)
+            connection.kick(CloseCode.FAILED)
         else:
-            self._lost()
+            connection.lost()
+
+    # The end
+
+    def close(self, event: Event) -> None:
+        """Send the close frame, behind whatever is under way. Never raises or suspends."""
+        if self.state:  # not FREE; a handler's own send hands over when it comes back
+            self._queue(event, 0, None)
+            return
+        if asyncio.current_task() is None:
+            # In a callback: a server's send() may need a task, as asyncio.timeout() does.
+            self.state = QUEUED
+            self._queue(event, 0, None)
+            self._start_task(None)
+            return
+        self._begin(event, 0)
+        if not self.state:
+            self.state = SHUT
+
+    def shut(self) -> None:
+        """The client is gone: nothing that waits will be sent."""
+        if self.state != QUEUED:  # whose task ends by itself
+            self.state = SHUT
+        if self.outbox:
+            self._drop_outbox()
+
+    def _drop_outbox(self) -> None:
+        outbox, self.outbox, self._outbox_size = self.outbox, None, 0
+        for _, _, sent in outbox or ():
+            if sent is not None and not sent.done():
+                sent.set_exception(self._connection.disconnect())
+
+    # The outbox
 
     def _queue(self, event: Event, size: int, sent: asyncio.Future[None] | None) -> None:
-        if self._outbox is None:
-            self._outbox = deque()
-        self._outbox.append((event, size, sent))
+        if self.outbox is None:
+            self.outbox = deque()
+        self.outbox.append((event, size, sent))
         self._outbox_size += size
         # What the handler sends, and a close frame, are no group message: they may always wait.
-        if size and self._outbox_size > self._limits.outbox_size:
+        if size and self._outbox_size > self._connection.limits.outbox_size:
             self._drop_outbox()
             self._give_up_slow()
 
     def _give_up_slow(self) -> None:
-        limit = f"WEBSOCKET_OUTBOX_SIZE ({self._limits.outbox_size} bytes)"
-        if self.ready_state is CONNECTING:
+        connection, code = self._connection, CloseCode.SLOW_CLIENT
+        limit = f"WEBSOCKET_OUTBOX_SIZE ({connection.limits.outbox_size} bytes)"
+        if connection.ready_state is CONNECTING:
             # Its denial is logged, with this reason.
-            self.kick(CloseCode.SLOW_CLIENT, f"over {limit} of group messages before the accept")
+            connection.kick(code, f"over {limit} of group messages before the accept")
             return
-        logger.warning(
-            "Closed %s with %d: more than %s of group messages wait for this slow client.",
-            self.path,
-            CloseCode.SLOW_CLIENT,
-            limit,
-            extra={"path": self.path, "status_code": int(CloseCode.SLOW_CLIENT)},
-        )
-        self.kick(CloseCode.SLOW_CLIENT, "slow client")
+        why = f"more than {limit} of group messages wait for this slow client"
+        reports.closed(connection.path, code, why)
+        connection.kick(code, "slow client")
 
-    def _drop_outbox(self) -> None:
-        outbox, self._outbox, self._outbox_size = self._outbox, None, 0
-        for _, _, sent in outbox or ():
-            if sent is not None and not sent.done():
-                sent.set_exception(self._over(WebSocketDisconnect))
-
-    def _start_writer(self, first: _Resumed | None, size: int = 0) -> None:
-        task = asyncio.get_running_loop().create_task(self._write_out(first, size))
+    def _start_task(self, first: _Resumed | None, size: int = 0) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(first, size))
         if not task.done():  # as an eager one may be
-            self._writer = task
+            self.task = task
 
-    async def _write_out(self, first: _Resumed | None, size: int) -> None:
+    async def _run(self, first: _Resumed | None, size: int) -> None:
         """Finish a send that was started, then send what has collected behind it."""
         sent: asyncio.Future[None] | None = None
         try:
@@ -211,8 +224,8 @@ class Outbound:
                 with self._unless_refused(None):
                     await first
                 self._outbox_size -= size
-            while self._outbox:
-                event, size, sent = self._outbox.popleft()
+            while self.outbox:
+                event, size, sent = self.outbox.popleft()
                 self._outbox_size -= size
                 if sent is not None and sent.done():
                     continue  # its sender was cancelled
@@ -221,12 +234,12 @@ class Outbound:
                 if sent is not None and not sent.done():
                     sent.set_result(None)
         except Exception as exc:
-            self.failed(exc)
+            self._failed(exc)
             if sent is not None and not sent.done():
-                sent.set_exception(self._over(WebSocketDisconnect))
+                sent.set_exception(self._connection.disconnect())
         finally:
-            self._writer = None
-            self.wire = FREE if self.ready_state is OPEN else SHUT
+            self.task = None
+            self.state = FREE if self._connection.ready_state is OPEN else SHUT
 
     @contextmanager
     def _unless_refused(self, sent: asyncio.Future[None] | None) -> Iterator[None]:
@@ -234,39 +247,9 @@ class Outbound:
         try:
             yield
         except Exception as exc:
-            if not servers.is_too_big(exc):
+            if not self._connection.server.is_too_big(exc):
                 raise
             if sent is None:
-                self.failed(exc)
+                self._failed(exc)
             elif not sent.done():
                 sent.set_exception(exc)
-
-    async def _transmit(self, event: Event) -> None:
-        """Send an event of the handler's, behind whatever is under way."""
-        if self.wire != FREE:
-            if self.ready_state is not OPEN:
-                await asyncio.sleep(0)  # or who sends on regardless would block the loop
-                raise self._over(WebSocketDisconnect)
-            sent = asyncio.get_running_loop().create_future()
-            self._queue(event, 0, sent)
-            await sent
-            return
-        self.wire = BUSY
-        try:
-            await self.server_send(event)
-        except (OSError, RuntimeError) as exc:
-            if servers.is_too_big(exc):
-                raise
-            self._lost()
-            raise self._over(WebSocketDisconnect) from exc
-        finally:
-            if self.wire == BUSY:
-                self._hand_over()
-
-    def _hand_over(self) -> None:
-        """The handler's own send is done: somebody else's may wait behind it."""
-        if self._outbox and self.ready_state is not CONNECTING:  # as after an accept that failed
-            self.wire = BLOCKED
-            self._start_writer(None)
-        else:
-            self.wire = FREE if self.ready_state is OPEN else SHUT

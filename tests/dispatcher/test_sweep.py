@@ -13,6 +13,7 @@ from django_ws_dispatch import servers
 from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.websockets import connection as protocol
+from django_ws_dispatch.websockets import deadlines
 
 from ..fake_members import text as text_message
 from ..fake_server import HABITS, hurry, only_socket, serving, until
@@ -121,8 +122,8 @@ class Worker:
         self.busy.set()
         await self.go.wait()
         self.got.append(message)
-        self.now += 0.9 * protocol.BUSY_GRACE
-        only_socket().check(self.now)
+        self.now += 0.9 * deadlines.BUSY_GRACE
+        deadlines.check(only_socket().connection, self.now)
         await asyncio.sleep(0)
 
     async def handler(self, websocket):
@@ -141,7 +142,7 @@ class Worker:
         server.message("first")
         await self.busy.wait()
         server.message("a", "b", "c")
-        await until(lambda: len(only_socket()._inbox or ()) == 3)
+        await until(lambda: len(only_socket().connection.reader.inbox or ()) == 3)
 
 
 @pytest.mark.parametrize("form", ["handler", "raw"])
@@ -160,8 +161,8 @@ async def test_a_client_that_the_sweep_saw_leave_first_has_left_all_the_same(mon
     worker = Worker(monkeypatch)
     async with serving(worker.handler) as server:
         await worker.has_waiting(server)
-        monkeypatch.setattr(servers, "is_closing", lambda send: True)
-        await until(lambda: only_socket()._abort_at is not None)
+        server.stall(unsent=0).given_up = True
+        await until(lambda: only_socket().connection.abort_at is not None)
         server.leave(1001)
         await until(lambda: only_socket().close_code == 1001)
         worker.go.set()
@@ -175,7 +176,7 @@ async def test_one_that_comes_back_is_cancelled_after_10_s_where(why, monkeypatc
     if why == "the server stops":
         monkeypatch.setattr(servers, "is_told_to_exit", lambda: True)
     elif why == "it takes too long":
-        monkeypatch.setattr(protocol, "READ_ON_GRACE", 1)
+        monkeypatch.setattr(deadlines, "READ_ON_GRACE", 1)
     async with serving(worker.handler) as server:
         await worker.has_waiting(server)
         if why == "this side has closed":
@@ -287,7 +288,7 @@ async def test_a_handler_that_swallows_every_cancellation_is_named_with_its_plac
         socket = only_socket()
         server.leave()
         await until(lambda: len(caplog.records) >= 4)
-        tries, lines = socket._tries, list(caplog.records)
+        tries, lines = socket.connection.tries, list(caplog.records)
         let_go.append(True)
         await server.ended()
     assert let_go == [True]
@@ -435,25 +436,19 @@ async def test_the_sweep_rests_while_no_socket_is_open():
 
 async def test_a_blocked_client_does_not_keep_the_process_when_the_server_stops(monkeypatch):
     hurry(monkeypatch, STOP_GRACE=0.02, CLOSE_GRACE=0.05)
-    aborted = []
-
-    def abort(send):
-        aborted.append(1)
-        server.leave()
-        return True
 
     async def handler(websocket):
         await websocket.accept()
         await websocket.wait_closed()
 
-    monkeypatch.setattr("django_ws_dispatch.servers.abort", abort)
     async with serving(handler) as server:
         await server.accepted()
+        transport = server.stall()
         server.block()
-        only_socket().deliver(text_message("x"))
+        only_socket().connection.writer.deliver(text_message("x"))
         server.feed({"type": "websocket.disconnect", "code": 1012})
         await server.ended()
-    assert aborted
+    assert transport.aborted
 
 
 async def test_one_socket_whose_check_fails_does_not_stop_the_sweep(monkeypatch, caplog):
@@ -464,8 +459,14 @@ async def test_one_socket_whose_check_fails_does_not_stop_the_sweep(monkeypatch,
     async with serving(handler) as broken:
         await broken.accepted()
         socket = only_socket()
-        monkeypatch.setattr(socket, "_phase", None)  # nothing that check() knows
-        monkeypatch.setattr(socket, "_limits", None)
+        check = deadlines.check
+
+        def check_others(connection, now, **how):
+            if connection is socket.connection:
+                raise ValueError("a bug")
+            check(connection, now, **how)
+
+        monkeypatch.setattr(deadlines, "check", check_others)
         async with serving(handler) as other:
             await other.accepted()
             other.leave()

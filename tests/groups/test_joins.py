@@ -145,7 +145,7 @@ async def test_a_broker_error_leaves_the_socket_connecting_and_in_no_group():
             async with websocket.join("a", "b"):
                 raise AssertionError("joined")
         assert websocket.ready_state is WebSocketState.CONNECTING
-        assert not websocket.accepted
+        assert not websocket.connection.accepted
         assert members() == 0
         await websocket.send("without groups")
 

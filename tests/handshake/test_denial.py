@@ -13,6 +13,7 @@ from django.http.response import HttpResponseBase
 from django.template import engines
 from django.template.response import SimpleTemplateResponse
 
+from django_ws_dispatch import servers
 from django_ws_dispatch.exceptions import BrokerError, Deny
 from django_ws_dispatch.handshake.denial import (
     RawResponse,
@@ -41,7 +42,7 @@ class Server:
         self.events.append(event)
 
     def deny(self, response: HttpResponseBase) -> list[Any]:
-        async_to_sync(deny)(self.send, self.scope, response)
+        async_to_sync(deny)(servers.of(self.send, self.scope), response)
         return self.events
 
     def denied(self, response: HttpResponseBase) -> tuple[int, list[tuple[bytes, bytes]], bytes]:

@@ -17,10 +17,10 @@ from django.core.management import call_command, get_commands, load_command_clas
 from django.core.management.base import CommandError
 from django.test import override_settings
 
+from django_ws_dispatch import servers
 from django_ws_dispatch.management import reload
 from django_ws_dispatch.management.access_log import AccessLog
 from django_ws_dispatch.management.commands import runserver
-from django_ws_dispatch.servers import abort
 
 REMEDY = 'pip install "django-ws-dispatch[uvicorn]"'
 
@@ -264,7 +264,7 @@ def test_a_client_that_is_stuck_can_be_cut_off_through_the_log():
     protocol = Protocol()
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
-        assert abort(send)
+        assert servers.of(send, {}).abort()
 
     async def receive() -> Any: ...
 

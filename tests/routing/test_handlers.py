@@ -12,8 +12,6 @@ from django.contrib.auth import decorators as django_decorators
 
 from django_ws_dispatch.decorators import asgi_handler
 from django_ws_dispatch.routing.handlers import Handler, HandlerError, import_handler
-from django_ws_dispatch.websockets import WebSocket
-from django_ws_dispatch.websockets.raw import RawSocket
 
 
 async def room(websocket: Any, slug: str, page: int = 1) -> None: ...
@@ -108,7 +106,6 @@ RAW_FORMS = {
 def test_a_coroutine_handler_is_known_in_every_form(callback: Any) -> None:
     handler = Handler(callback)
     assert not handler.raw
-    assert handler.socket_class is WebSocket
     assert handler.callback is callback
 
 
@@ -116,7 +113,6 @@ def test_a_coroutine_handler_is_known_in_every_form(callback: Any) -> None:
 def test_a_raw_handler_is_known_in_every_form(callback: Any) -> None:
     handler = Handler(callback)
     assert handler.raw
-    assert handler.socket_class is RawSocket
     assert handler.callback is callback
 
 

@@ -13,6 +13,7 @@ from django_ws_dispatch import servers
 from django_ws_dispatch.codes import CloseCode
 from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.dispatcher.lifespan import Lifespan
+from django_ws_dispatch.servers import quirks, search
 from tests.fake_server import hurry, serving, until
 
 from .table import PAGE, page
@@ -48,24 +49,24 @@ class Responder:
 
 
 def test_the_server_s_send_is_found_in_what_is_wrapped_around_it(monkeypatch):
-    monkeypatch.setattr(servers, "SERVERS", {"tests"})
+    monkeypatch.setattr(search, "SERVERS", {"tests"})
     send = Stream().send
-    assert servers.own_send(send) is send
+    assert search.own_send(send) is send
     for outer in (wrapped(send), wrapped(wrapped(send)), partial(wrapped(send))):
-        assert servers.own_send(outer) == send
+        assert search.own_send(outer) == send
     monkeypatch.setattr(Responder, "__module__", "middleware")
-    assert servers.own_send(wrapped(Responder(wrapped(send)).send)) == send
+    assert search.own_send(wrapped(Responder(wrapped(send)).send)) == send
 
 
 def test_two_connections_in_one_wrapper_are_told_apart_by_nobody(monkeypatch):
-    monkeypatch.setattr(servers, "SERVERS", {"tests"})
+    monkeypatch.setattr(search, "SERVERS", {"tests"})
     mine, another = Stream().send, Stream().send
 
     async def sending(event):
         await mine(event)
         await another(event)
 
-    assert servers.own_send(sending) is sending
+    assert search.own_send(sending) is sending
 
 
 def test_a_lazy_object_in_a_wrapper_is_not_evaluated():
@@ -74,12 +75,12 @@ def test_a_lazy_object_in_a_wrapper_is_not_evaluated():
     async def sending(event):
         await send({**event, "user": user})
 
-    assert servers.own_send(sending) is sending
+    assert search.own_send(sending) is sending
 
 
 def test_what_no_known_server_has_handed_out_stays_what_it_is():
     for send in (print, Stream().send, wrapped(Stream().send), wrapped(print), len):
-        assert servers.own_send(send) is send
+        assert search.own_send(send) is send
 
 
 def test_a_server_is_told_to_exit_where_it_handles_the_signal(monkeypatch):
@@ -90,26 +91,26 @@ def test_a_server_is_told_to_exit_where_it_handles_the_signal(monkeypatch):
             self.should_exit = True
 
     server = Server()
-    monkeypatch.setattr(servers.signal, "getsignal", lambda number: server.handle_exit)
+    monkeypatch.setattr(quirks.signal, "getsignal", lambda number: server.handle_exit)
     assert not servers.is_told_to_exit()
     server.handle_exit(15, None)
     assert servers.is_told_to_exit()
     for handler in (None, 0, print):
-        monkeypatch.setattr(servers.signal, "getsignal", lambda number, one=handler: one)
+        monkeypatch.setattr(quirks.signal, "getsignal", lambda number, one=handler: one)
         assert not servers.is_told_to_exit()
 
 
 def test_a_close_code_is_a_plain_int():
     # autobahn, below daphne, compares types.
-    assert type(servers.closing_code(Stream().send, CloseCode.DONE)) is int
+    assert type(quirks.Daphne(Stream().send, None, {}).close_code(CloseCode.DONE)) is int
 
 
 def test_a_server_that_waits_for_its_connections_is_known_by_its_context():
     stream = Stream()
-    assert not servers.is_stopping(stream.send)
-    assert not servers.is_stopping(print)
+    server = quirks.Hypercorn(stream.send, stream, {})
+    assert not server.is_stopping
     stream.context.terminated.set()
-    assert servers.is_stopping(stream.send)
+    assert server.is_stopping
 
 
 @pytest.mark.asyncio
@@ -123,7 +124,7 @@ async def test_sockets_are_closed_with_1012_when_the_server_waits_for_them(monke
 
     hurry(monkeypatch)
     stopping = asyncio.Event()
-    monkeypatch.setattr(servers, "is_stopping", lambda send: stopping.is_set())
+    monkeypatch.setattr(quirks.Server, "is_stopping", property(lambda self: stopping.is_set()))
     async with serving(handler) as fake:
         await fake.accepted()
         stopping.set()

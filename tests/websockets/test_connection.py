@@ -8,8 +8,8 @@ import pytest
 
 from django_ws_dispatch.decorators import idle_timeout, max_message_size, rate_limit
 from django_ws_dispatch.exceptions import WebSocketDisconnect
-from django_ws_dispatch.limits import held_size
 from django_ws_dispatch.websockets import WebSocketState
+from django_ws_dispatch.websockets.state import DETACHED
 
 from ..fake_members import text as text_message
 from ..fake_server import ClientDisconnected, hurry, only_socket, serving, until
@@ -182,7 +182,7 @@ async def test_a_second_receive_at_once_raises_runtime_error():
 async def test_a_second_receive_raises_runtime_error_while_the_first_waits_for_reading_ahead():
     async def handler(websocket):
         await websocket.accept()
-        await until(lambda: websocket._ahead is not None)
+        await until(lambda: websocket.connection.reader.ahead)
         first = asyncio.create_task(websocket.receive())
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="read already"):
@@ -191,7 +191,7 @@ async def test_a_second_receive_raises_runtime_error_while_the_first_waits_for_r
 
     async with serving(handler) as server:
         await server.accepted()
-        await until(lambda: only_socket()._waiter is not None)
+        await until(lambda: only_socket().connection.reader.is_waiting)
         server.message("mine")
         assert await server.sends(1) == ["mine"]
 
@@ -222,7 +222,7 @@ async def test_order_holds_between_reading_ahead_and_reading():
         async for message in websocket:
             got.append(int(message))
             if len(got) % 7 == 0:
-                await until(lambda: websocket._phase == 3)
+                await until(lambda: websocket.connection.reader.state == DETACHED)
             elif len(got) % 3 == 0:
                 await asyncio.sleep(0)
 
@@ -247,7 +247,7 @@ async def test_reading_ahead_stops_at_64_messages_for_a_handler_that_has_read():
         server.message("first")
         await until(lambda: server.unread == 0)
         server.message(*map(str, range(100)))
-        await until(lambda: only_socket()._full_since is not None)
+        await until(lambda: only_socket().connection.reader.full_since is not None)
         assert server.unread == 100 - 64
         go.set()
         assert await server.sends(100) == [str(number) for number in range(100)]
@@ -270,7 +270,7 @@ async def test_reading_ahead_stops_at_the_size_of_one_message_in_memory(message)
         server.message("first")
         await until(lambda: server.unread == 0)
         server.message(*[message] * 10)
-        await until(lambda: only_socket()._full_since is not None)
+        await until(lambda: only_socket().connection.reader.full_since is not None)
         assert server.unread == 6
         go.set()
         await server.sends(10)
@@ -305,8 +305,9 @@ async def test_the_inbox_of_a_handler_that_never_reads_is_bounded_in_bytes():
     async with serving(handler, WEBSOCKET_MAX_MESSAGE_SIZE=1000) as server:
         server.message(*["x"] * 60, *["y" * 900] * 50, *["€" * 300] * 50)
         await until(lambda: server.unread == 0)
-        inbox = only_socket()._inbox or ()
-        assert 0 < sum(held_size(message) for message, _ in inbox) <= 1000
+        inbox = only_socket().connection.reader.inbox
+        assert inbox is not None
+        assert 0 < inbox.size <= 1000
 
 
 async def test_a_reader_that_stays_away_while_its_inbox_is_full_is_closed_with_1013(
@@ -371,14 +372,14 @@ async def test_sends_of_several_tasks_go_out_in_the_order_of_the_calls():
 async def test_group_messages_and_sends_of_the_handler_keep_the_order_of_the_calls():
     async def handler(websocket):
         await websocket.accept()
-        websocket.deliver(text_message("0"))
+        websocket.connection.writer.deliver(text_message("0"))
         await websocket.send("1")
         server.block()
-        websocket.deliver(text_message("2"))
-        websocket.deliver(text_message("3"))
+        websocket.connection.writer.deliver(text_message("2"))
+        websocket.connection.writer.deliver(text_message("3"))
         sending = asyncio.create_task(websocket.send("4"))
         await asyncio.sleep(0)
-        websocket.deliver(text_message("5"))
+        websocket.connection.writer.deliver(text_message("5"))
         await asyncio.sleep(0.01)
         server.unblock()
         await sending
@@ -398,7 +399,7 @@ async def test_a_group_message_waits_behind_the_handlers_own_blocked_send(handle
         server.message("1")
         await until(lambda: server.unread == 0)
         await asyncio.sleep(0.01)
-        only_socket().deliver(text_message("2"))
+        only_socket().connection.writer.deliver(text_message("2"))
         server.message("3")
         await asyncio.sleep(0.01)
         server.unblock()
@@ -409,7 +410,7 @@ async def test_a_delivery_that_does_not_suspend_makes_no_task():
     async with serving(echo) as server:
         await server.accepted()
         before = asyncio.all_tasks()
-        only_socket().deliver(text_message("x"))
+        only_socket().connection.writer.deliver(text_message("x"))
         assert server.data == ["x"]
         assert asyncio.all_tasks() == before
 
@@ -423,13 +424,13 @@ async def test_over_the_outbox_a_slow_client_is_closed_with_1013_and_nothing_mor
         socket = only_socket()
         server.block()
         for _ in range(11):
-            socket.deliver(text_message("x" * 100, 100))
+            socket.connection.writer.deliver(text_message("x" * 100, 100))
         assert socket.close_code == 1013
         ((level, line),) = lines(caplog)
         assert level == "WARNING"
         assert "WEBSOCKET_OUTBOX_SIZE" in line
         assert "/ws/" in line
-        socket.deliver(text_message("late", 4))
+        socket.connection.writer.deliver(text_message("late", 4))
         server.unblock()
         await server.ended()
         assert server.data == ["x" * 100]
@@ -438,20 +439,13 @@ async def test_over_the_outbox_a_slow_client_is_closed_with_1013_and_nothing_mor
 
 async def test_a_slow_client_that_does_not_read_its_close_frame_is_aborted(monkeypatch):
     hurry(monkeypatch, CLOSE_GRACE=0.05)
-    aborted = asyncio.Event()
-
-    def abort(send):
-        aborted.set()
-        server.leave()
-        return True
-
-    monkeypatch.setattr("django_ws_dispatch.servers.abort", abort)
     async with serving(echo, WEBSOCKET_OUTBOX_SIZE=100) as server:
         await server.accepted()
+        transport = server.stall()
         server.block()
         for _ in range(3):
-            only_socket().deliver(text_message("x" * 50, 50))
-        await asyncio.wait_for(aborted.wait(), 5)
+            only_socket().connection.writer.deliver(text_message("x" * 50, 50))
+        await until(lambda: transport.aborted)
         await server.ended()
         assert server.closed is None
 
@@ -462,62 +456,40 @@ async def test_a_client_that_the_server_has_given_up_with_much_to_read_is_aborte
 ):
     # uvicorn closes such a transport, which waits for its buffer, and says nothing.
     hurry(monkeypatch, GIVEN_UP_GRACE=0.05)
-    given_up = False
-    aborted = []
-
-    def abort(send):
-        aborted.append(given_up)
-        server.leave()
-        return True
-
-    monkeypatch.setattr("django_ws_dispatch.servers.is_closing", lambda send: given_up)
-    monkeypatch.setattr("django_ws_dispatch.servers.abort", abort)
     async with serving(handler) as server:
         await server.accepted()
+        transport = server.stall()
         server.block()
         server.message("x")
         await until(lambda: server.unread == 0)
-        given_up = True
+        assert not transport.aborted
+        transport.given_up = True
         await server.ended()
-        assert aborted == [True]
+        assert transport.aborted
 
 
 async def test_a_client_that_is_given_up_while_nothing_is_sent_is_aborted(monkeypatch):
     hurry(monkeypatch, GIVEN_UP_GRACE=0.05)
-    aborted = asyncio.Event()
-
-    def abort(send):
-        aborted.set()
-        server.leave()
-        return True
-
-    monkeypatch.setattr("django_ws_dispatch.servers.is_closing", lambda send: True)
-    monkeypatch.setattr("django_ws_dispatch.servers.abort", abort)
     async with serving(echo) as server:
         await server.accepted()
-        await asyncio.wait_for(aborted.wait(), 5)
+        transport = server.stall(unsent=0)
+        transport.given_up = True
+        await until(lambda: transport.aborted)
         await server.ended()
 
 
 async def test_a_handlers_own_send_that_is_blocked_ends_when_the_socket_is_kicked(monkeypatch):
     hurry(monkeypatch, BUSY_GRACE=0.05, CLOSE_GRACE=0.05)
-    aborted = []
-
-    def abort(send):
-        aborted.append(1)
-        server.leave()
-        return True
-
-    monkeypatch.setattr("django_ws_dispatch.servers.abort", abort)
     async with serving(echo) as server:
         await server.accepted()
+        transport = server.stall()
         server.block()
         server.message("x")
         await until(lambda: server.unread == 0)
         await asyncio.sleep(0.01)
         only_socket().kick(4403, "out")
         await server.ended()
-        assert aborted
+        assert transport.aborted
 
 
 @both_forms
@@ -526,7 +498,7 @@ async def test_a_send_behind_a_blocked_delivery_ends_when_the_client_goes(handle
         await server.accepted()
         server.block()
         for text in "ab":
-            only_socket().deliver(text_message(text))
+            only_socket().connection.writer.deliver(text_message(text))
         server.message("mine")
         await until(lambda: server.unread == 0)
         await asyncio.sleep(0.01)
@@ -540,7 +512,7 @@ async def test_what_a_server_raises_of_its_own_in_a_delivery_stays_with_that_soc
     async with serving(echo) as server:
         await server.accepted()
         server.error = ValueError("a bug of the server's")
-        only_socket().deliver(text_message("x"))
+        only_socket().connection.writer.deliver(text_message("x"))
         await server.ended()
 
 
@@ -565,7 +537,7 @@ async def test_a_writer_whose_server_fails_leaves_no_send_hanging():
     async def handler(websocket):
         await websocket.accept()
         server.block()
-        websocket.deliver(text_message("x"))
+        websocket.connection.writer.deliver(text_message("x"))
         sending = asyncio.create_task(websocket.send("mine"))
         await asyncio.sleep(0.01)
         server.error = ValueError("a bug of the server's")
@@ -604,11 +576,11 @@ async def test_a_cancelled_send_that_waits_in_the_outbox_is_not_sent():
     async def handler(websocket):
         await websocket.accept()
         server.block()
-        websocket.deliver(text_message("1"))
+        websocket.connection.writer.deliver(text_message("1"))
         sending = asyncio.create_task(websocket.send("2"))
         await asyncio.sleep(0)
         sending.cancel()
-        websocket.deliver(text_message("3"))
+        websocket.connection.writer.deliver(text_message("3"))
         await asyncio.sleep(0.01)
         server.unblock()
 
@@ -623,9 +595,9 @@ async def test_a_delivery_after_the_client_left_is_quiet():
         await server.accepted()
         socket = only_socket()
         server.error = ClientDisconnected()
-        socket.deliver(text_message("x"))
+        socket.connection.writer.deliver(text_message("x"))
         assert socket.ready_state is WebSocketState.CLOSED
-        socket.deliver(text_message("x"))
+        socket.connection.writer.deliver(text_message("x"))
         server.leave()
         await server.ended()
 
@@ -713,9 +685,9 @@ async def test_a_delivery_that_the_server_refuses_closes_that_socket_with_1011(b
         socket = only_socket()
         if blocked:
             server.block()
-            socket.deliver(text_message("first", 5))
+            socket.connection.writer.deliver(text_message("first", 5))
         server.refused = PayloadExceededError("too big")
-        socket.deliver(text_message("x"))
+        socket.connection.writer.deliver(text_message("x"))
         server.unblock()
         await server.ended()
         assert server.data == (["first"] if blocked else [])
@@ -732,7 +704,7 @@ async def test_a_message_that_is_refused_behind_others_drops_no_close_frame():
         server.block()
         server.refused = PayloadExceededError("too big")
         for text in ("first", "x"):
-            socket.deliver(text_message(text))
+            socket.connection.writer.deliver(text_message(text))
         socket.kick(4403)
         server.unblock()
         await server.ended()
@@ -745,7 +717,7 @@ async def test_a_refused_message_of_the_handler_that_had_to_wait_is_its_error_as
         await websocket.accept()
         server.block()
         server.refused = PayloadExceededError("too big")
-        websocket.deliver(text_message("first", 5))
+        websocket.connection.writer.deliver(text_message("first", 5))
         sending = asyncio.create_task(websocket.send("x"))
         await asyncio.sleep(0)
         server.unblock()
@@ -765,7 +737,7 @@ async def test_a_close_frame_waits_behind_a_group_message_larger_than_the_outbox
         await server.accepted()
         socket = only_socket()
         server.block()
-        socket.deliver(text_message("x" * 2000, 2000))
+        socket.connection.writer.deliver(text_message("x" * 2000, 2000))
         socket.kick(4401, "logged out")
         server.unblock()
         await server.ended()
@@ -793,7 +765,7 @@ async def test_what_a_callback_closes_goes_out_in_a_task():
             await server.send(event)
 
     async def handler(websocket):
-        websocket.server_send = send
+        websocket.connection.writer.server_send = send
         await echo(websocket)
 
     async with serving(handler) as server:

@@ -23,6 +23,8 @@ from django_ws_dispatch.limits import ENTRY_OVERHEAD, Limits, entry_size, held_s
 from django_ws_dispatch.testing.brokers import Recorder
 from django_ws_dispatch.websockets import WebSocket
 
+from ..fake_members import until
+
 pytestmark = pytest.mark.asyncio
 
 LIMIT = 64 * 1024
@@ -88,7 +90,7 @@ async def stuck(limit: int = LIMIT) -> tuple[WebSocket, asyncio.Event]:
 async def test_the_outbox_of_a_client_that_does_not_read(make, shared, held):
     socket, reads = await stuck()
     channel, fan_out = Channel(), FanOut(asyncio.get_running_loop())
-    channel.members[socket] = 1
+    channel.members[socket.connection.writer] = 1
     allocated, most = held(), 0
     for message in decoded(make, shared=shared):
         if (busy := fan_out.deliver(channel, message)) is not None:
@@ -99,7 +101,7 @@ async def test_the_outbox_of_a_client_that_does_not_read(make, shared, held):
     assert socket.close_code == 1013
     assert most <= MOST * LIMIT
     reads.set()
-    await socket.see_out()
+    await socket.connection.aclose()
 
 
 @every_kind
@@ -142,22 +144,20 @@ async def test_the_inbox_of_a_handler_that_stays_away(make, reads, held):
         numbers = count()
         socket = WebSocket({"path": "/"}, receive, send, Limits(limit, None, None, LIMIT))
         await socket.accept()
-        socket.has_read = reads
+        reader = socket.connection.reader
+        reader.has_read = reads
         allocated = held()
-        socket._start_ahead()
-        task = socket._ahead
-        assert task is not None
         over.clear()
-        await asyncio.wait({task, waiting := asyncio.create_task(over.wait())}, return_when=FIRST)
+        reader.read_ahead()
+        await until(lambda reader=reader: over.is_set() or reader.ahead is None)
         assert allocated.now() <= MOST * limit
-        assert 0 < len(socket._inbox or ()) <= 64
-        waiting.cancel()
-        task.cancel()
-        await asyncio.gather(task, waiting, return_exceptions=True)
+        assert 0 < len(reader.inbox or ()) <= 64
+        if reader.ahead is not None:
+            reader.ahead.cancel()
+        await until(lambda reader=reader: reader.ahead is None)
 
 
 RECEIVE = "websocket.receive"
-FIRST = asyncio.FIRST_COMPLETED
 
 
 @every_kind

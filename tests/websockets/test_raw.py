@@ -345,7 +345,7 @@ async def test_a_close_code_that_may_not_be_sent_is_a_value_error():
 async def test_group_messages_reach_a_socket_whose_handler_is_raw():
     async with serving(raw_ping) as server:
         await server.accepted()
-        only_socket().deliver(text_message("news", 4))
+        only_socket().connection.writer.deliver(text_message("news", 4))
         server.message("ping")
         assert await server.sends(2) == ["news", "pong!"]
 

@@ -554,8 +554,8 @@ async def test_close_goes_out_behind_what_waits():
     async def handler(websocket):
         await websocket.accept()
         server.block()
-        websocket.deliver(text_message("1"))
-        websocket.deliver(text_message("2"))
+        websocket.connection.writer.deliver(text_message("1"))
+        websocket.connection.writer.deliver(text_message("2"))
         asyncio.get_running_loop().call_later(0.01, server.unblock)
         await websocket.close(4000)
 

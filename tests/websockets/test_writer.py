@@ -60,14 +60,14 @@ async def connected(**kind: Any) -> Client:
 async def fan_out(*clients: Client) -> None:
     channel = Channel()
     for client in clients:
-        channel.members[client.socket] = 1
+        channel.members[client.socket.connection.writer] = 1
     assert FanOut(asyncio.get_running_loop()).deliver(channel, text("news")) is None
 
 
 async def test_no_task_is_made_where_send_does_not_suspend():
     client = await connected()
     before = asyncio.all_tasks()
-    client.socket.deliver(text("news"))
+    client.socket.connection.writer.deliver(text("news"))
     assert client.got == ["news"]
     assert asyncio.all_tasks() == before
 
@@ -108,7 +108,7 @@ async def test_a_send_that_raises_a_cancellation_cancels_no_publisher():
 async def test_what_comes_while_a_send_waits_goes_out_behind_it():
     client = await connected(slow=True)
     for payload in "abc":
-        client.socket.deliver(text(payload))
+        client.socket.connection.writer.deliver(text(payload))
     assert client.got == []
     client.reads.set()
     await client.sees("a", "b", "c")
