@@ -81,8 +81,7 @@ def _applied(part: Any) -> Iterator[Applied]:
     """What decorators have been used on an object, or on its class."""
     if type(part) is Decorated:
         yield from part.websocket_options
-    spaces = [cls.__dict__ for cls in _classes(part)]
-    for space in (attributes(part), *spaces):
+    for space in (attributes(part), *(cls.__dict__ for cls in _classes(part))):
         options = space.get(OPTIONS)
         if type(options) is tuple:
             yield from options
@@ -118,10 +117,10 @@ def _name(part: Any) -> str:
 
 def _is_done(changes: Mapping[str, Any], options: Options) -> bool:
     """Whether a handler's own decorators do what another one would have done."""
-    for name, value in changes.items():
-        own = getattr(options, name)
+    return all(
         # With asgi it is said how a handler is called. Of what does not add up the outermost wins.
-        done = all(one in own for one in value) if name in ADDED_UP else own or name == "asgi"
-        if not done:
-            return False
-    return True
+        all(one in getattr(options, name) for one in value)
+        if name in ADDED_UP
+        else name == "asgi" or getattr(options, name)
+        for name, value in changes.items()
+    )
