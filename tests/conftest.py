@@ -1,3 +1,4 @@
+import gc
 import logging
 from importlib.metadata import entry_points
 
@@ -12,3 +13,9 @@ def _is_no_timing(record: logging.LogRecord) -> bool:
 
 # In development mode asyncio says which callback took over 0.1 s: that is the machine's affair.
 logging.getLogger("asyncio").addFilter(_is_no_timing)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is loaded by now out of each collection of garbage: tests ask for many."""
+    gc.collect()
+    gc.freeze()

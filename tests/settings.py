@@ -1,5 +1,7 @@
 """The site that the tests run on."""
 
+import tests.kit.debug  # noqa: F401
+
 SECRET_KEY = "tests-only"
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 USE_TZ = True

@@ -10,6 +10,8 @@ import pytest
 
 import django_ws_dispatch
 
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(django_ws_dispatch.__file__).parent
 
 # A room imports only from rooms before it.

@@ -291,7 +291,6 @@ def member(user: Any) -> bool:
         (max_message_size(1), max_message_size(2), []),
         (asgi_handler, login_required, []),
     ],
-    ids=str,
 )
 def test_a_decorator_that_means_the_same_makes_up_for_another(
     inner: Any, outer: Any, names: list[str]

@@ -29,6 +29,8 @@ from packaging.requirements import Requirement
 
 from .pages import DOCS, TIMEOUT, blocks, new_project, pages
 
+pytestmark = pytest.mark.once
+
 # What a page's blocks import beyond this package's own extras.
 NEEDS = {
     "howto/celery.md": "celery",
@@ -104,6 +106,7 @@ def test_a_page_with_settings_or_an_asgi_py_has_the_app_in_them(page: Path) -> N
         assert has_entry(page), f"{page} lacks INSTALLED_APPS"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in pages() if page.stem != "tutorial"], ids=name_of)
 def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
     name = name_of(page)

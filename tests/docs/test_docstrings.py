@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 # What the reference documents. Everything else is private, whatever it has in its ``__all__``.
 PUBLIC = [
     "asgi",

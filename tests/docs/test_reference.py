@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from django_ws_dispatch.codes import CloseCode
 from django_ws_dispatch.conf import SETTINGS
 
 from .pages import DOCS
 from .test_docstrings import PUBLIC
+
+pytestmark = pytest.mark.once
 
 
 def test_every_setting_has_a_section_and_every_section_is_a_setting() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -25,6 +26,8 @@ from django_ws_dispatch.groups.messages import (
     encode_data,
 )
 from tests.fake_members import FakeMember, run
+
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 ROOM = Group("fuzz")
 

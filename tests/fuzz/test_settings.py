@@ -17,6 +17,8 @@ from tests.fake_server import _no_pages
 
 from .conftest import PROFILE
 
+pytestmark = pytest.mark.slow
+
 leaves = st.one_of(
     st.none(),
     st.booleans(),

@@ -33,6 +33,8 @@ from .test_lanes import (  # noqa: F401 - fixtures
     until,
 )
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("STRESS_SECONDS", "1"))
 SEED = int(os.environ.get("STRESS_SEED", "8"))
 

@@ -21,6 +21,8 @@ from django_ws_dispatch.testing import ASGILiveServer, ASGILiveServerTestCase, W
 
 from .sockets import HANDLERS, events
 
+pytestmark = pytest.mark.slow
+
 SITE = {"WEBSOCKET_HANDLERS": HANDLERS, "ROOT_URLCONF": "tests.testing.urls"}
 
 

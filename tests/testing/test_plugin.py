@@ -9,6 +9,8 @@ import pytest
 import django_ws_dispatch.testing
 from django_ws_dispatch.testing import WebSocketClient
 
+pytestmark = pytest.mark.slow
+
 
 def run(code):
     return subprocess.run(

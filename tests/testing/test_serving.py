@@ -16,6 +16,8 @@ from django_ws_dispatch.testing import WebSocketClient
 from .loops import run
 from .sockets import HANDLERS, events
 
+pytestmark = pytest.mark.slow
+
 # How many turns of the loop one socket may be behind another: from before the other opens until
 # after all of it is over.
 TURNS = range(41)

@@ -1,0 +1,1 @@
+"""What tests in several rooms need: servers, brokers and databases, and waiting for something."""
