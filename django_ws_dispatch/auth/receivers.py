@@ -1,15 +1,14 @@
 """What Django's signals mean for open sockets.
 
-A logout closes the sockets of its session, and so does whatever else ends it. A session that is
-given another key keeps them. Saving or deleting a user verifies that user's sockets once the
-transaction is committed. What sends no signal, such as ``queryset.update()``, is for
-``recheck_user()`` of ``django_ws_dispatch.decorators``.
+A logout closes the sockets of its session, as whatever else ends it does (``engines.py``). Saving
+or deleting a user verifies that user's sockets once the transaction is committed. What sends no
+signal, such as ``queryset.update()``, is for ``recheck_user()`` of
+``django_ws_dispatch.decorators``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -19,13 +18,11 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.core.signals import setting_changed
-from django.db import router, transaction
 from django.db.models.signals import post_delete, post_save
 
 from ..groups.namespaces import active_namespace
 from . import tell
-from .keys import logged_out, tokens_of
-from .sessions import tell_of_keys
+from .engines import tell_of_keys
 
 __all__ = ["connect"]
 
@@ -50,7 +47,7 @@ def connect() -> None:
         return
     user_logged_out.connect(_logged_out, dispatch_uid=UID)
     try:
-        tell_of_keys(settings.SESSION_ENGINE, _session_moved, _session_ended, _session_unknown)
+        tell_of_keys(settings.SESSION_ENGINE)
     except ImportError:  # Django itself says what is wrong there.
         pass
     except Exception:  # A command that uses no sessions must run.
@@ -81,37 +78,6 @@ def _logged_out(*, request: Any = None, user: Any = None, **kwargs: object) -> N
         logger.exception("The sockets of a session that was logged out can not be told")
 
 
-def _session_ended(session: Any, key: str) -> None:
-    def ended() -> None:
-        # The signal above has told already; but of a session that tenants share, the sockets in
-        # other namespaces were looked at before it was gone.
-        if namespace or not all(logged_out.has(token, "") for token in tokens_of(key)):
-            tell.end_session({key}, None, namespace)
-
-    namespace = active_namespace()
-    _once_it_holds(session, ended)
-
-
-def _session_moved(session: Any, before: str) -> None:
-    told = partial(tell.move_session, before, session.session_key, active_namespace())
-    _once_it_holds(session, told)
-
-
-def _session_unknown(session: Any, key: str) -> None:
-    _once_it_holds(session, partial(tell.verify_session, key, active_namespace()))
-
-
-def _once_it_holds(session: Any, told: Callable[[], None]) -> None:
-    """Tell of a change in a session's store, at once or with the transaction that it is part of."""
-    using = None
-    if hasattr(session, "get_model_class"):
-        using = router.db_for_write(session.get_model_class())
-    if using is not None and transaction.get_connection(using).in_atomic_block:
-        transaction.on_commit(told, using=using, robust=True)
-    else:
-        told()
-
-
 def _saved(
     *, created: bool = False, update_fields: frozenset[str] | None = None, **kwargs: Any
 ) -> None:
@@ -125,18 +91,6 @@ def _changed(*, instance: Any, using: str, **kwargs: object) -> None:
         # A deleted instance loses its key before the transaction is committed. What inherits from
         # the user model may have a key of its own.
         user = SimpleNamespace(pk=getattr(instance, get_user_model()._meta.pk.attname))
-        _once_committed(partial(tell.verify_user, user, active_namespace()), using)
+        tell.once_committed(partial(tell.verify_user, user, active_namespace()), using)
     except Exception:  # Nobody's user can not be saved because of us.
         logger.exception("The sockets of a user that was changed can not be told")
-
-
-def _once_committed(told: Callable[[], None], using: str) -> None:
-    connection = transaction.get_connection(using)
-    if connection.in_atomic_block or connection.get_autocommit():
-        transaction.on_commit(told, using=using, robust=True)
-        return
-    # Where the site commits by itself on_commit() raises. What it would have done is done when
-    # autocommit is on again; until then, and where it never is, nobody tells of a commit.
-    told()
-    if connection.settings_dict["AUTOCOMMIT"]:
-        connection.run_on_commit.append((set(connection.savepoint_ids), told, True))

@@ -1,19 +1,13 @@
-"""The session of a handshake: read as Django reads it, and never given another key.
-
-A page may give it one, and tells nobody: Django has no signal for that. So the methods of the
-session engine tell, which every page and command goes through (``tell_of_keys()``).
-"""
+"""The session of a handshake: read as Django reads it, and never given another key."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, wraps
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import ImproperlyConfigured
@@ -21,12 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-__all__ = ["SessionKeyChange", "guard_session", "open_session", "reopen_session", "tell_of_keys"]
-
-logger = logging.getLogger("django_ws_dispatch.connection")
-
-# The key of a user in the data of a session: django.contrib.auth.SESSION_KEY.
-USER_KEY = "_auth_user_id"
+__all__ = ["SessionKeyChange", "guard_session", "is_in_cookies", "open_session", "reopen_session"]
 
 
 class SessionKeyChange(RuntimeError):
@@ -43,18 +32,6 @@ class SessionKeyChange(RuntimeError):
 class _KeyGuard(SessionBase):
     """Mixed into the class of a session: it may be read, changed and saved, under its key."""
 
-    def create(self) -> None:
-        raise SessionKeyChange("create")
-
-    async def acreate(self) -> None:
-        raise SessionKeyChange("acreate")
-
-    def cycle_key(self) -> None:
-        raise SessionKeyChange("cycle_key")
-
-    async def acycle_key(self) -> None:
-        raise SessionKeyChange("acycle_key")
-
     def load(self) -> dict[str, Any]:
         # Two of Django's engines create a new session where the old one can not be read.
         try:
@@ -69,59 +46,49 @@ class _KeyGuard(SessionBase):
             return self._nothing()
 
     def save(self, must_create: bool = False) -> None:
-        key = self._saved_key("save", must_create)
-        super().save(must_create)
-        self._same_key("save", key)
+        with self._under_its_key("save", must_create):
+            super().save(must_create)
 
     async def asave(self, must_create: bool = False) -> None:
-        key = self._saved_key("asave", must_create)
-        await super().asave(must_create)
-        self._same_key("asave", key)
-
-    def delete(self, session_key: str | None = None) -> None:
-        self._refuse_cookie("delete")
-        super().delete(session_key)
-
-    async def adelete(self, session_key: str | None = None) -> None:
-        self._refuse_cookie("adelete")
-        await super().adelete(session_key)
-
-    def flush(self) -> None:
-        self._refuse_cookie("flush")
-        super().flush()
-
-    async def aflush(self) -> None:
-        self._refuse_cookie("aflush")
-        await super().aflush()
+        with self._under_its_key("asave", must_create):
+            await super().asave(must_create)
 
     def _nothing(self) -> dict[str, Any]:
         self._session_key = None
         return {}
 
-    def _saved_key(self, operation: str, must_create: bool) -> str:
+    @contextmanager
+    def _under_its_key(self, operation: str, must_create: bool) -> Iterator[None]:
         # A key that the store does not know is dropped when the session is loaded, not before.
-        if self.session_key is None or must_create:
+        key = self.session_key
+        if key is None or must_create:
             raise SessionKeyChange(operation)
-        return self.session_key
-
-    def _same_key(self, operation: str, key: str) -> None:
+        yield
         if self.session_key != key:
             self._session_key = key
             raise SessionKeyChange(operation)
 
-    def _refuse_cookie(self, operation: str) -> None:
-        # The browser holds the whole session: nothing that this side forgets is gone.
-        from django.contrib.sessions.backends import signed_cookies
 
-        if isinstance(self, signed_cookies.SessionStore):
-            raise SessionKeyChange(operation)
+def _refusing(operation: str) -> Callable[..., Any]:
+    def refused(self: SessionBase, *args: object, **kwargs: object) -> None:
+        raise SessionKeyChange(operation)
+
+    async def arefused(self: SessionBase, *args: object, **kwargs: object) -> None:
+        raise SessionKeyChange(operation)
+
+    return arefused if operation.startswith("a") else refused
 
 
 @cache
 def _guarded(engine: type[SessionBase]) -> type[SessionBase]:
+    refused = ["create", "acreate", "cycle_key", "acycle_key"]
+    if is_in_cookies(engine):
+        # The browser holds the whole session: nothing that this side forgets is gone.
+        refused += ["delete", "adelete", "flush", "aflush"]
     # Django salts the signature of the data with the class's qualified name.
     names = {"__module__": engine.__module__, "__qualname__": engine.__qualname__}
-    return type(engine.__name__, (_KeyGuard, engine), names)
+    methods = {operation: _refusing(operation) for operation in refused}
+    return type(engine.__name__, (_KeyGuard, engine), {**names, **methods})
 
 
 @cache
@@ -168,116 +135,8 @@ def guard_session(session: SessionBase) -> None:
         session.__class__ = _guarded(type(session))
 
 
-def tell_of_keys(
-    engine: str,
-    changed: Callable[[Any, str], None],
-    ended: Callable[[Any, str], None],
-    unknown: Callable[[Any, str], None],
-) -> None:
-    """Have a session engine tell what becomes of the keys of its sessions. Once for each engine.
-
-    Args:
-        engine: as ``SESSION_ENGINE`` has it. One in signed cookies has nothing to tell: the browser
-            has it all, and a key of it is good for one page.
-        changed: is called with a session in which somebody is logged in, and the key it had.
-        ended: is called with a session and the key that was deleted from its store.
-        unknown: is called with a session and the key that it had before its store failed, which
-            may have done what it was asked for, or half of it: an answer that was lost, a database
-            that has deleted what the cache in front of it has not.
-    """
-    store: Any = import_module(engine).SessionStore
-    if engine in _telling or _is_in_cookies(store):
-        return
-    _telling.add(engine)
-    for name, wrap, tell in (("cycle_key", _cycling, changed), ("delete", _deleting, ended)):
-        for method in (name, f"a{name}"):
-            if hasattr(store, method):  # an engine need not be derived from Django's
-                setattr(store, method, wrap(getattr(store, method), tell, unknown))
-
-
-_telling: set[str] = set()
-
-
-def _is_in_cookies(store: type[Any]) -> bool:
+def is_in_cookies(engine: type[Any]) -> bool:
+    """Whether the sessions of a class are held by the browser."""
     from django.contrib.sessions.backends import signed_cookies
 
-    return issubclass(store, signed_cookies.SessionStore)
-
-
-_Tell = Callable[[Any, str], None]
-
-
-def _cycling(method: Any, changed: _Tell, unknown: _Tell) -> Any:
-    def tell(session: Any, before: str | None) -> None:
-        after = session.session_key
-        # Whose sockets nobody is in by, nobody has to look for.
-        data = getattr(session, "_session_cache", None)
-        if before and after and before != after and (data is None or USER_KEY in data):
-            changed(session, before)
-
-    return _telling_of(method, _changing, tell, unknown)
-
-
-def _deleting(method: Any, ended: _Tell, unknown: _Tell) -> Any:
-    def tell(session: Any, key: str | None) -> None:
-        if key and not getattr(session, "_key_changes", False):
-            ended(session, key)
-
-    return _telling_of(method, _key_of_deleted, tell, unknown)
-
-
-def _telling_of(
-    method: Any, before: Any, tell: Callable[[Any, str | None], None], unknown: _Tell
-) -> Any:
-    """Return a method of an engine that tells of what it has done, and does all that it did."""
-
-    @contextmanager
-    def telling_of_failures(session: Any, *args: Any, **kwargs: Any) -> Iterator[str | None]:
-        with before(session, *args, **kwargs) as key:
-            try:
-                yield key
-            except BaseException:  # An async page whose visitor leaves is cancelled.
-                if key:
-                    _safely(unknown, session, key)
-                raise
-
-    @wraps(method)
-    def told(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with telling_of_failures(self, *args, **kwargs) as key:
-            result = method(self, *args, **kwargs)
-        _safely(tell, self, key)
-        return result
-
-    @wraps(method)
-    async def atold(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with telling_of_failures(self, *args, **kwargs) as key:
-            result = await method(self, *args, **kwargs)
-        _safely(tell, self, key)
-        return result
-
-    return atold if iscoroutinefunction(method) else told
-
-
-@contextmanager
-def _changing(session: Any, *args: Any, **kwargs: Any) -> Iterator[str | None]:
-    # An engine may be derived from another one that tells.
-    outer = getattr(session, "_key_changes", False)
-    session._key_changes = True
-    try:
-        yield getattr(session, "session_key", None)
-    finally:
-        session._key_changes = outer
-
-
-@contextmanager
-def _key_of_deleted(
-    session: Any, session_key: str | None = None, *args: Any, **kwargs: Any
-) -> Iterator[str | None]:
-    yield session_key or getattr(session, "session_key", None)
-
-
-def _safely(tell: Callable[[Any, Any], None], session: Any, key: str | None) -> None:
-    try:
-        tell(session, key)
-    except Exception:  # No page fails because of us.
-        logger.exception("The sockets of a session whose key has changed can not be told")
+    return issubclass(engine, signed_cookies.SessionStore)

@@ -6,16 +6,18 @@ Any thread. This process hears of it at once, others through the default broker 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
+
+from django.db import transaction
 
 from ..brokers import get_broker
 from . import control
 from .keys import changes, logged_out, seal, tokens_of
 from .watch import key_of, watches
 
-__all__ = ["end_session", "move_session", "verify_session", "verify_user"]
+__all__ = ["end_session", "move_session", "once_committed", "verify_session", "verify_user"]
 
 
 def end_session(keys: Iterable[str], user: Any = None, namespace: str = "") -> None:
@@ -38,7 +40,7 @@ def end_session(keys: Iterable[str], user: Any = None, namespace: str = "") -> N
             message = {"session": tokens[0], "also": tokens[1:]}
         if (pk := key_of(user)) is not None:
             message["user"] = pk
-        _tell(message, namespace)
+        _broadcast(message, namespace)
 
 
 def move_session(before: str, after: str, namespace: str = "") -> None:
@@ -52,7 +54,7 @@ def move_session(before: str, after: str, namespace: str = "") -> None:
     tokens, sealed = tokens_of(before), seal(after, before)
     for token, one in zip(tokens, sealed, strict=True):
         changes.note(token, one)
-    _tell({"changed": tokens, "to": sealed}, namespace)
+    _broadcast({"changed": tokens, "to": sealed}, namespace)
 
 
 def verify_session(key: str, namespace: str = "") -> None:
@@ -62,7 +64,7 @@ def verify_session(key: str, namespace: str = "") -> None:
         key: that it has, or had.
         namespace: in which.
     """
-    _tell({"look": tokens_of(key)}, namespace)
+    _broadcast({"look": tokens_of(key)}, namespace)
 
 
 def verify_user(user: Any, namespace: str = "") -> None:
@@ -72,10 +74,32 @@ def verify_user(user: Any, namespace: str = "") -> None:
         user: with its primary key.
         namespace: in which; without one in all of them.
     """
-    _tell({"user": str(user.pk)}, namespace)
+    _broadcast({"user": str(user.pk)}, namespace)
 
 
-def _tell(message: dict[str, Any], namespace: str) -> None:
+def once_committed(told: Callable[[], None], using: str | None) -> None:
+    """Tell of a change in a database once it is committed.
+
+    Args:
+        told: tells.
+        using: which database; ``None`` for what no transaction is about.
+    """
+    connection = None if using is None else transaction.get_connection(using)
+    if connection is not None and connection.in_atomic_block:
+        transaction.on_commit(told, using=using, robust=True)
+        return
+    told()
+    # Where the site commits by itself on_commit() raises. What it would have done is done when
+    # autocommit is on again; until then, and where it never is, nobody tells of a commit.
+    if (
+        connection is not None
+        and not connection.autocommit
+        and connection.settings_dict["AUTOCOMMIT"]
+    ):
+        connection.run_on_commit.append((set(connection.savepoint_ids), told, True))
+
+
+def _broadcast(message: dict[str, Any], namespace: str) -> None:
     """Tell every loop of this process at once, and other processes through the broker."""
     if namespace:
         message["namespace"] = namespace

@@ -47,15 +47,8 @@ def load_user(session: SessionBase) -> AbstractBaseUser | AnonymousUser:
     Raises:
         ImproperlyConfigured: ``django.contrib.auth`` is not installed.
     """
-    auth = _auth()
-    try:
-        user_id, path = session[auth.SESSION_KEY], session[auth.BACKEND_SESSION_KEY]
-    except KeyError:
-        return _anonymous()
-    if path not in settings.AUTHENTICATION_BACKENDS:
-        return _anonymous()
-    user = auth.load_backend(path).get_user(_primary_key(user_id))
-    return _verified(user, session.get(auth.HASH_SESSION_KEY))
+    user, _ = _find(session)
+    return _anonymous() if user is None else user
 
 
 async def aload_user(session: SessionBase) -> AbstractBaseUser | AnonymousUser:
@@ -93,20 +86,27 @@ def verify(session: SessionBase | None, in_session: str | None, user: str | None
 
 
 def _verify(session: SessionBase, pk: str) -> Verdict:
-    auth = _auth()
     key = session.session_key
+    user, verdict = _find(session)
+    if verdict is Verdict.DOUBT:
+        _raise_if_away(session, key)
+    return verdict if user is None or str(user.pk) == pk else Verdict.DOUBT
+
+
+def _find(session: SessionBase) -> tuple[Any, Verdict]:
+    """Return the user of a session, or ``None``, and what that means for whom it has named."""
+    auth = _auth()
     user_id, path = session.get(auth.SESSION_KEY), session.get(auth.BACKEND_SESSION_KEY)
     if user_id is None or path is None:
-        _raise_if_away(session, key)
-        return Verdict.DOUBT
-    if path not in settings.AUTHENTICATION_BACKENDS:
-        return Verdict.OUT
-    user = auth.load_backend(path).get_user(_primary_key(user_id))
+        return None, Verdict.DOUBT
+    user = None
+    if path in settings.AUTHENTICATION_BACKENDS:
+        user = auth.load_backend(path).get_user(_primary_key(user_id))
     if user is None:
-        return Verdict.OUT
-    if str(user.pk) != pk or _verified(user, session.get(auth.HASH_SESSION_KEY)) is not user:
-        return Verdict.DOUBT
-    return Verdict.IN
+        return None, Verdict.OUT
+    if not _has_hash(user, session.get(auth.HASH_SESSION_KEY)):
+        return None, Verdict.DOUBT
+    return user, Verdict.IN
 
 
 def _raise_if_away(session: Any, key: str | None) -> None:
@@ -137,16 +137,13 @@ def _primary_key(value: str) -> Any:
     return get_user_model()._meta.pk.to_python(value)
 
 
-def _verified(user: Any, session_hash: str | None) -> AbstractBaseUser | AnonymousUser:
-    if user is None:
-        return _anonymous()
+def _has_hash(user: Any, session_hash: str | None) -> bool:
     if not hasattr(user, "get_session_auth_hash"):
-        verified = True
-    elif not session_hash:
-        verified = False
-    else:
-        verified = constant_time_compare(session_hash, user.get_session_auth_hash()) or any(
+        return True
+    return session_hash is not None and (
+        constant_time_compare(session_hash, user.get_session_auth_hash())
+        or any(
             constant_time_compare(session_hash, fallback)
             for fallback in user.get_session_auth_fallback_hash()
         )
-    return user if verified else _anonymous()
+    )

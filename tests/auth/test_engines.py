@@ -12,7 +12,8 @@ import pytest
 from django.contrib.sessions.backends import db
 from django.test import override_settings
 
-from django_ws_dispatch.auth import receivers, sessions
+from django_ws_dispatch.auth import engines, receivers, tell
+from django_ws_dispatch.auth.keys import LoggedOut
 
 numbers = itertools.count()
 
@@ -28,19 +29,27 @@ class Told:
         name = f"engine_of_a_test_{next(numbers)}"
         sys.modules[name] = module = ModuleType(name)
         module.SessionStore = store  # type: ignore[attr-defined]
-        sessions.tell_of_keys(
-            name,
-            lambda session, key: self.changed.append((key, session.session_key)),
-            lambda session, key: self.ended.append(key),
-            lambda session, key: self.unknown.append(key),
-        )
+        engines.tell_of_keys(name)
         return store()
+
+    def move_session(self, before: str, after: str, namespace: str) -> None:
+        self.changed.append((before, after))
+
+    def end_session(self, keys: set[str], user: Any, namespace: str) -> None:
+        self.ended.extend(keys)
+
+    def verify_session(self, key: str, namespace: str) -> None:
+        self.unknown.append(key)
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
     before = set(sys.modules)
-    yield Told()
+    told = Told()
+    monkeypatch.setattr(engines, "logged_out", LoggedOut())  # whom other tests have told of
+    for name in ("move_session", "end_session", "verify_session"):
+        monkeypatch.setattr(tell, name, getattr(told, name))
+    yield told
     for name in set(sys.modules) - before:
         if name.startswith("engine_of_a_test_"):
             del sys.modules[name]
@@ -85,7 +94,7 @@ async def test_coroutine_functions_stay_what_they_are(told: Told) -> None:
     class Store(db.SessionStore):
         async def acycle_key(self) -> None:
             self._session_key = "n" * 32  # type: ignore[attr-defined]
-            self._session_cache: dict[str, Any] = {sessions.USER_KEY: "1"}
+            self._session_cache: dict[str, Any] = {engines.USER_KEY: "1"}
 
         async def adelete(self, session_key: str | None = None) -> None:
             pass
@@ -126,19 +135,11 @@ def test_what_fails_for_a_session_that_has_no_key_is_told_to_nobody(told: Told) 
     assert told.unknown == []
 
 
-def test_a_page_does_not_fail_where_nobody_can_be_told(caplog: pytest.LogCaptureFixture) -> None:
-    class Failing(Told):
-        @property
-        def changed(self) -> Any:
-            raise RuntimeError("no broker")
-
-        @changed.setter
-        def changed(self, value: Any) -> None:
-            pass
-
-        ended = changed
-
-    session = Failing().engine(type("Store", (Plain,), dict(vars(Plain))))
+def test_a_page_does_not_fail_where_nobody_can_be_told(
+    told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    told.changed = told.ended = None  # type: ignore[assignment]  # which raises an exception
+    session = told.engine(type("Store", (Plain,), dict(vars(Plain))))
     session.cycle_key()
     session.delete()
     assert session.session_key == "new"
@@ -154,7 +155,7 @@ def test_a_site_whose_engine_can_not_be_had_starts(
             raise found
         return ModuleType(name)  # without a SessionStore
 
-    monkeypatch.setattr(sessions, "import_module", import_module)
+    monkeypatch.setattr(engines, "import_module", import_module)
     receivers.connect()
     assert "can not be told" in caplog.text
 

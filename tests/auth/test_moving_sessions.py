@@ -19,8 +19,9 @@ from django.http import HttpResponse
 from django.test import TransactionTestCase, override_settings
 from django.urls import path
 
-from django_ws_dispatch.auth import control, keys, receivers, sessions, tell, verifier
+from django_ws_dispatch.auth import control, keys, tell, verifier
 from django_ws_dispatch.auth.control import publish_control
+from django_ws_dispatch.auth.engines import deleting, tell_of_keys, telling
 from django_ws_dispatch.auth.keys import seal, tokens_of
 from django_ws_dispatch.decorators import login_required, with_user
 from django_ws_dispatch.dispatcher import sweep as connections
@@ -200,7 +201,7 @@ class EngineTests(Base):
                 delete(self, session_key)
                 raise OSError("no answer")
 
-            told = sessions._deleting(failing, receivers._session_ended, receivers._session_unknown)
+            told = telling(failing, deleting)
             with mock.patch.object(store, "delete", told), pytest.raises(OSError, match="answer"):
                 await sync_to_async(session.delete)()
             await self.assertClosed(socket)
@@ -210,11 +211,8 @@ class EngineTests(Base):
     async def test_a_store_that_fails_and_has_deleted_nothing_closes_nobody(self) -> None:
         async def act(client: WebSocketClient, socket: Any) -> None:
             session = await sync_to_async(lambda: client.session)()
-            told = sessions._deleting(
-                mock.Mock(__name__="delete", side_effect=OSError("no store")),
-                receivers._session_ended,
-                receivers._session_unknown,
-            )
+            failing = mock.Mock(__name__="delete", side_effect=OSError("no store"))
+            told = telling(failing, deleting)
             with pytest.raises(OSError, match="no store"):
                 await sync_to_async(told)(session)
             await self.verified()
@@ -401,7 +399,7 @@ def test_an_engine_is_told_to_tell_once() -> None:
 
     before = db.SessionStore.cycle_key
     for engine in (db, signed_cookies):
-        sessions.tell_of_keys(engine.__name__, *[lambda *_: None] * 3)
+        tell_of_keys(engine.__name__)
     assert db.SessionStore.cycle_key is before
     assert not hasattr(signed_cookies.SessionStore.cycle_key, "__wrapped__")
     assert get_user_model() is User
