@@ -22,9 +22,9 @@ from typing import Any, Protocol, cast
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
+from . import executors
 from .caretaker import Caretaker
-from .context import load_sync_context
-from .executors import Block, PrivateBlock, current, enter_context_only, executor, shared
+from .executors import Block, PrivateBlock, load_sync_context
 from .lane import Holder, Lane, LaneThread
 
 __all__ = [
@@ -49,11 +49,11 @@ def enter(holder: Holder) -> None:
     Inside ``off()`` only ``WEBSOCKET_SYNC_CONTEXT`` is entered around it. Below ``async_to_sync``
     asgiref prefers the calling thread.
     """
-    current.set(holder)
+    executors.current.set(holder)
     if _off.get():
-        enter_context_only(holder)
+        executors.enter_context_only(holder)
     else:
-        SyncToAsync.thread_sensitive_context.set(shared)
+        SyncToAsync.thread_sensitive_context.set(executors.shared)
 
 
 class HasLane(Protocol):
@@ -93,7 +93,7 @@ def private_lane() -> Iterator[None]:
     blocks have them at once, from their first sync call on; others wait there, first come, first
     served. One inside another shares them: it would wait for what is held on its behalf.
     """
-    around = current.get()
+    around = executors.current.get()
     if isinstance(around, PrivateBlock) and not around.lane_ended:
         yield
         return
@@ -103,14 +103,14 @@ def private_lane() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held_by(block: Block) -> Iterator[None]:
-    before = current.get()
+    before = executors.current.get()
     enter(block)
     try:
         yield
     finally:
         block.lane_ended = True
         release(block)
-        current.set(before)
+        executors.current.set(before)
 
 
 @contextlib.contextmanager
@@ -121,7 +121,7 @@ def off() -> Iterator[None]:
     """
     was_off = _off.get()
     context = SyncToAsync.thread_sensitive_context
-    entered = context.get(None) is shared
+    entered = context.get(None) is executors.shared
     _off.set(True)
     if entered:
         context.set(cast(ThreadSensitiveContext, None))  # asgiref tests its truth
@@ -130,7 +130,7 @@ def off() -> Iterator[None]:
     finally:
         _off.set(was_off)
         if entered:
-            context.set(shared)
+            context.set(executors.shared)
 
 
 def background() -> contextvars.Context:
@@ -150,7 +150,7 @@ def shutdown(timeout: float = 5.0) -> None:
         timeout: seconds to wait; a lane still held by then ends when it is given back.
     """
     deadline = monotonic() + timeout
-    executor.retire()
+    executors.executor.retire()
     for thread in threading.enumerate():
         if isinstance(thread, (LaneThread, Caretaker)) and thread is not threading.current_thread():
             thread.join(max(0.0, deadline - monotonic()))

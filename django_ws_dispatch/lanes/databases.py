@@ -83,10 +83,9 @@ class Databases:
         self._idle_since = 0.0
 
     def begin(self, user: User) -> None:
-        """Give this thread the connections, before a call.
+        """Give this thread the connections, before a call of a user.
 
-        Args:
-            user: stands for whoever calls: somebody else finds nothing of who came before.
+        Another one than that of the last call finds nothing of who came before.
         """
         here.databases = self
         for alias in connections:
@@ -107,19 +106,19 @@ class Databases:
         self._see_out()
         self._observer.forget_closed()
         owners = self._observer.owners_of_cursors()
-        for alias, wrapper in list(self._wrappers.items()):
+        for alias, wrapper in self._wrappers.items():
             open_transaction = _has_transaction(wrapper)
-            changed = self._is_changed(alias, wrapper)
+            changed = open_transaction or self._is_changed(alias, wrapper)
             transaction = transaction or open_transaction
             state = state or changed
             # What the context manager has set, and not put back, a page would not set anew.
-            kept = changed or open_transaction or owners or self._observer.has_set(alias)
+            kept = changed or owners or self._observer.has_set(alias)
             if not kept and _is_pooled(wrapper):
                 # Pages want it, too. It costs no more than a page's own.
                 with suppress(Exception):
                     wrapper.close()
         self._idle_since = monotonic()
-        return Left(state or transaction, self._observer.user in owners, transaction)
+        return Left(state, self._observer.user in owners, transaction)
 
     def run_within(
         self, manager: Callable[[], AbstractContextManager[Any]], call: Callable[[], _R]
@@ -148,10 +147,7 @@ class Databases:
         return cast("_R", None)  # it has suppressed what the call raised
 
     def has_open_cursors(self, user: User | None = None) -> bool:
-        """Whether a cursor is open that somebody, or this user, may read on from.
-
-        Any thread may ask.
-        """
+        """Whether a cursor is open that somebody, or this user, may read on from. In any thread."""
         owners = self._observer.owners_of_cursors()
         return bool(owners) if user is None else user in owners
 
@@ -166,8 +162,7 @@ class Databases:
     def discard(self) -> dict[str, BaseDatabaseWrapper]:
         """Close the connections on which something was left; new ones take their place.
 
-        Returns:
-            What Django has for them, for the socket that has put something on it.
+        Return what Django has for them, for the socket that has put something on it.
         """
         left = {
             alias: wrapper

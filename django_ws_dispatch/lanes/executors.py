@@ -7,20 +7,20 @@ sockets: to enter one per socket costs 2 us, to set two context variables a tent
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import os
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
-from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from contextlib import AbstractContextManager, suppress
+from functools import cache, partial
+from typing import Any, ParamSpec, TypeVar, cast
 
 from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.core.signals import setting_changed
 
-from ..conf import conf
-from .context import load_sync_context, within
+from ..conf import conf, import_function
+from .databases import here
 from .lane import Holder, Lane
 from .pool import Pool
 
@@ -31,11 +31,14 @@ __all__ = [
     "current",
     "enter_context_only",
     "executor",
+    "load_sync_context",
     "shared",
 ]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+SyncContext = Callable[[Any], AbstractContextManager[Any]]
 
 current: contextvars.ContextVar[Holder | None] = contextvars.ContextVar("lane_holder", default=None)
 """whose sync work that of this context is"""
@@ -124,6 +127,52 @@ class LaneExecutor(Executor):
             pool.retire()
 
 
+# WEBSOCKET_SYNC_CONTEXT: what is entered around each piece of a socket's sync work
+
+
+@cache
+def load_sync_context() -> SyncContext | None:
+    """Return the function that ``WEBSOCKET_SYNC_CONTEXT`` names.
+
+    Raises:
+        ImproperlyConfigured: it can not be imported, or is no function.
+    """
+    path = conf.sync_context
+    if path is None:
+        return None
+    remedy = (
+        "Write the dotted path of a function of the websocket that returns a context manager, such "
+        "as one decorated with contextlib.contextmanager."
+    )
+    return cast("SyncContext", import_function("WEBSOCKET_SYNC_CONTEXT", path, remedy))
+
+
+def _within_context(holder: Holder, call: Callable[[], _R]) -> Callable[[], _R]:
+    """Return ``call`` such that its work is done inside the site's context manager.
+
+    What asgiref has run in a thread enters the context variables of the task first, and calls the
+    function last: around that one the context manager belongs, so that the variables that it sets
+    are seen, too.
+    """
+    websocket, function = holder.lane_socket, load_sync_context()
+    if websocket is None or function is None:  # what is nobody's, such as middleware, is outside
+        return call
+    if isinstance(call, partial) and call.args and callable(call.args[-1]):
+        handler = getattr(call.func, "__func__", None)
+        if handler is SyncToAsync.thread_handler:
+            *before, child = call.args
+            inner = partial(_enter, function, websocket, child)
+            return partial(call.func, *before, inner, **call.keywords)
+    return partial(_enter, function, websocket, call)
+
+
+def _enter(function: SyncContext, websocket: Any, call: Callable[[], _R]) -> _R:
+    if here.databases is not None:
+        return here.databases.run_within(partial(function, websocket), call)
+    with function(websocket):
+        return call()
+
+
 class _ContextExecutor(Executor):
     """Where there are no lanes: ``WEBSOCKET_SYNC_CONTEXT`` around calls that go elsewhere.
 
@@ -162,15 +211,10 @@ def enter_context_only(holder: Holder) -> None:
         _enter_once(_ContextExecutor(around or of_loop or SyncToAsync.single_thread_executor))
 
 
-def _within_context(holder: Holder, call: Callable[[], _R]) -> Callable[[], _R]:
-    # What is nobody's yet, such as middleware, is outside.
-    return call if holder.lane_socket is None else within(holder.lane_socket, call)
-
-
 def _enter_once(executor: Executor) -> ThreadSensitiveContext:
     # Never exited: asgiref refuses the work of tasks that outlive their context.
     context = ThreadSensitiveContext(executor=executor)
-    with contextlib.suppress(StopIteration):  # it awaits nothing, so it needs no loop
+    with suppress(StopIteration):  # it awaits nothing, so it needs no loop
         context.__aenter__().send(None)  # type: ignore[no-untyped-call]
     return context
 

@@ -105,18 +105,13 @@ class Observer:
     # WEBSOCKET_SYNC_CONTEXT, which is entered for each call: what it sets, it sets anew
 
     def trust(self, *, entering: bool) -> None:
-        """The context manager runs from here on.
-
-        Args:
-            entering: or leaving: what it sets then it puts back.
-        """
+        """The context manager is entered, or left, from here on: what it sets then it puts back."""
         self._trusted, self._entering, self._set_now = True, entering, set()
 
     def distrust(self) -> set[str]:
-        """It does so no longer.
+        """It is no longer.
 
-        Returns:
-            Aliases of connections where it has not set what it had set for an earlier call.
+        Return the aliases of connections where it has not set what it had for an earlier call.
         """
         self._trusted = False
         return {alias for alias, _ in self._set - self._set_now}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 
 __all__ = ["leaves_nothing"]
 
@@ -138,7 +139,6 @@ _SPATIAL = "st_"
 _DJANGO, _WITH_DJANGO = "django_", "sqlite"
 
 _HARMLESS = frozenset(" ".join((_WORDS, _TYPES, _FUNCTIONS)).split())
-_memo: dict[tuple[str, str], _Leaves] = {}
 
 
 def leaves_nothing(sql: object, vendor: str = "", *, in_transaction: bool = False) -> bool:
@@ -149,18 +149,14 @@ def leaves_nothing(sql: object, vendor: str = "", *, in_transaction: bool = Fals
         vendor: of the database, as Django has it.
         in_transaction: whether one is open that Django knows of, and ends.
     """
-    if type(sql) is not str:
+    if type(sql) is not str or len(sql) > LONGEST:
         return False
-    known = _memo.get((sql, vendor))
-    if known is None:
-        known = _read(sql, vendor) if len(sql) <= LONGEST else _Leaves.UNKNOWN
-        if len(sql) <= MEMO_CHARACTERS:
-            if len(_memo) >= MEMO_SIZE:
-                _memo.clear()
-            _memo[sql, vendor] = known
+    read = _read if len(sql) <= MEMO_CHARACTERS else _read.__wrapped__
+    known = read(sql, vendor)
     return known is _Leaves.NOTHING or (known is _Leaves.WITHIN and in_transaction)
 
 
+@lru_cache(MEMO_SIZE)
 def _read(sql: str, vendor: str) -> _Leaves:
     sql = sql.replace(r"ESCAPE '\'", "")  # of LIKE, as Django writes it on SQLite
     if _UNREADABLE.search(sql) is not None:

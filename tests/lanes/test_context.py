@@ -21,8 +21,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.decorators import login_required, user_passes_test
-from django_ws_dispatch.lanes import caretaker, databases, observer
-from django_ws_dispatch.lanes.context import load_sync_context
+from django_ws_dispatch.lanes import caretaker, databases, load_sync_context, observer
 from django_ws_dispatch.signals import websocket_closed, websocket_opened
 from django_ws_dispatch.testing import WebSocketClient
 from tests.fake_server import only_socket, serving

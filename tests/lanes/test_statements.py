@@ -175,5 +175,5 @@ def test_what_the_orm_writes_leaves_nothing(db: None) -> None:
 def test_what_is_known_is_remembered_and_no_memory_is_filled() -> None:
     for number in range(2 * statements.MEMO_SIZE):
         assert leaves_nothing(f"SELECT {number}")
-    assert len(statements._memo) <= statements.MEMO_SIZE
+    assert statements._read.cache_info().currsize <= statements.MEMO_SIZE
     assert not leaves_nothing("SELECT 1, " + "1, " * statements.LONGEST)
