@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-__all__ = ["CloseCode", "check_close_code", "cut_reason"]
+__all__ = ["DENIALS", "CloseCode", "check_close_code", "cut_reason"]
 
 
 class CloseCode(IntEnum):
@@ -26,6 +26,9 @@ class CloseCode(IntEnum):
     IDLE = 4408
     TOO_FAST = 4429
 
+
+# What a close from elsewhere is as the answer to a handshake, where it is no 403.
+DENIALS: dict[int, int] = {CloseCode.LOGGED_OUT: 401, CloseCode.SLOW_CLIENT: 503}
 
 # A close frame's payload is at most 125 bytes, two of which are the code.
 MAX_REASON_BYTES = 123

@@ -1,4 +1,4 @@
-"""Each "no" to a client is told of here: one log line, and later one count.
+"""Every "no" to a client: what an exception means to it, and the one log line for it.
 
 What came from a client stands in a log escaped, and not all of it.
 """
@@ -6,15 +6,57 @@ What came from a client stands in a log escaped, and not all of it.
 from __future__ import annotations
 
 import logging
+from typing import Any, NamedTuple
 
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404
+from django.http.multipartparser import MultiPartParserError
+
+from .codes import CloseCode
+from .exceptions import Deny
 from .typing import Scope
 
-__all__ = ["closed", "quoted", "shown", "shown_path"]
+__all__ = [
+    "Meaning",
+    "broker_failed",
+    "closed",
+    "denied",
+    "failed",
+    "meaning_of",
+    "quoted",
+    "receiver_failed",
+    "shown",
+    "shown_path",
+]
 
+handshake_logger = logging.getLogger("django_ws_dispatch.handshake")
 connection_logger = logging.getLogger("django_ws_dispatch.connection")
 
 # Characters of one thing that a client said.
 MOST = 200
+
+
+class Meaning(NamedTuple):
+    """What an exception says to a client: the status of the denial, or the close code."""
+
+    status: int
+    code: int
+
+
+MEANINGS: dict[type[Exception], Meaning] = {
+    Http404: Meaning(404, CloseCode.GONE),
+    PermissionDenied: Meaning(403, CloseCode.FORBIDDEN),
+    MultiPartParserError: Meaning(400, CloseCode.BAD_REQUEST),
+    BadRequest: Meaning(400, CloseCode.BAD_REQUEST),
+    SuspiciousOperation: Meaning(400, CloseCode.BAD_REQUEST),
+}
+
+
+def meaning_of(exc: BaseException) -> Meaning | None:
+    """Return what an exception means, as it would on a page; ``None`` for a failure."""
+    if isinstance(exc, Deny):
+        return Meaning(exc.status_code, 4000 + exc.status_code)
+    return next((one for kind, one in MEANINGS.items() if isinstance(exc, kind)), None)
 
 
 def shown(text: str) -> str:
@@ -44,6 +86,47 @@ def closed(path: str, code: int, why: str) -> None:
     """
     extra = {"path": path, "status_code": int(code)}
     connection_logger.warning("Closed %s with %d: %s.", path, code, why, extra=extra)
+
+
+def denied(path: str, status: int, why: str) -> None:
+    """Tell that a handshake was denied, as ``django.request`` tells of a page.
+
+    Also for a redirect: no browser follows it, and the page sees no more than that it failed.
+    """
+    extra = {"path": path, "status_code": status}
+    why = why.rstrip(".")
+    handshake_logger.warning("Denied %s with %d: %s.", path, status, why, extra=extra)
+
+
+def failed(text: str, path: str, *args: str, exc: BaseException, **extra: Any) -> None:
+    """Tell of a failure with its traceback.
+
+    Args:
+        text: what failed, with a place for the path and for each of ``args``.
+        exc: what was raised.
+        extra: what else a handler of the log gets, with the ``status_code`` of the denial or the
+            close.
+    """
+    logger = handshake_logger if extra["status_code"] < 1000 else connection_logger
+    logger.error(text, path, *args, exc_info=exc, extra={"path": path, **extra})
+
+
+def broker_failed(path: str, exc: BaseException) -> None:
+    """Tell of a handshake that an outage has cost.
+
+    Nothing is wrong with the site: no traceback, and no error tracker hears of it.
+    """
+    handshake_logger.error(
+        "The broker failed in the handshake of %s: %s",
+        path,
+        " ".join(str(exc).split()) or type(exc).__name__,
+        extra={"path": path, "status_code": 503},
+    )
+
+
+def receiver_failed(receiver: object, path: str, exc: BaseException) -> None:
+    """Tell of a receiver of a signal that raised: the socket has nothing of it."""
+    connection_logger.error("%r failed for %s", receiver, path, exc_info=exc)
 
 
 def _cut(text: str) -> tuple[str, str]:

@@ -9,12 +9,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.exceptions import SuspiciousOperation
 from django.core.signals import got_request_exception
-from django.http import Http404
 from django.http.response import HttpResponseBase
 
-from .. import lanes, servers
+from .. import lanes, reports, servers
 from ..codes import CloseCode
 from ..exceptions import BrokerError, Deny
 from ..handshake.denial import deny, response_for
@@ -30,18 +29,10 @@ from ..websockets.state import CLOSED, CLOSING, CONNECTING, OPEN
 
 __all__ = ["fail", "finish", "refuse", "report"]
 
-handshake_logger = logging.getLogger("django_ws_dispatch.handshake")
 connection_logger = logging.getLogger("django_ws_dispatch.connection")
 
 # Seconds that the receivers of a signal may take.
 SIGNAL_GRACE = 5.0
-
-CODES: dict[type[Exception], CloseCode] = {
-    Http404: CloseCode.GONE,
-    PermissionDenied: CloseCode.FORBIDDEN,
-    SuspiciousOperation: CloseCode.BAD_REQUEST,
-    BadRequest: CloseCode.BAD_REQUEST,
-}
 
 
 async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
@@ -68,12 +59,7 @@ async def fail(scope: Scope, send: Send, exc: Exception) -> None:
         reason = _reason(meant, path, "routing")
         await _deny(scope, send, response_for(meant), reason)
         return
-    handshake_logger.error(
-        "The handshake of %s failed",
-        path,
-        exc_info=exc,
-        extra={"path": path, "status_code": 500},
-    )
+    reports.failed("The handshake of %s failed", path, exc=exc, status_code=500)
     try:
         request = build_request(scope)
     except SuspiciousOperation:
@@ -159,22 +145,16 @@ def _meant(exc: BaseException, socket: WebSocket | None = None) -> BaseException
             if socket is None or not is_disconnect(one, socket)
         ]
         return found[0] if found and None not in found else None
-    early = socket is None or not socket.connection.accepted
-    kinds: tuple[type[Exception], ...] = (Deny, *CODES, *[BrokerError] * early)
-    return exc if isinstance(exc, kinds) else None
+    if isinstance(exc, BrokerError):
+        return exc if socket is None or not socket.connection.accepted else None
+    return exc if reports.meaning_of(exc) is not None else None
 
 
 def _reason(meant: BaseException, path: str, where: str) -> str | None:
     """Return what the denial's line has to say; ``None`` after an outage, which has its own."""
     if not isinstance(meant, BrokerError):
         return f"the {where} raised {type(meant).__name__}"
-    # Nothing is wrong with the site: no traceback, and no error tracker hears of it.
-    handshake_logger.error(
-        "The broker failed in the handshake of %s: %s",
-        path,
-        " ".join(str(meant).split()) or type(meant).__name__,
-        extra={"path": path, "status_code": 503},
-    )
+    reports.broker_failed(path, meant)
     return None
 
 
@@ -185,27 +165,15 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
     if meant is None:
         await report(socket, exc, connecting=connecting)
     else:
-        code = _code(meant)
+        code = getattr(reports.meaning_of(meant), "code", CloseCode.FAILED)
         reason = _reason(meant, socket.path, "handler")
         if socket.ready_state is OPEN:
-            connection_logger.warning(
-                "Closed %s with %d: %s.",
-                socket.path,
-                code,
-                reason,
-                extra={"path": socket.path, "status_code": code},
-            )
+            reports.closed(socket.path, code, str(reason))
     if connecting:
         with lanes.lane_for(socket):  # it may have to be rendered
             await socket.connection.deny(response_for(meant or exc), reason)
     else:
         socket.kick(code, "")
-
-
-def _code(meant: BaseException) -> int:
-    if isinstance(meant, Deny):
-        return 4000 + meant.status_code
-    return next((code for kind, code in CODES.items() if isinstance(meant, kind)), CloseCode.FAILED)
 
 
 async def report(
@@ -217,17 +185,16 @@ async def report(
         culprit: another one than the handler, as in ``"the middleware a.b.C"``.
         connecting: whether the socket was not accepted yet.
     """
-    extra: dict[str, Any] = {"path": socket.path, "status_code": 500 if connecting else 1011}
+    extra: dict[str, Any] = {"status_code": 500 if connecting else int(CloseCode.FAILED)}
     try:
         request = extra["request"] = socket.request
     except SuspiciousOperation:
         request = None
-    logger = handshake_logger if connecting else connection_logger
     if culprit is None:
-        logger.error("The handler of %s failed", socket.path, exc_info=exc, extra=extra)
+        reports.failed("The handler of %s failed", socket.path, exc=exc, **extra)
     else:
         text = "The handshake of %s failed in %s"
-        logger.error(text, socket.path, culprit, exc_info=exc, extra=extra)
+        reports.failed(text, socket.path, culprit, exc=exc, **extra)
     await _announce(exc, type(socket), request, socket.path)
 
 
@@ -265,4 +232,4 @@ async def _announce(
         async with _bounded("got_request_exception", path):
             for receiver, result in await send(sender, request=request):
                 if isinstance(result, Exception):
-                    connection_logger.error("%r failed for %s", receiver, path, exc_info=result)
+                    reports.receiver_failed(receiver, path, result)

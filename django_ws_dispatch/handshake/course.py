@@ -15,24 +15,16 @@ from inspect import isawaitable, iscoroutine
 from typing import Any, NamedTuple, cast
 
 from asgiref.sync import sync_to_async
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
-from django.http import Http404, HttpRequest
-from django.http.multipartparser import MultiPartParserError
+from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import get_resolver, get_urlconf
 
 from ..exceptions import Deny
+from ..reports import meaning_of
 from .denial import refuse
 
 __all__ = ["Course", "Failure", "current", "guard", "watch"]
-
-STATUSES: dict[type[Exception], int] = {
-    Http404: 404,
-    PermissionDenied: 403,
-    MultiPartParserError: 400,
-    BadRequest: 400,
-    SuspiciousOperation: 400,
-}
 
 
 class Failure(NamedTuple):
@@ -98,7 +90,7 @@ def guard(name: str | None, middleware: Callable[..., Any], is_async: bool) -> C
                 response = middleware(request)
                 return _checked(name, await response if isawaitable(response) else response)
             except Exception as exc:
-                if _status(exc) is None:
+                if meaning_of(exc) is None:
                     return _failed(name, exc)
                 return await sync_to_async(_answered)(name, request, exc)
 
@@ -109,7 +101,7 @@ def guard(name: str | None, middleware: Callable[..., Any], is_async: bool) -> C
         try:
             return _checked(name, middleware(request))
         except Exception as exc:
-            return _failed(name, exc) if _status(exc) is None else _answered(name, request, exc)
+            return _answered(name, request, exc)
 
     return sync_inner
 
@@ -153,13 +145,6 @@ def _culprit(name: str | None) -> str:
     return "a middleware of WEBSOCKET_MIDDLEWARE" if name is None else f"the middleware {name}"
 
 
-def _status(exc: Exception) -> int | None:
-    """What it means on a page; ``None`` for a failure."""
-    if isinstance(exc, Deny):
-        return exc.status_code
-    return next((status for kind, status in STATUSES.items() if isinstance(exc, kind)), None)
-
-
 def _checked(name: str | None, response: Any) -> HttpResponseBase:
     if not isinstance(response, HttpResponseBase):
         remedy = ""
@@ -180,8 +165,11 @@ def _failed(name: str | None, exc: Exception) -> HttpResponseBase:
 
 
 def _answered(name: str | None, request: HttpRequest, exc: Exception) -> HttpResponseBase:
+    meaning = meaning_of(exc)
+    if meaning is None:
+        return _failed(name, exc)
     try:
-        response = exc.response if isinstance(exc, Deny) else _page(request, exc)
+        response = exc.response if isinstance(exc, Deny) else _page(request, exc, meaning.status)
     except Exception as failure:  # of the site's handler404, say
         return _failed(name, failure)
     course = current.get()
@@ -189,14 +177,14 @@ def _answered(name: str | None, request: HttpRequest, exc: Exception) -> HttpRes
     return response
 
 
-def _page(request: HttpRequest, exc: Exception) -> HttpResponseBase:
+def _page(request: HttpRequest, exc: Exception, status: int) -> HttpResponseBase:
     """The response that the site has for it, as Django makes it of what a view raises."""
     if isinstance(exc, SuspiciousOperation) and not isinstance(exc, BadRequest):
         extra = {"status_code": 400, "request": request}
         name = f"django.security.{type(exc).__name__}"
         logging.getLogger(name).error(str(exc), exc_info=exc, extra=extra)
     resolver: Any = get_resolver(get_urlconf())
-    response = resolver.resolve_error_handler(_status(exc))(request, exception=exc)
+    response = resolver.resolve_error_handler(status)(request, exception=exc)
     if not getattr(response, "is_rendered", True):
         response = response.render()
     return cast("HttpResponseBase", response)

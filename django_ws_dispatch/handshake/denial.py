@@ -16,12 +16,11 @@ from http.cookies import CookieError, Morsel
 from typing import Any, cast
 
 from asgiref.sync import sync_to_async
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
 from ..exceptions import BrokerError, Deny
-from ..reports import shown_path
+from ..reports import denied, meaning_of, shown_path
 from ..servers import Server
 from ..typing import Event
 
@@ -95,29 +94,10 @@ def response_for(exc: BaseException) -> HttpResponseBase:
     if isinstance(exc, Deny):
         response: Any = exc.response
         return cast("HttpResponseBase", response)
-    if isinstance(exc, Http404):
-        return refuse(404)
-    if isinstance(exc, PermissionDenied):
-        return refuse(403)
-    if isinstance(exc, (SuspiciousOperation, BadRequest)):
-        return refuse(400)
     if isinstance(exc, BrokerError):
         return refuse(503)
-    return refuse(500)
-
-
-def _log_denial(path: str, status: int, reason: str) -> None:
-    """One line for one denied handshake, as ``django.request`` has one for a page.
-
-    Also for a redirect: no browser follows it, and the page sees no more than that it failed.
-    """
-    handshake_logger.warning(
-        "Denied %s with %d: %s.",
-        path,
-        status,
-        reason.rstrip("."),
-        extra={"path": path, "status_code": status},
-    )
+    meaning = meaning_of(exc)
+    return refuse(500 if meaning is None else meaning.status)
 
 
 async def deny(server: Server, response: HttpResponseBase, reason: str | None = None) -> None:
@@ -138,7 +118,7 @@ async def deny(server: Server, response: HttpResponseBase, reason: str | None = 
         if offered:
             status, headers, body = await _collected(response)
         if reason is not None:
-            _log_denial(shown_path(server.scope), status, reason)
+            denied(shown_path(server.scope), status, reason)
         if not offered:
             await _send_all(server, {"type": "websocket.close", "code": 1000})
             return

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.http.response import HttpResponseBase
 
 from .. import servers
-from ..codes import CloseCode, cut_reason
+from ..codes import DENIALS, CloseCode, cut_reason
 from ..exceptions import Deny, WebSocketDisconnect
 from ..handshake.denial import deny
 from ..limits import Limits
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from .socket import Socket
 
 __all__ = ["Connection"]
-
-# What a close from elsewhere is as the answer to a handshake, where it is no 403.
-DENIALS: dict[int, int] = {CloseCode.LOGGED_OUT: 401, CloseCode.SLOW_CLIENT: 503}
 
 
 class Connection:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from django.dispatch import Signal
 
-from .. import groups, lanes
+from .. import groups, lanes, reports
 from ..auth.watch import Watch, Watched
 from ..handshake.request import HandshakeRequest, build_request
 from ..limits import Limits
 from ..typing import Receive, Scope, Send
 from .connection import Connection
 from .state import CLOSING, WebSocketState
-from .writer import logger
 
 if TYPE_CHECKING:
     # With the plugin of django-stubs that is AUTH_USER_MODEL, as request.user has it.
@@ -172,7 +171,7 @@ class Socket:
         """Send a signal about this socket; what receivers raise is logged."""
         for receiver, result in await signal.asend_robust(type(self), websocket=self, **named):
             if isinstance(result, Exception):
-                logger.error("%r failed for %s", receiver, self.path, exc_info=result)
+                reports.receiver_failed(receiver, self.path, result)
 
     # Whose sync work it is
 
