@@ -17,7 +17,7 @@ from django_ws_dispatch.lanes.executors import executor
 from django_ws_dispatch.limits import Rate
 from django_ws_dispatch.routing.routes import current_routes
 
-from .fake_server import FakeServer
+from .kit.fake_server import FakeServer
 
 DEFAULTS = {
     "WEBSOCKET_ALLOWED_ORIGINS": None,

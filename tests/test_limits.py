@@ -25,8 +25,8 @@ from django_ws_dispatch.routing.handlers import Handler
 from django_ws_dispatch.websockets import WebSocket, deadlines, inbox
 from django_ws_dispatch.websockets import connection as protocol
 
-from . import fake_server
-from .fake_server import serving
+from .kit.fake_server import FakeServer, hurry, only_socket, serving
+from .kit.waiting import until
 
 
 class Clock:
@@ -240,7 +240,7 @@ def test_messages_over_the_rate_close_with_4429(
 def test_a_client_that_says_nothing_is_closed_with_4408(
     handler: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_server.hurry(monkeypatch)
+    hurry(monkeypatch)
 
     async def scenario() -> None:
         async with serving(handler, WEBSOCKET_IDLE_TIMEOUT=0.05) as server:
@@ -261,7 +261,7 @@ class Hours:
 
 
 def test_a_message_that_is_discarded_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_server.hurry(monkeypatch)
+    hurry(monkeypatch)
     hours = Hours(monkeypatch)
 
     async def push_only(websocket: Any) -> None:
@@ -271,14 +271,14 @@ def test_a_message_that_is_discarded_is_a_sign_of_life(monkeypatch: pytest.Monke
     async def scenario() -> None:
         async with serving(push_only, WEBSOCKET_IDLE_TIMEOUT=1) as server:
             await server.accepted()
-            socket = fake_server.only_socket()
+            socket = only_socket()
             for _ in range(5):
                 hours.now += 0.9
                 server.message("hello")
-                await fake_server.until(lambda: socket.connection.reader.meter.heard == hours.now)
+                await until(lambda: socket.connection.reader.meter.heard == hours.now)
             assert server.closed is None
             hours.now += 1.1
-            await fake_server.until(lambda: server.closed)
+            await until(lambda: server.closed)
             assert server.closed == (4408, "idle timeout")
             hours.now += 60
             await server.ended()
@@ -296,8 +296,8 @@ def test_the_idle_time_begins_with_the_accept(monkeypatch: pytest.MonkeyPatch) -
 
     async def scenario() -> None:
         async with serving(late, WEBSOCKET_IDLE_TIMEOUT=5) as server:
-            await fake_server.until(lambda: connections.local().sockets)
-            socket = fake_server.only_socket()
+            await until(lambda: connections.local().sockets)
+            socket = only_socket()
             hours.now += 100
             go.set()
             await server.accepted()
@@ -323,13 +323,13 @@ async def full_inbox(then: Any) -> AsyncIterator[tuple[Any, Any, asyncio.Event]]
     async with serving(handler, WEBSOCKET_IDLE_TIMEOUT=5) as server:
         await server.accepted()
         server.message(*map(str, range(100)))
-        socket = fake_server.only_socket()
-        await fake_server.until(lambda: socket.connection.reader.full_since is not None)
+        socket = only_socket()
+        await until(lambda: socket.connection.reader.full_since is not None)
         yield server, socket, go
 
 
 def test_a_client_that_waits_for_a_full_inbox_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_server.hurry(monkeypatch, BUSY_GRACE=1000)
+    hurry(monkeypatch, BUSY_GRACE=1000)
     hours = Hours(monkeypatch)
 
     async def scenario() -> None:
@@ -348,17 +348,15 @@ def test_a_client_that_waits_for_a_full_inbox_is_not_idle(monkeypatch: pytest.Mo
 def test_a_client_that_falls_silent_with_a_full_inbox_is_idle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fake_server.hurry(monkeypatch, BUSY_GRACE=1000)
+    hurry(monkeypatch, BUSY_GRACE=1000)
     hours = Hours(monkeypatch)
 
     async def scenario() -> None:
         async with full_inbox(WebSocket.wait_closed) as (server, socket, go):
             go.set()
-            await fake_server.until(
-                lambda: socket.connection.reader.full_since is None and not server.unread
-            )
+            await until(lambda: socket.connection.reader.full_since is None and not server.unread)
             hours.now += 6
-            await fake_server.until(lambda: server.closed)
+            await until(lambda: server.closed)
             assert server.closed == (4408, "idle timeout")
             hours.now += 2000
             await server.ended()
@@ -371,7 +369,7 @@ def test_unset_limits_are_not_looked_at_for_a_message() -> None:
         async with serving(echo) as server:
             server.message("hello")
             await server.sends(1)
-            socket = fake_server.only_socket()
+            socket = only_socket()
             assert socket.connection.reader.meter is None
 
     asyncio.run(scenario())
@@ -384,13 +382,13 @@ def test_more_open_sockets_than_may_be_are_denied_with_503(
     async def scenario() -> None:
         async with serving(handler, WEBSOCKET_MAX_CONNECTIONS=1) as first:
             await first.accepted()
-            second = fake_server.FakeServer(first.application).start()
+            second = FakeServer(first.application).start()
             await second.ended()
             assert second.denied == (503, b"Service Unavailable")
             assert (b"retry-after", b"10") in second.sent[0]["headers"]
             first.leave()
             await first.ended()
-            third = fake_server.FakeServer(first.application).start()
+            third = FakeServer(first.application).start()
             await third.accepted()
             third.leave()
             await third.ended()

@@ -28,7 +28,8 @@ from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.groups.messages import CONTROL_CHANNEL
-from tests.fake_members import FakeReceiver, run, until
+from tests.kit.members import FakeReceiver, run
+from tests.kit.waiting import until
 
 
 def test_control_messages_reach_every_loop_that_listens() -> None:

@@ -27,6 +27,7 @@ from django_ws_dispatch.decorators import login_required, with_user
 from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
+from tests.kit.waiting import until
 
 ENGINES = ["db", "cached_db", "cache", "file"]
 
@@ -96,12 +97,6 @@ urlpatterns = [
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifier, "DOUBT_SECONDS", 0.1)
     monkeypatch.setattr(verifier, "FIRST_PAUSE", 0.02)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @override_settings(

@@ -14,6 +14,7 @@ from django_ws_dispatch.auth.users import Verdict
 from django_ws_dispatch.auth.verifier import Verifier
 from django_ws_dispatch.auth.watch import Watched
 from django_ws_dispatch.exceptions import BrokerError
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
 
@@ -104,12 +105,6 @@ def make(asked: Asked | None = None) -> Verifier:
     looks = Verifier(loop, loop.create_task, asked)
     asked.heard = looks.heard
     return looks
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
 
 
 async def test_who_is_in_stays_and_who_is_out_is_closed(site: Site) -> None:

@@ -15,7 +15,7 @@ from redis.exceptions import DataError
 from django_ws_dispatch.brokers.redis import RedisBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.testing.brokers import Recorder
-from tests.fake_members import until
+from tests.kit.waiting import until
 
 GARBAGE = {
     "no number": b":abc\r\n",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.live.server import TROUBLE
-from tests.live.valkey import Valkey
+from tests.kit.server import TROUBLE
+from tests.kit.valkey import Valkey
 
 from .example import Server, Site
 

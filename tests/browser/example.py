@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tests.live.valkey import free_port
+from tests.kit.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Seconds for a process to start, and to end: generous, for a busy machine.

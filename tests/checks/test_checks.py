@@ -174,7 +174,7 @@ def test_every_broken_route_is_reported_where_it_stands():
             "d/": decorated,
             "e/": room,
             "f/": ping,
-            "g/": "tests.broken_sockets.ping",
+            "g/": "tests.checks.broken_sockets.ping",
         }
     )
     assert [message.obj for message in messages] == [

@@ -34,7 +34,8 @@ from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
 from django_ws_dispatch.websockets import WebSocket
 
-from ..fake_server import serving, until
+from ..kit.fake_server import serving
+from ..kit.waiting import until
 
 EVERYBODY = "django.contrib.auth.backends.AllowAllUsersModelBackend"
 MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"

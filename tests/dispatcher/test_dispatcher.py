@@ -23,8 +23,9 @@ from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.exceptions import Deny
 from django_ws_dispatch.routing import path, re_path
 
-from ..fake_server import HABITS, FakeServer, hurry, serving, until
 from ..handlers import ping
+from ..kit.fake_server import HABITS, FakeServer, hurry, serving
+from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

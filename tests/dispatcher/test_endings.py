@@ -23,7 +23,8 @@ from django_ws_dispatch.routing import re_path
 from django_ws_dispatch.signals import websocket_closed, websocket_opened
 from django_ws_dispatch.websockets import WebSocket, WebSocketState
 
-from ..fake_server import HABITS, FakeServer, hurry, only_socket, serving, until
+from ..kit.fake_server import HABITS, FakeServer, hurry, only_socket, serving
+from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -15,8 +15,9 @@ from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.websockets import connection as protocol
 from django_ws_dispatch.websockets import deadlines
 
-from ..fake_members import text as text_message
-from ..fake_server import HABITS, hurry, only_socket, serving, until
+from ..kit.fake_server import HABITS, hurry, only_socket, serving
+from ..kit.members import text as text_message
+from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

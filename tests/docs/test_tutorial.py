@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -22,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from tests.kit.ports import free_port
+
 from .pages import DOCS, TIMEOUT, Block, Project, blocks
 
 pytestmark = pytest.mark.live
@@ -29,13 +30,6 @@ pytestmark = pytest.mark.live
 # What the page needs and a test environment has.
 DONE_ALREADY = ("python3 -m venv", ". .venv/", "pip install")
 PASSWORD = "talk-talk-talk"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Browser:

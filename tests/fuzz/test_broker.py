@@ -25,7 +25,7 @@ from django_ws_dispatch.groups.messages import (
     encode_close,
     encode_data,
 )
-from tests.fake_members import FakeMember, run
+from tests.kit.members import FakeMember, run
 
 pytestmark = [pytest.mark.once, pytest.mark.slow]
 

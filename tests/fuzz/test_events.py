@@ -17,7 +17,7 @@ from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.exceptions import Deny, WebSocketDisconnect
 from django_ws_dispatch.groups import Group
-from tests.fake_server import _no_pages
+from tests.kit.fake_server import no_pages
 
 from .machine import DENIAL, Conversation, judge
 
@@ -159,7 +159,7 @@ async def raw_scripted(scope, receive, send):
 def serve() -> Iterator[Any]:
     handlers = {"scripted/": scripted, "careless/": careless, "raw/": raw_scripted}
     with override_settings(WEBSOCKET_HANDLERS=handlers), asyncio.Runner() as runner:
-        application = WebSocketDispatcher(_no_pages)
+        application = WebSocketDispatcher(no_pages)
 
         async def run(conversation: Conversation) -> None:
             await conversation.run(application)
@@ -211,6 +211,6 @@ def test_limits_end_a_conversation_on_purpose(events, limits):
     scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"testserver")]}
     with override_settings(WEBSOCKET_HANDLERS={"": scripted}, **limits), asyncio.Runner() as runner:
         conversation = Conversation(scope, events)
-        runner.run(conversation.run(WebSocketDispatcher(_no_pages)))
+        runner.run(conversation.run(WebSocketDispatcher(no_pages)))
     judge(conversation)
     assert not conversation.errors

@@ -9,7 +9,7 @@ from django.test import override_settings
 from django_ws_dispatch.conf import conf
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from django_ws_dispatch.routing import re_path
-from tests.fake_server import _no_pages
+from tests.kit.fake_server import no_pages
 
 from .machine import DENIAL, Conversation, judge
 
@@ -19,7 +19,7 @@ async def test_a_scope_without_a_path_is_not_a_failure():
     """It was a KeyError, and so a 500 with a traceback."""
     scope = {"type": "websocket", "headers": [(b"host", b"testserver")], "extensions": DENIAL}
     conversation = Conversation(scope, [])
-    await conversation.run(WebSocketDispatcher(_no_pages))
+    await conversation.run(WebSocketDispatcher(no_pages))
     judge(conversation)
     assert conversation.sent[0]["status"] == 404
     assert not conversation.errors
@@ -36,7 +36,7 @@ async def test_a_path_that_can_not_be_quoted_is_a_bad_request():
         with override_settings(WEBSOCKET_HANDLERS=[re_path("", handler)]):
             scope |= {"type": "websocket", "headers": [(b"host", b"testserver")]}
             conversation = Conversation(scope | {"extensions": DENIAL}, [])
-            await conversation.run(WebSocketDispatcher(_no_pages))
+            await conversation.run(WebSocketDispatcher(no_pages))
         assert conversation.sent[0]["status"] == 400
         assert not conversation.errors
 
@@ -56,11 +56,11 @@ def test_a_path_of_dots_is_improperly_configured(setting, path):
         override_settings(**{setting: value}),
         pytest.raises(ImproperlyConfigured, match=setting),
     ):
-        WebSocketDispatcher(_no_pages)
+        WebSocketDispatcher(no_pages)
 
 
 @override_settings(WEBSOCKET_MIDDLEWARE=["tests.handlers.ping"])
 def test_a_handler_is_no_middleware():
     """It was found out at the first handshake, with a coroutine that nobody awaited."""
     with pytest.raises(ImproperlyConfigured, match=r"tests\.handlers\.ping returned"):
-        WebSocketDispatcher(_no_pages)
+        WebSocketDispatcher(no_pages)

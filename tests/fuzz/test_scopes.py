@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from django_ws_dispatch.routing import path, re_path
-from tests.fake_server import _no_pages
+from tests.kit.fake_server import no_pages
 
 from .machine import DENIAL, Conversation, judge
 
@@ -124,7 +124,7 @@ def serve() -> Iterator[Any]:
         override_settings(WEBSOCKET_HANDLERS=ROUTES, ALLOWED_HOSTS=["testserver", "127.0.0.1"]),
         asyncio.Runner() as runner,
     ):
-        application = WebSocketDispatcher(_no_pages)
+        application = WebSocketDispatcher(no_pages)
 
         def serve(conversation: Conversation) -> None:
             runner.run(conversation.run(application))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from django_ws_dispatch.conf import SETTINGS, conf
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
-from tests.fake_server import _no_pages
+from tests.kit.fake_server import no_pages
 
 from .conftest import PROFILE
 
@@ -85,6 +85,6 @@ def test_every_setting_is_tried():
 @given(value=values)
 def test_a_setting_works_or_is_improperly_configured(name, value):
     with override_settings(**{name: value}), suppress(ImproperlyConfigured):
-        WebSocketDispatcher(_no_pages)
+        WebSocketDispatcher(no_pages)
         for setting in SETTINGS:
             getattr(conf, setting)

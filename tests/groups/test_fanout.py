@@ -10,7 +10,7 @@ from django_ws_dispatch.groups import fanout
 from django_ws_dispatch.groups.fanout import Channel, FanOut
 from django_ws_dispatch.groups.messages import Message, decode, encode_close, encode_data
 
-from ..fake_members import FakeMember
+from ..kit.members import FakeMember
 
 pytestmark = pytest.mark.asyncio
 

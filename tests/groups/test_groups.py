@@ -23,8 +23,8 @@ from django_ws_dispatch.auth.control import send_control
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, user_group
 from django_ws_dispatch.limits import entry_size
-from tests.fake_members import FakeMember, run
-from tests.fake_members import text as text_message
+from tests.kit.members import FakeMember, run
+from tests.kit.members import text as text_message
 
 ROOM = Group("room")
 

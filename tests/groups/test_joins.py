@@ -13,9 +13,10 @@ from django_ws_dispatch.groups import Group
 from django_ws_dispatch.signals import websocket_opened
 from django_ws_dispatch.websockets import WebSocketState
 
-from ..fake_members import FakeMember
-from ..fake_server import hurry, only_socket, serving, until
-from ..late_broker import LATE, late
+from ..kit.fake_server import hurry, only_socket, serving
+from ..kit.late_broker import LATE, late
+from ..kit.members import FakeMember
+from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -15,8 +15,8 @@ from django_ws_dispatch.groups import Group
 from django_ws_dispatch.groups.members import MOST_TOLD
 from django_ws_dispatch.groups.messages import GROUP_CHANNEL
 
-from ..fake_members import FakeMember, FakeReceiver, run
-from ..late_broker import LATE, LateBroker, late
+from ..kit.late_broker import LATE, LateBroker, late
+from ..kit.members import FakeMember, FakeReceiver, run
 
 A, B, C = Group("a"), Group("b"), Group("c")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -35,6 +34,7 @@ from django_ws_dispatch.groups.messages import GROUP_CHANNEL, USER_CHANNEL, chan
 from django_ws_dispatch.groups.namespaces import active_namespace, load_namespace
 from django_ws_dispatch.middleware import NamespaceMiddleware
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient, assert_sent
+from tests.kit.waiting import until
 
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -138,12 +138,6 @@ urlpatterns = [
     path("cycle/", cycle),
     path("save/", save),
 ]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 def moved_to(key: str) -> int:

@@ -16,19 +16,9 @@ from django.test import override_settings
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker
 from django_ws_dispatch.lanes.executors import executor
+from tests.kit.waiting import until
 
-from .test_lanes import (  # noqa: F401 - fixtures
-    ALIAS,
-    Blocked,
-    Socket,
-    database,
-    lane_connection,
-    lane_threads,
-    no_lane_outlives_its_test,
-    run,
-    thread_name,
-    until,
-)
+from .sockets import ALIAS, Blocked, Socket, lane_connection, lane_threads, run, thread_name
 from .test_nothing_crosses import (
     count_query_only,
     execute,
@@ -78,7 +68,7 @@ async def held(count: int = 1) -> list[tuple[Blocked, asyncio.Task[list[Any]]]]:
 
 @override_settings(WEBSOCKET_SYNC_THREADS=3)
 def test_so_many_have_connections_at_once_and_the_others_wait(
-    database: Any,  # noqa: F811
+    database: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 60)  # or a slow machine would lend places
@@ -271,7 +261,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @one_place
 @pytest.mark.usefixtures("soon")
 def test_one_that_awaits_something_else_lends_its_place_and_keeps_its_thread(
-    database: Any,  # noqa: F811
+    database: Any,
 ) -> None:
     def leave() -> None:
         lane_connection()
@@ -285,7 +275,7 @@ def test_one_that_awaits_something_else_lends_its_place_and_keeps_its_thread(
 @one_place
 @pytest.mark.usefixtures("soon")
 def test_one_that_has_set_something_keeps_its_connection_meanwhile(
-    database: Any,  # noqa: F811
+    database: Any,
 ) -> None:
     def leave() -> None:
         execute("PRAGMA query_only = 1")
@@ -299,7 +289,7 @@ def test_one_that_has_set_something_keeps_its_connection_meanwhile(
 @one_place
 @pytest.mark.usefixtures("soon")
 def test_but_not_for_ever(
-    database: Any,  # noqa: F811
+    database: Any,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -318,7 +308,7 @@ def test_but_not_for_ever(
 @one_place
 @pytest.mark.usefixtures("soon")
 def test_where_nobody_waits_it_keeps_everything(
-    database: Any,  # noqa: F811
+    database: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(caretaker, "HOLD_IDLE_SECONDS", 0.01)

@@ -24,17 +24,10 @@ from django_ws_dispatch.decorators import login_required, user_passes_test
 from django_ws_dispatch.lanes import caretaker, databases, load_sync_context, observer
 from django_ws_dispatch.signals import websocket_closed, websocket_opened
 from django_ws_dispatch.testing import WebSocketClient
-from tests.fake_server import only_socket, serving
+from tests.kit.fake_server import only_socket, serving
+from tests.kit.waiting import until
 
-from .test_lanes import (  # noqa: F401 - fixtures
-    ALIAS,
-    Socket,
-    database,
-    lane_connection,
-    no_lane_outlives_its_test,
-    run,
-    until,
-)
+from .sockets import ALIAS, Socket, lane_connection, run
 
 here = threading.local()
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
@@ -182,7 +175,7 @@ def test_where_it_raises_the_call_is_not_made() -> None:
 
 @use("setting")
 @override_settings(WEBSOCKET_SYNC_THREADS=1)
-def test_what_it_sets_itself_costs_no_connection(database: Any) -> None:  # noqa: F811
+def test_what_it_sets_itself_costs_no_connection(database: Any) -> None:
     async def main() -> None:
         first = (await BoundSocket("red").run(lane_connection)).connection
         assert (await BoundSocket("blue").run(lane_connection)).connection is first
@@ -199,7 +192,7 @@ def count_query_only() -> int:
 
 @use("setting_for_some")
 @override_settings(WEBSOCKET_SYNC_THREADS=1)
-def test_what_it_sets_for_some_is_not_there_for_others(database: Any) -> None:  # noqa: F811
+def test_what_it_sets_for_some_is_not_there_for_others(database: Any) -> None:
     async def main() -> None:
         red, public = BoundSocket("red"), BoundSocket("public")
         for _ in range(2):
@@ -215,7 +208,7 @@ def test_what_it_sets_for_some_is_not_there_for_others(database: Any) -> None:  
 @use("setting_for_some")
 @override_settings(WEBSOCKET_SYNC_THREADS=1)
 def test_a_call_is_made_once_though_the_context_is_entered_again(
-    database: Any,  # noqa: F811
+    database: Any,
 ) -> None:
     called: list[int] = []
 
@@ -228,7 +221,7 @@ def test_a_call_is_made_once_though_the_context_is_entered_again(
 
 
 @use("suppressing")
-def test_a_call_whose_failure_it_suppresses_is_made_once(database: Any) -> None:  # noqa: F811
+def test_a_call_whose_failure_it_suppresses_is_made_once(database: Any) -> None:
     called: list[int] = []
 
     def fail() -> None:
@@ -264,7 +257,7 @@ def test_what_it_sets_is_known_by_its_name(sql: Any, name: str | None) -> None:
 
 
 def test_what_it_sets_is_not_given_back_to_a_pool_that_pages_have_too(
-    database: Any,  # noqa: F811
+    database: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(databases, "_is_pooled", lambda wrapper: True)

@@ -10,10 +10,9 @@ from django.test import override_settings
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker
+from tests.kit.waiting import until
 
-from .test_lanes import Blocked, Socket, no_lane_outlives_its_test, run, until
-
-__all__ = ["no_lane_outlives_its_test"]
+from .sockets import Blocked, Socket, run
 
 
 class Crowd:

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import weakref
-from contextlib import contextmanager
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
@@ -20,141 +19,20 @@ from django.utils import timezone
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker, databases, pool
+from tests.kit.waiting import until
 
-PREFIX = "websocket-lane-"
-ALIAS = "lanes"
-
-
-class Socket:
-    """A holder, and what a connection does with it."""
-
-    opened = weakref.WeakSet()
-
-    def __init__(self, *, is_between_reads=True, user=None, client=None, urgent=False):
-        self.opened.add(self)
-        self.lane = None
-        self.lane_ended = self.is_over = False
-        self.lane_urgent = urgent
-        self.lane_user = user
-        self.lane_client = user or client or id(self)
-        self.lane_socket = None
-        self.path = "/ws/"
-        self.is_between_reads = is_between_reads
-
-    def start(self, handler):
-        context = contextvars.copy_context()
-        context.run(lanes.enter, self)
-        return asyncio.get_running_loop().create_task(handler, context=context)
-
-    async def run(self, function, *args):
-        """One message: its sync work, then the next read."""
-        try:
-            return await self.start(sync_to_async(function)(*args))
-        finally:
-            self.read()
-
-    async def hold(self, function, *args):
-        """The same, but the handler does not come back to its read."""
-        return await self.start(sync_to_async(function)(*args))
-
-    def read(self):
-        if self.lane is not None:
-            lanes.release(self)
-
-    def end(self):
-        self.lane_ended = True
-        self.read()
-
-
-class Blocked:
-    """A call that runs until it is let go."""
-
-    def __init__(self):
-        self.running = threading.Event()
-        self.gate = threading.Event()
-
-    def __call__(self):
-        self.running.set()
-        if not self.gate.wait(10):
-            raise TimeoutError
-        return thread_name()
-
-
-def thread_name():
-    return threading.current_thread().name
-
-
-def lane_threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith(PREFIX)]
-
-
-async def until(condition, timeout=5):
-    async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110 - threads change what it looks at
-            await asyncio.sleep(0.005)
-
-
-def run(main):
-    async def bounded():
-        try:
-            async with asyncio.timeout(30):
-                return await main
-        finally:
-            for socket in list(Socket.opened):
-                socket.end()
-
-    return asyncio.run(bounded())
-
-
-def run_handler(handler):
-    async def main():
-        return await Socket().start(handler)
-
-    return run(main())
-
-
-@contextmanager
-def extra_database(**options):
-    """A database of its own for the lanes: other threads see another one of SQLite's in memory."""
-    connections.settings[ALIAS] = connections.configure_settings({"default": options})["default"]
-    try:
-        yield connections
-    finally:
-        lanes.shutdown()
-        connections[ALIAS].close()
-        del connections[ALIAS]
-        del connections.settings[ALIAS]
-
-
-def open_sessions_table(rows):
-    with connections[ALIAS].schema_editor() as editor:
-        editor.create_model(Session)
-    Session.objects.using(ALIAS).bulk_create(
-        Session(session_key=f"{number:032}", session_data="", expire_date=timezone.now())
-        for number in range(rows)
-    )
-
-
-@pytest.fixture(autouse=True)
-def no_lane_outlives_its_test():
-    yield
-    lanes.shutdown()
-
-
-@pytest.fixture
-def database(tmp_path, django_db_blocker, monkeypatch):
-    options = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
-    monkeypatch.setattr(caretaker, "CHECK_AFTER_SECONDS", 0.05)
-    with django_db_blocker.unblock(), extra_database(**options):
-        yield connections[ALIAS].settings_dict
-
-
-def lane_connection():
-    """Return the connection of the thread that runs this, opened."""
-    connection = connections[ALIAS]
-    connection.ensure_connection()
-    return connection
-
+from .sockets import (
+    ALIAS,
+    PREFIX,
+    Blocked,
+    Socket,
+    lane_connection,
+    lane_threads,
+    open_sessions_table,
+    run,
+    run_handler,
+    thread_name,
+)
 
 # Which thread
 

@@ -20,19 +20,17 @@ from django.test import override_settings
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker, databases, pool
 from django_ws_dispatch.lanes.observer import Observer, User
+from tests.kit.waiting import until
 
-from .test_lanes import (  # noqa: F401 - fixtures
+from .sockets import (
     ALIAS,
     Blocked,
     Socket,
-    database,
     lane_connection,
     lane_threads,
-    no_lane_outlives_its_test,
     open_sessions_table,
     run,
     thread_name,
-    until,
 )
 
 here = threading.local()
@@ -65,7 +63,7 @@ def count_query_only():
     return execute("SELECT * FROM pragma_query_only")[0][0]
 
 
-def opened_by(database):  # noqa: F811
+def opened_by(database):
     """How often this process has the file of a database open: once for each connection."""
     files = [Path("/proc/self/fd", one) for one in os.listdir("/proc/self/fd")]
     return sum(os.path.realpath(one) == database["NAME"] for one in files)
@@ -111,7 +109,7 @@ def test_what_a_call_leaves_on_its_thread_reaches_nobody_among_many(monkeypatch)
 
 
 @one_slot
-def test_an_attribute_of_a_connection_is_its_sockets_alone(database):  # noqa: F811
+def test_an_attribute_of_a_connection_is_its_sockets_alone(database):
     async def main():
         red, blue = Socket(), Socket()
         await red.hold(leave_on_the_connection, "red")
@@ -124,7 +122,7 @@ def test_an_attribute_of_a_connection_is_its_sockets_alone(database):  # noqa: F
 
 
 @one_slot
-def test_an_attribute_that_was_put_back_is_nobodys_business(database):  # noqa: F811
+def test_an_attribute_that_was_put_back_is_nobodys_business(database):
     def work():
         connections[ALIAS].tenant = "red"
         del connections[ALIAS].tenant
@@ -138,7 +136,7 @@ def test_an_attribute_that_was_put_back_is_nobodys_business(database):  # noqa: 
 
 
 @one_slot
-def test_what_a_statement_leaves_in_the_session_is_its_sockets_alone(database):  # noqa: F811
+def test_what_a_statement_leaves_in_the_session_is_its_sockets_alone(database):
     async def main():
         red, blue = Socket(), Socket()
         await red.hold(execute, "PRAGMA query_only = 1")
@@ -152,7 +150,7 @@ def test_what_a_statement_leaves_in_the_session_is_its_sockets_alone(database): 
 
 
 @one_slot
-def test_a_temporary_table_goes_with_the_message_that_made_it(database):  # noqa: F811
+def test_a_temporary_table_goes_with_the_message_that_made_it(database):
     async def main():
         socket = Socket()
         await socket.hold(execute, "CREATE TEMP TABLE mine (x)")
@@ -164,7 +162,7 @@ def test_a_temporary_table_goes_with_the_message_that_made_it(database):  # noqa
 
 
 @one_slot
-def test_plain_queries_leave_the_connection_to_the_next_socket(database):  # noqa: F811
+def test_plain_queries_leave_the_connection_to_the_next_socket(database):
     def query():
         execute("SELECT count(*) FROM sqlite_master WHERE name IN ('a', 'b')")
         with transaction.atomic(using=ALIAS):
@@ -178,7 +176,7 @@ def test_plain_queries_leave_the_connection_to_the_next_socket(database):  # noq
 
 
 @one_slot
-def test_what_is_set_for_every_new_connection_is_nothing_that_was_left(database):  # noqa: F811
+def test_what_is_set_for_every_new_connection_is_nothing_that_was_left(database):
     def receiver(connection, **kwargs):
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA query_only = 1")
@@ -198,7 +196,7 @@ def test_what_is_set_for_every_new_connection_is_nothing_that_was_left(database)
 
 @one_slot
 def test_somebody_who_waits_gets_the_slot_of_one_who_left_something_and_does_nothing(
-    database,  # noqa: F811
+    database,
     monkeypatch,
 ):
     monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 0.05)
@@ -216,7 +214,7 @@ def test_somebody_who_waits_gets_the_slot_of_one_who_left_something_and_does_not
 
 
 @one_slot
-def test_what_was_left_is_kept_while_nobody_waits(database, monkeypatch):  # noqa: F811
+def test_what_was_left_is_kept_while_nobody_waits(database, monkeypatch):
     monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 0.01)
 
     async def main():
@@ -230,7 +228,7 @@ def test_what_was_left_is_kept_while_nobody_waits(database, monkeypatch):  # noq
 
 @one_slot
 def test_an_open_transaction_is_nobody_elses_and_is_rolled_back_in_the_end(
-    database,  # noqa: F811
+    database,
     monkeypatch,
     caplog,
 ):
@@ -256,7 +254,7 @@ def test_an_open_transaction_is_nobody_elses_and_is_rolled_back_in_the_end(
 @one_slot
 @pytest.mark.parametrize("again", [False, True])
 def test_who_iterates_goes_on_where_somebody_else_has_left_something(
-    database,  # noqa: F811
+    database,
     monkeypatch,
     again,
 ):
@@ -289,7 +287,7 @@ def test_who_iterates_goes_on_where_somebody_else_has_left_something(
 
 @override_settings(DEBUG=True)
 @one_slot
-def test_nobody_sees_the_queries_of_others(database):  # noqa: F811
+def test_nobody_sees_the_queries_of_others(database):
     def queries():
         execute("SELECT 1")
         return len(connections[ALIAS].queries)
@@ -332,7 +330,7 @@ def insert_in_another_call():
 )
 @one_slot
 def test_a_transaction_that_django_did_not_begin_is_its_sockets_alone(
-    database,  # noqa: F811
+    database,
     begin,
 ):
     async def main():
@@ -384,7 +382,7 @@ def set_by_cursors_of_its_own():
     ],
 )
 @one_slot
-def test_what_goes_around_the_statements_of_a_cursor_is_seen(database, leave):  # noqa: F811
+def test_what_goes_around_the_statements_of_a_cursor_is_seen(database, leave):
     async def main():
         red = Socket()
         await red.hold(leave)
@@ -397,7 +395,7 @@ def test_what_goes_around_the_statements_of_a_cursor_is_seen(database, leave):  
 
 @pytest.mark.parametrize("name", ["list", "dict", "set"])
 @one_slot
-def test_what_is_put_into_an_attribute_is_seen(database, monkeypatch, name):  # noqa: F811
+def test_what_is_put_into_an_attribute_is_seen(database, monkeypatch, name):
     value = {"list": ["site"], "dict": {"site": 1}, "set": {"site"}}[name]
 
     def create(alias, create=connections.create_connection):
@@ -420,7 +418,7 @@ def test_what_is_put_into_an_attribute_is_seen(database, monkeypatch, name):  # 
 
 @override_settings(WEBSOCKET_SYNC_THREADS=2)
 def test_a_connection_that_went_to_another_slot_is_looked_at_there(
-    database,  # noqa: F811
+    database,
     monkeypatch,
 ):
     monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 0.05)
@@ -451,7 +449,7 @@ def fails(*args):
 @pytest.mark.parametrize("step", ["end", "discard"])
 @one_slot
 def test_where_what_was_left_can_not_be_known_nothing_is_kept(
-    database,  # noqa: F811
+    database,
     monkeypatch,
     step,
 ):
@@ -470,7 +468,7 @@ def test_where_what_was_left_can_not_be_known_nothing_is_kept(
 
 @one_slot
 def test_the_cursor_of_a_call_is_its_sockets_also_where_a_check_before_it_failed(
-    database,  # noqa: F811
+    database,
     monkeypatch,
 ):
     opened = []
@@ -539,7 +537,7 @@ def test_a_call_that_executes_without_end_does_not_fill_the_memory():
 # Middleware, which has a thread of its own
 
 
-def test_apart_has_a_thread_and_connections_of_its_own_that_end_with_it(database):  # noqa: F811
+def test_apart_has_a_thread_and_connections_of_its_own_that_end_with_it(database):
     async def main():
         async def handshake():
             with lanes.private_lane():

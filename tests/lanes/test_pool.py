@@ -17,19 +17,9 @@ from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker, databases, pool
 from django_ws_dispatch.lanes.executors import executor
 from django_ws_dispatch.lanes.lane import LaneThread
+from tests.kit.waiting import until
 
-from .test_lanes import (  # noqa: F401 - fixtures
-    ALIAS,
-    Blocked,
-    Socket,
-    database,
-    lane_connection,
-    lane_threads,
-    no_lane_outlives_its_test,
-    run,
-    thread_name,
-    until,
-)
+from .sockets import ALIAS, Blocked, Socket, lane_connection, lane_threads, run, thread_name
 from .test_nothing_crosses import execute, one_slot
 
 
@@ -104,7 +94,7 @@ def test_a_pool_that_was_retired_meanwhile_gives_no_new_lane():
 
 
 @one_slot
-def test_what_is_being_given_back_is_given_back_once(database, monkeypatch):  # noqa: F811
+def test_what_is_being_given_back_is_given_back_once(database, monkeypatch):
     monkeypatch.setattr(caretaker, "SHORT_IDLE_SECONDS", 0.01)
     discard = databases.Databases.discard
     discarding, going_on, discarded = threading.Event(), threading.Event(), []
@@ -135,7 +125,7 @@ def test_what_is_being_given_back_is_given_back_once(database, monkeypatch):  # 
     run(main())
 
 
-def test_shutdown_waits_for_lanes_that_are_about_to_end(database, monkeypatch):  # noqa: F811
+def test_shutdown_waits_for_lanes_that_are_about_to_end(database, monkeypatch):
     closing, closed = threading.Event(), threading.Event()
 
     def set_and_close_slowly():
@@ -162,7 +152,7 @@ def test_shutdown_waits_for_lanes_that_are_about_to_end(database, monkeypatch): 
 
 @one_slot
 def test_what_a_task_does_after_apart_waits_until_its_connections_are_closed(
-    database,  # noqa: F811
+    database,
 ):
     closing, closed = threading.Event(), threading.Event()
 
@@ -215,7 +205,7 @@ def test_a_caretaker_that_can_not_start_costs_no_call_and_another_one_is_tried(m
 
 @one_slot
 def test_connections_that_can_not_be_looked_after_now_are_later(
-    database,  # noqa: F811
+    database,
     monkeypatch,
 ):
     left = fails_to_start(monkeypatch, threading.Thread, times=2, name="websocket-lanes-check")
@@ -296,7 +286,7 @@ def test_a_cancelled_call_that_has_no_thread_costs_nobody_theirs(monkeypatch):
 # Nobody waits for ever
 
 
-def test_nobody_waits_for_the_cursors_of_others(database, monkeypatch):  # noqa: F811
+def test_nobody_waits_for_the_cursors_of_others(database, monkeypatch):
     monkeypatch.setattr(pool, "IDLE_THREADS", 2)
 
     async def main():
@@ -309,7 +299,7 @@ def test_nobody_waits_for_the_cursors_of_others(database, monkeypatch):  # noqa:
 
 
 @one_slot
-def test_somebody_with_a_cursor_takes_turns_with_others(database):  # noqa: F811
+def test_somebody_with_a_cursor_takes_turns_with_others(database):
     async def main():
         reading, order = Socket(), []
         cursor = await reading.hold(open_cursor)
@@ -329,7 +319,7 @@ def test_somebody_with_a_cursor_takes_turns_with_others(database):  # noqa: F811
 
 
 @override_settings(WEBSOCKET_SYNC_THREADS=2)
-def test_slots_that_a_user_keeps_count_as_taken(database):  # noqa: F811
+def test_slots_that_a_user_keeps_count_as_taken(database):
     async def main():
         keeping, another = Socket(user=1), Socket(user=1)
         await keeping.hold(execute, "PRAGMA query_only = 1")
@@ -373,7 +363,7 @@ def test_a_users_own_calls_do_not_delay_its_verification():
 
 @one_slot
 def test_a_lane_whose_transaction_was_rolled_back_after_its_read_is_over(
-    database,  # noqa: F811
+    database,
     monkeypatch,
 ):
     monkeypatch.setattr(caretaker, "HOLD_IDLE_SECONDS", 0.05)

@@ -23,15 +23,9 @@ from django.test import override_settings
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker, databases, pool
 from django_ws_dispatch.lanes.executors import executor
+from tests.kit.waiting import until
 
-from .test_lanes import (  # noqa: F401 - fixtures
-    ALIAS,
-    Socket,
-    database,
-    lane_threads,
-    no_lane_outlives_its_test,
-    until,
-)
+from .sockets import ALIAS, Socket, lane_threads
 
 pytestmark = pytest.mark.slow
 
@@ -335,7 +329,7 @@ def live_through(seed, threads, seconds, *, crowd, changes):
 @pytest.mark.parametrize("changes", [False, True])
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_nothing_crosses_whatever_sockets_do(
-    database,  # noqa: F811
+    database,
     monkeypatch,
     caplog,
     threads,

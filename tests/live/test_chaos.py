@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from .postgres import find_binaries
-from .server import ROOT
-from .valkey import binary
+from tests.kit.postgres import find_binaries
+from tests.kit.server import ROOT
+from tests.kit.valkey import binary
 
 pytestmark = pytest.mark.live
 

@@ -18,13 +18,13 @@ from websockets.asyncio.client import ClientConnection
 
 from django_ws_dispatch import groups
 from django_ws_dispatch.groups import Group
+from tests.kit.server import DEADLINE, Server
+from tests.kit.valkey import Valkey
 
 from .faults.clients import Neighbour, close_code, numbers, opened, publishing, undisturbed
 from .proxy import Proxy
-from .server import DEADLINE, Server
 from .test_must_show import page, serve, sqlite
 from .test_redis import REDIS_BROKER, use
-from .valkey import Valkey
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 

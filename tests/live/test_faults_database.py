@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from tests.kit.postgres import PostgresServer
+from tests.kit.server import DEADLINE
+
 from .faults.clients import close_code, opened, undisturbed
-from .postgres import PostgresServer, postgres  # noqa: F401 - a fixture
 from .proxy import Proxy
-from .server import DEADLINE
 from .test_must_show import ask, page, serve, sockets_of
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
@@ -35,7 +36,7 @@ SOON = 5.0
 
 
 @pytest.fixture
-def database(postgres: PostgresServer) -> Iterator[dict[str, Any]]:  # noqa: F811
+def database(postgres: PostgresServer) -> Iterator[dict[str, Any]]:
     """A new database, as ``DATABASES`` has it."""
     with postgres.connect() as connection:
         connection.execute(f"CREATE DATABASE {NAME}")
@@ -79,7 +80,7 @@ async def status_of(url: str, cookie: str) -> tuple[int, float]:
 
 @pytest.mark.parametrize("max_age", [0, 600])
 async def test_sockets_outlive_a_crash_of_their_database(
-    postgres: PostgresServer,  # noqa: F811
+    postgres: PostgresServer,
     database: dict[str, Any],
     max_age: int,
 ) -> None:
@@ -127,7 +128,7 @@ async def test_sockets_outlive_a_crash_of_their_database(
 
 
 async def test_a_database_that_falls_silent_holds_up_only_those_who_ask_it_and_no_stop(
-    postgres: PostgresServer,  # noqa: F811
+    postgres: PostgresServer,
     database: dict[str, Any],
 ) -> None:
     with (

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.kit.server import Server
+from tests.kit.valkey import Valkey
+
 from .faults.clients import close_code, holds, opened, state, undisturbed
-from .server import Server
 from .test_redis import REDIS_BROKER
-from .valkey import Valkey
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 

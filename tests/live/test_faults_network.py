@@ -13,10 +13,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from tests.kit.server import DEADLINE, Server
+from tests.kit.valkey import Valkey
+
 from .faults.clients import close_code, holds, opened, undisturbed
 from .proxy import Proxy
-from .server import DEADLINE, Server
-from .valkey import Valkey
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 

@@ -20,13 +20,13 @@ from websockets.asyncio.client import ClientConnection
 
 from django_ws_dispatch import groups
 from django_ws_dispatch.groups import Group
-from tests.fake_members import until
+from tests.kit.server import DEADLINE, Server
+from tests.kit.valkey import Valkey
+from tests.kit.waiting import until
 
 from .faults.clients import Visitor, numbers, opened, publishing, visiting
 from .proxy import Proxy
-from .server import DEADLINE, Server
 from .test_redis import REDIS_BROKER, ask, use
-from .valkey import Valkey
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 

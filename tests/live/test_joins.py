@@ -17,11 +17,11 @@ from websockets.asyncio.client import connect
 from django_ws_dispatch import groups
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing import WebSocketClient
+from tests.kit.server import DEADLINE, Server
+from tests.kit.valkey import Valkey
 
 from .proxy import Proxy
-from .server import DEADLINE, Server
 from .test_redis import REDIS_BROKER, use
-from .valkey import Valkey
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 

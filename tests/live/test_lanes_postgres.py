@@ -15,17 +15,8 @@ from django.utils import timezone
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker
-from tests.lanes.test_lanes import (
-    ALIAS,
-    Socket,
-    extra_database,
-    open_sessions_table,
-    run,
-    thread_name,
-    until,
-)
-
-from .postgres import postgres  # noqa: F401 - a fixture
+from tests.kit.waiting import until
+from tests.lanes.sockets import ALIAS, Socket, extra_database, open_sessions_table, run, thread_name
 
 pytestmark = pytest.mark.live
 
@@ -35,20 +26,20 @@ APPLICATION = "lanes-of-the-test"
 
 
 @pytest.fixture
-def database(postgres, django_db_blocker):  # noqa: F811
+def database(postgres, django_db_blocker):
     options = postgres.settings | {"OPTIONS": {"application_name": APPLICATION}}
     with django_db_blocker.unblock(), extra_database(**options):
         yield connections[ALIAS].settings_dict
 
 
 @pytest.fixture
-def observer(postgres, database):  # noqa: F811
+def observer(postgres, database):
     with postgres.connect() as connection:
         yield Observer(connection)
 
 
 @pytest.fixture
-def sessions(postgres, database):  # noqa: F811
+def sessions(postgres, database):
     open_sessions_table(100)
     connections[ALIAS].close()
     yield
@@ -184,7 +175,7 @@ def test_a_socket_that_only_pushes_survives_killed_backends(observer):
 
 @pytest.mark.parametrize("max_age", [0, 600])
 def test_a_restart_of_the_database_between_two_messages_is_survived(
-    postgres,  # noqa: F811
+    postgres,
     database,
     max_age,
 ):
@@ -200,7 +191,7 @@ def test_a_restart_of_the_database_between_two_messages_is_survived(
     run(main())
 
 
-def test_sockets_recover_that_asked_while_the_database_was_down(postgres, database):  # noqa: F811
+def test_sockets_recover_that_asked_while_the_database_was_down(postgres, database):
     database["CONN_MAX_AGE"] = 600
 
     async def main():

@@ -20,9 +20,7 @@ from websockets import ConnectionClosed, InvalidStatus
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.handshake.hostile_origins import hostile_origins, repeated_origins
-
-from .postgres import postgres  # noqa: F401 - a fixture
-from .server import ROOT, Server
+from tests.kit.server import ROOT, Server
 
 pytestmark = pytest.mark.live
 
@@ -93,7 +91,7 @@ class Observer:
 
 
 @pytest.fixture
-def observer(postgres: Any) -> Iterator[Observer]:  # noqa: F811
+def observer(postgres: Any) -> Iterator[Observer]:
     with postgres.connect() as connection:
         connection.execute("CREATE DATABASE must_show")
         yield Observer(connection)
@@ -101,7 +99,7 @@ def observer(postgres: Any) -> Iterator[Observer]:  # noqa: F811
 
 
 @pytest.fixture(params=[0, 600], ids=["CONN_MAX_AGE=0", "CONN_MAX_AGE=600"])
-def on_postgres(postgres: Any, observer: Observer, request: Any) -> Iterator[Server]:  # noqa: F811
+def on_postgres(postgres: Any, observer: Observer, request: Any) -> Iterator[Server]:
     options = {"OPTIONS": {"application_name": NAME}, "CONN_MAX_AGE": request.param}
     with serve({**postgres.settings, "NAME": "must_show", **options}) as server:
         assert not observer.backends()

@@ -20,9 +20,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.docs.pages import DOCS, blocks
-
-from .server import DEADLINE, Server
-from .valkey import free_port
+from tests.kit.ports import free_port
+from tests.kit.server import DEADLINE, Server
 
 pytestmark = [
     pytest.mark.live,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .server import Server
+from tests.kit.server import Server
 
 pytestmark = pytest.mark.live
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from .postgres import PostgresServer, postgres  # noqa: F401 - a fixture
-from .server import DEADLINE, Server
+from tests.kit.postgres import PostgresServer
+from tests.kit.server import DEADLINE, Server
+
 from .test_must_show import ask, page, serve, sockets_of
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
@@ -70,7 +71,7 @@ async def querying(server: Server, count: int) -> Any:
 
 @SIZES
 async def test_pages_have_the_pool_while_handlers_wait_for_something_else(
-    postgres: PostgresServer,  # noqa: F811
+    postgres: PostgresServer,
     size: int,
 ) -> None:
     with serving(postgres, size) as server:
@@ -89,7 +90,7 @@ async def test_pages_have_the_pool_while_handlers_wait_for_something_else(
 
 @SIZES
 async def test_pages_and_sockets_that_query_all_the_time_take_turns(
-    postgres: PostgresServer,  # noqa: F811
+    postgres: PostgresServer,
     size: int,
 ) -> None:
     with serving(postgres, size) as server:

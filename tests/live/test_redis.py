@@ -23,8 +23,10 @@ from django_ws_dispatch.brokers.redis import RedisBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing.brokers import BrokerConformance, Recorder
-from tests.fake_members import FakeMember, FakeReceiver, run, until
-from tests.live.valkey import Valkey, free_port
+from tests.kit.members import FakeMember, FakeReceiver, run
+from tests.kit.ports import free_port
+from tests.kit.valkey import Valkey
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.live
 

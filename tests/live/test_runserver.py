@@ -22,6 +22,8 @@ pytest.importorskip("uvicorn")
 sync_client = pytest.importorskip("websockets.sync.client")
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 
+from tests.kit.ports import free_port  # noqa: E402
+
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals"),
@@ -253,15 +255,6 @@ def runserver(folder: Path) -> Iterator[Callable[..., Runserver]]:
     yield start
     for server in started:
         server.kill()
-
-
-def free_port() -> int:
-    # Below the ports that outgoing connections get.
-    for port in range(20000 + os.getpid() % 10000, 32768):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-    raise RuntimeError("no free port")
 
 
 both = pytest.mark.parametrize("options", [(), ("--noreload",)], ids=["reload", "noreload"])

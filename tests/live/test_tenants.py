@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from .postgres import PostgresServer, postgres  # noqa: F401 - a fixture
-from .server import DEADLINE, ROOT
+from tests.kit.postgres import PostgresServer
+from tests.kit.server import DEADLINE, ROOT
+from tests.kit.valkey import Valkey
+
 from .tenants.sites import QUICKLY, Site, Sites
 from .tenants.visits import WAYS, Tenant, busy, close_code, session_key, storm
-from .valkey import Valkey
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 
@@ -36,7 +37,7 @@ def broker() -> Iterator[Valkey]:
 
 
 @pytest.fixture(scope="module")
-def sites(postgres: PostgresServer, broker: Valkey) -> Sites:  # noqa: F811
+def sites(postgres: PostgresServer, broker: Valkey) -> Sites:
     return Sites(postgres, broker)
 
 

@@ -10,7 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from .server import Server
+from tests.kit.server import Server
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 

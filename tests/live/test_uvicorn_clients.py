@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from .server import DEADLINE, Server
+from tests.kit.server import DEADLINE, Server
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 

@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from .server import DEADLINE, Server
+from tests.kit.server import DEADLINE, Server
 
 pytestmark = pytest.mark.live
 

@@ -11,8 +11,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.kit.server import DEADLINE, Server
+
 from .handlers import MUCH
-from .server import DEADLINE, Server
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 

@@ -15,7 +15,7 @@ from typing import Any
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from tests.live.server import ROOT, Server
+from tests.kit.server import ROOT, Server
 
 __all__ = ["closed", "connect", "denied", "login", "logout", "run", "serve"]
 

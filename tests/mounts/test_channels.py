@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.server import Server
+from tests.kit.server import Server
 
 from .site import closed, connect, denied, login, logout, run, serve
 

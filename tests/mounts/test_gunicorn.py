@@ -13,7 +13,7 @@ import pytest
 from websockets import ConnectionClosed
 
 from tests.docs.pages import DOCS, blocks
-from tests.live.server import Server
+from tests.kit.server import Server
 
 from .site import closed, connect, denied, run
 

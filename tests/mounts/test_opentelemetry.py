@@ -14,7 +14,7 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
 from django_ws_dispatch.asgi import leads_to_dispatcher
 from tests.asgi import application
-from tests.live.server import Server
+from tests.kit.server import Server
 
 from .site import closed, connect, run
 

@@ -13,7 +13,7 @@ from sentry_sdk.integrations.asgi import SentryAsgiMiddleware
 
 from django_ws_dispatch.asgi import leads_to_dispatcher
 from tests.asgi import application
-from tests.live.server import Server
+from tests.kit.server import Server
 
 from .site import closed, connect, denied, run
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import socketio
 
-from tests.live.server import Server
+from tests.kit.server import Server
 
 from .site import run, serve
 

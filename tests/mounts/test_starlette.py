@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.fake_server import serving
-from tests.live.server import Server
+from tests.kit.fake_server import serving
+from tests.kit.server import Server
 
 from .site import closed, connect, denied, login, logout, run, serve
 

@@ -10,7 +10,7 @@ import pytest
 from gql.transport.exceptions import TransportConnectionFailed
 from gql.transport.websockets import WebsocketsTransport
 
-from tests.live.server import Server
+from tests.kit.server import Server
 
 from .site import run, serve
 

@@ -27,7 +27,7 @@ from django_ws_dispatch.routing.languages import Languages, in_language
 from django_ws_dispatch.routing.routes import Routes, current_routes
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
 
-from ..fake_server import _no_pages, serving
+from ..kit.fake_server import no_pages, serving
 from .test_routes import A, B, C, anything
 
 CODES = ["en", "de", "fr"]
@@ -344,7 +344,7 @@ def test_the_catalogs_are_read_when_the_application_is_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with override_settings(WEBSOCKET_HANDLERS=translated()):
-        application = WebSocketDispatcher(_no_pages)
+        application = WebSocketDispatcher(no_pages)
         monkeypatch.setattr(Languages, "learn", None)
         assert found(application.site.routes, "/nowhere/") is None
 
@@ -366,7 +366,7 @@ def test_a_translation_that_can_not_fit_is_told_of_and_not_met(make: Any, what: 
     for value in ([make()], i18n_patterns(make())):
         with override_settings(WEBSOCKET_HANDLERS=value):
             with pytest.raises(ImproperlyConfigured) as raised:
-                WebSocketDispatcher(_no_pages)
+                WebSocketDispatcher(no_pages)
             (error,) = checks.check_websockets()
         assert what in str(raised.value)
         assert "In the language 'de' the route is 'b" in str(raised.value)

@@ -19,7 +19,7 @@ from django_ws_dispatch.routing import include, path, re_path
 from django_ws_dispatch.routing.handlers import HandlerError
 from django_ws_dispatch.routing.routes import Match, Routes
 
-from ..fake_server import FakeServer, serving
+from ..kit.fake_server import FakeServer, serving
 
 
 async def anything(websocket: Any, *args: Any, **kwargs: Any) -> None: ...

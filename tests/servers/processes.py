@@ -19,7 +19,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.live.server import DEADLINE, ROOT, TROUBLE, Server
+from tests.kit.ports import free_port
+from tests.kit.server import DEADLINE, ROOT, TROUBLE, Server
 
 __all__ = ["DEADLINE", "Process"]
 
@@ -45,18 +46,6 @@ def command(name: str, port: int, application: str, root_path: str = "") -> list
         flag = "--url-path-prefix" if name == "granian" else "--root-path"
         arguments = f"{flag} {root_path} {arguments}"
     return [sys.executable, "-m", name, *arguments.split()]
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on, below those that the system hands out by itself."""
-    for port in range(20000 + time.monotonic_ns() // 1000 % 10000, 32768):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no port is free")
 
 
 class Process(Server):

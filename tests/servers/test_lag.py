@@ -9,7 +9,8 @@ import pytest
 from django.test import override_settings
 
 from django_ws_dispatch.dispatcher import sweep as connections
-from tests.fake_server import hurry, serving, until
+from tests.kit.fake_server import hurry, serving
+from tests.kit.waiting import until
 
 
 @pytest.mark.asyncio

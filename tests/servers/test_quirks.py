@@ -14,7 +14,8 @@ from django_ws_dispatch.codes import CloseCode
 from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.dispatcher.lifespan import Lifespan
 from django_ws_dispatch.servers import quirks, search
-from tests.fake_server import hurry, serving, until
+from tests.kit.fake_server import hurry, serving
+from tests.kit.waiting import until
 
 from .table import PAGE, page
 

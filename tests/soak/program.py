@@ -16,8 +16,8 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
-from tests.live.server import TROUBLE, Server
-from tests.live.valkey import Valkey
+from tests.kit.server import TROUBLE, Server
+from tests.kit.valkey import Valkey
 from tests.soak.clients import DEADLINE, GROUPS, SIZES, Client
 from tests.soak.ledger import Ledger, pack
 

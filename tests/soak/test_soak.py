@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.valkey import binary
+from tests.kit.valkey import binary
 from tests.soak.ledger import Ledger, Membership, Message, pack
 
 ROOT = Path(__file__).resolve().parents[2]

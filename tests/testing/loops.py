@@ -23,8 +23,3 @@ def run(test):
 
     test_without_a_loop.__name__ = test.__name__
     return test_without_a_loop
-
-
-async def until(condition):
-    while not condition():  # noqa: ASYNC110 - nothing tells
-        await asyncio.sleep(0)

@@ -16,9 +16,10 @@ from django_ws_dispatch.auth.tell import end_session, verify_user
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
-from tests.late_broker import LATE, late
+from tests.kit.late_broker import LATE, late
+from tests.kit.waiting import until
 
-from .loops import run, until
+from .loops import run
 from .sockets import HANDLERS, events
 
 

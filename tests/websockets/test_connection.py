@@ -11,8 +11,9 @@ from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.websockets import WebSocketState
 from django_ws_dispatch.websockets.state import DETACHED
 
-from ..fake_members import text as text_message
-from ..fake_server import ClientDisconnected, hurry, only_socket, serving, until
+from ..kit.fake_server import ClientDisconnected, hurry, only_socket, serving
+from ..kit.members import text as text_message
+from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -23,7 +23,7 @@ from django_ws_dispatch.limits import ENTRY_OVERHEAD, Limits, entry_size, held_s
 from django_ws_dispatch.testing.brokers import Recorder
 from django_ws_dispatch.websockets import WebSocket
 
-from ..fake_members import until
+from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

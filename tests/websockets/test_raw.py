@@ -10,9 +10,10 @@ from django.urls import re_path
 from django_ws_dispatch.decorators import asgi_handler, subprotocols
 from django_ws_dispatch.exceptions import WebSocketDisconnect
 
-from ..fake_members import text as text_message
-from ..fake_server import HABITS, hurry, only_socket, serving, until
 from ..handlers import raw_ping
+from ..kit.fake_server import HABITS, hurry, only_socket, serving
+from ..kit.members import text as text_message
+from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -11,7 +11,8 @@ from django_ws_dispatch.groups.fanout import Channel, FanOut
 from django_ws_dispatch.limits import Limits
 from django_ws_dispatch.websockets import WebSocket, WebSocketState
 
-from ..fake_members import text, until
+from ..kit.members import text
+from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

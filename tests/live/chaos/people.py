@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import WebSocketException
 
+from tests.kit.server import Server
 from tests.live.faults.clients import opened
-from tests.live.server import Server
 
 __all__ = ["PAGE_DEADLINE", "Browser", "Lineage", "People", "Socket", "get"]
 

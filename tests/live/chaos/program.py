@@ -21,10 +21,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 
+from tests.kit.postgres import PostgresServer, find_binaries
+from tests.kit.server import ROOT, Server
+from tests.kit.valkey import Valkey
 from tests.live.chaos.people import PAGE_DEADLINE, People, Socket, get
-from tests.live.postgres import PostgresServer, find_binaries
-from tests.live.server import ROOT, Server
-from tests.live.valkey import Valkey
 
 __all__ = ["SESSIONS", "Program"]
 

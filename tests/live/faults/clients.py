@@ -15,7 +15,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from tests.live.server import DEADLINE, Server
+from tests.kit.server import DEADLINE, Server
 
 __all__ = [
     "Visitor",

@@ -13,8 +13,8 @@ import sys
 from collections import Counter
 from time import monotonic
 
-from tests.live.postgres import PostgresServer, find_binaries
-from tests.live.valkey import Valkey
+from tests.kit.postgres import PostgresServer, find_binaries
+from tests.kit.valkey import Valkey
 
 from .sites import QUICKLY, Sites
 from .visits import WAYS, storm

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from tests.live.postgres import PostgresServer
-from tests.live.server import ROOT, Server
-from tests.live.valkey import Valkey
+from tests.kit.postgres import PostgresServer
+from tests.kit.server import ROOT, Server
+from tests.kit.valkey import Valkey
 
 from .visits import Tenant
 

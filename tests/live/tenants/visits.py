@@ -15,7 +15,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.live.server import DEADLINE, ROOT, Server
+from tests.kit.server import DEADLINE, ROOT, Server
 
 __all__ = ["WAYS", "Tenant", "busy", "close_code", "session_key", "storm"]
 

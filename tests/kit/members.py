@@ -11,6 +11,8 @@ from django_ws_dispatch import groups
 from django_ws_dispatch.groups.members import Place
 from django_ws_dispatch.groups.messages import TEXT, Message
 
+from .waiting import until
+
 
 def text(payload: str, size: int = 1) -> Message:
     """A group's message as it is delivered.
@@ -81,15 +83,6 @@ class FakeReceiver:
         ready = groups.members.local().add(self, place)
         if ready is not None:
             await asyncio.shield(ready)
-
-
-async def until(condition: Callable[[], object], deadline: float = 20) -> None:
-    """Return once ``condition()`` holds; ``TimeoutError`` if it does not come to."""
-    async with asyncio.timeout(deadline):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.002)
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -1,24 +1,19 @@
-"""A PostgreSQL server of its own, on a free port of 127.0.0.1. Use it with::
-
-from .postgres import postgres  # noqa: F401 - a fixture
-"""
+"""A PostgreSQL server of its own, on a free port of 127.0.0.1."""
 
 from __future__ import annotations
 
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-import pytest
+from .ports import free_port
 
-__all__ = ["PostgresServer", "find_binaries", "postgres"]
+__all__ = ["PostgresServer", "find_binaries"]
 
 
 class PostgresServer:
@@ -38,7 +33,7 @@ class PostgresServer:
         self._data = self._folder / "data"
         self._log = self._folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         if self._account:
             shutil.chown(self._folder, self._account["user"], self._account["group"])
         with self._log.open("wb") as log:
@@ -120,41 +115,9 @@ def _unprivileged_account() -> dict[str, object]:
     raise RuntimeError("PostgreSQL does not run as root, and there is no user postgres or nobody.")
 
 
-def _free_port() -> int:
-    # Below the range from which the system takes the ports of clients.
-    for port in random.sample(range(20000, 32000), 50):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
-    raise RuntimeError("No free port between 20000 and 32000.")
-
-
 def find_binaries() -> Path | None:
     """Return the folder of the newest PostgreSQL that is whole, if there is one."""
     found = [*Path("/usr/lib/postgresql").glob("*/bin/postgres"), shutil.which("postgres")]
     folders = [Path(one).resolve().parent for one in found if one]
     whole = [one for one in folders if (one / "initdb").exists() and (one / "pg_isready").exists()]
     return whole[-1] if whole else None
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    """A running server. Without PostgreSQL the test is skipped, but where CI is set it fails."""
-    missing = None
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        missing = "psycopg is not installed"
-    folder = find_binaries()
-    if folder is None:
-        missing = "PostgreSQL (postgres, initdb, pg_isready) is not installed"
-    if missing or folder is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{missing}, and CI is set.")
-        pytest.skip(f"{missing}.")
-    server = PostgresServer(folder)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()

@@ -1,0 +1,33 @@
+"""What several live tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kit.postgres import PostgresServer, find_binaries
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running server. Without PostgreSQL the test is skipped, but where CI is set it fails."""
+    missing = None
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        missing = "psycopg is not installed"
+    folder = find_binaries()
+    if folder is None:
+        missing = "PostgreSQL (postgres, initdb, pg_isready) is not installed"
+    if missing or folder is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{missing}, and CI is set.")
+        pytest.skip(f"{missing}.")
+    server = PostgresServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
