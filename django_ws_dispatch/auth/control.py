@@ -78,7 +78,7 @@ def sender() -> str:
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """Return a control message of this process, which does not heed it itself."""
+    """Return a control message of this process, which it does not act on itself."""
     return json.dumps({**message, "from": sender()}).encode()
 
 

@@ -15,7 +15,8 @@ from django.db import transaction
 from ..brokers import get_broker
 from . import control
 from .keys import changes, logged_out, seal, tokens_of
-from .watch import key_of, watches
+from .watch import local as watches
+from .watched import key_of
 
 __all__ = ["end_session", "move_session", "once_committed", "verify_session", "verify_user"]
 
@@ -104,8 +105,8 @@ def _broadcast(message: dict[str, Any], namespace: str) -> None:
     if namespace:
         message["namespace"] = namespace
     known = control.decode(json.dumps(message).encode()) or control.Message()
-    for loop, watch in list(watches.items()):
+    for watch in watches.values():
         with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(watch.heed, known)
+            watch.loop.call_soon_threadsafe(watch.handle, known)
     if not get_broker("default").in_process:
         control.send_control(message)

@@ -24,6 +24,7 @@ from .. import lanes
 from ..codes import CloseCode
 from .sessions import reopen_session
 from .users import Verdict, verify
+from .watched import Socket, Watched
 
 __all__ = ["Verifier"]
 
@@ -56,21 +57,21 @@ class Verifier:
         self,
         loop: asyncio.AbstractEventLoop,
         make_task: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
-        ask_where: Callable[[Any, Any], Awaitable[None]],
+        ask_where: Callable[[Socket, Watched], Awaitable[None]],
     ) -> None:
         self._loop = loop
         self._make_task = make_task
         self._ask_where = ask_where
-        self._ready: dict[Any, None] = {}
-        self._looking: dict[Any, asyncio.Task[None]] = {}
-        self._again: set[Any] = set()  # of those: once more
-        self._timers: dict[Any, asyncio.TimerHandle] = {}
-        self._pauses: dict[Any, float] = {}  # of those whose last look failed
-        self._doubted: dict[Any, float] = {}  # until when it may be in: inf before it is asked for
+        self._ready: dict[Socket, None] = {}
+        self._looking: dict[Socket, asyncio.Task[None]] = {}
+        self._again: set[Socket] = set()  # of those: once more
+        self._timers: dict[Socket, asyncio.TimerHandle] = {}
+        self._pauses: dict[Socket, float] = {}  # of those whose last look failed
+        self._doubted: dict[Socket, float] = {}  # until when it may be in: inf before it is asked
         self._patient_until = 0.0
         self._failing = False
 
-    def verify(self, socket: Any) -> None:
+    def verify(self, socket: Socket) -> None:
         """Look at a socket's user as soon as possible, after a look that is under way."""
         if (timer := self._timers.pop(socket, None)) is not None:
             timer.cancel()
@@ -80,7 +81,7 @@ class Verifier:
         self._ready[socket] = None
         self._start()
 
-    def forget(self, socket: Any) -> None:
+    def forget(self, socket: Socket) -> None:
         """A socket is over."""
         if (timer := self._timers.pop(socket, None)) is not None:
             timer.cancel()
@@ -88,7 +89,7 @@ class Verifier:
             known.pop(socket, None)
         self._again.discard(socket)
 
-    def heard(self, socket: Any) -> None:
+    def heard(self, socket: Socket) -> None:
         """Other processes were asked about a socket: who knows better says so now."""
         if self._doubted.get(socket) == inf:
             self._doubted[socket] = monotonic() + DOUBT_SECONDS
@@ -104,7 +105,7 @@ class Verifier:
         self._ready.clear()
         self._again.clear()
 
-    def _later(self, socket: Any, seconds: float) -> None:
+    def _later(self, socket: Socket, seconds: float) -> None:
         self._timers[socket] = self._loop.call_later(seconds, self.verify, socket)
 
     def _start(self) -> None:
@@ -113,7 +114,7 @@ class Verifier:
             del self._ready[socket]
             self._looking[socket] = self._make_task(self._look(socket))
 
-    async def _look(self, socket: Any) -> None:
+    async def _look(self, socket: Socket) -> None:
         try:
             await self._look_at(socket)
         except Exception as exc:
@@ -128,7 +129,7 @@ class Verifier:
                 self.verify(socket)
             self._start()
 
-    async def _look_at(self, socket: Any) -> None:
+    async def _look_at(self, socket: Socket) -> None:
         watched = socket.watched
         if watched is None or socket.is_over:
             self.forget(socket)
@@ -145,7 +146,7 @@ class Verifier:
             self._doubted.pop(socket, None)
             socket.kick(CloseCode.LOGGED_OUT, "no longer logged in")
 
-    async def _is_doubtful(self, socket: Any, watched: Any) -> bool:
+    async def _is_doubtful(self, socket: Socket, watched: Watched) -> bool:
         """Whether who seems to be out has to be looked at again."""
         now, until = monotonic(), self._doubted.setdefault(socket, inf)
         # The page that has given it this key saves it at its end.
@@ -163,7 +164,7 @@ class Verifier:
         for socket in list(self._pauses):
             self.verify(socket)
 
-    def _failed(self, socket: Any, exc: Exception) -> None:
+    def _failed(self, socket: Socket, exc: Exception) -> None:
         pause = self._pauses.get(socket, FIRST_PAUSE)
         self._pauses[socket] = min(pause * 2, LONGEST_PAUSE)
         self._later(socket, pause * random.uniform(0.5, 1))

@@ -12,100 +12,44 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from django.apps import apps
 from django.contrib.sessions.backends.base import SessionBase
 
+from .. import lanes
 from ..brokers import get_broker
 from ..codes import CloseCode
 from ..exceptions import BrokerError
 from ..groups import members
 from ..groups.messages import Message as Frame
+from ..loops import PerLoop
 from . import control
 from .control import CONTROL, EVERYBODY, Message
 from .keys import changes, logged_out, tokens_of, unseal
 from .sessions import reopen_session
 from .users import aload_nobody, aload_user
 from .verifier import Verifier
+from .watched import NOBODY, Socket, Watched, key_of
 
-__all__ = ["Watch", "Watched", "key_of", "watches"]
+__all__ = ["Watch", "local"]
 
 logger = logging.getLogger("django_ws_dispatch.connection")
 
 
-class Watched(NamedTuple):
-    """By what a logout, or a change of a user, finds a socket.
-
-    Attributes:
-        key: of its session. It stays in this process.
-        sessions: the tokens of the key.
-        user: the primary key of its user.
-        in_session: that of the user whom the session names, which a middleware may overrule.
-        key_since: when the session was given this key, on the clock of ``monotonic()``.
-    """
-
-    key: str | None = None
-    sessions: tuple[str, ...] = ()
-    user: str | None = None
-    in_session: str | None = None
-    key_since: float = float("-inf")
-
-    def settled(self, key: str | None) -> Watched:
-        """Return the same for a key under which somebody was found to be in."""
-        return self._replace(key_since=float("-inf")) if self.key == key else self
-
-    def __repr__(self) -> str:
-        return f"<Watched user={self.user!r}>"  # a traceback may show it, and the key is a secret
-
-    @property
-    def users(self) -> set[str]:
-        return {pk for pk in (self.user, self.in_session) if pk is not None}
-
-
-NOBODY = Watched()
-
-
-class Socket(Protocol):
-    """What is watched."""
-
-    watched: Watched | None
-    namespace: str | None
-    """``None`` as long as it is not known: then it may be any"""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def request(self) -> Any: ...
-    @property
-    def session(self) -> Any: ...
-    def kick(self, code: int, reason: str = "", /) -> None: ...
-
-
 class Watch:
-    """Who the sockets of one event loop belong to.
+    """Who the sockets of one event loop belong to."""
 
-    Args:
-        loop: which.
-        is_open: whether a socket is still there.
-        make_task: starts a task that is no socket's.
-    """
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        is_open: Callable[[Any], bool],
-        make_task: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
-    ) -> None:
-        self._loop = loop
-        self._is_open = is_open
-        self._make_task = make_task
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.verifier = Verifier(self.loop, self._make_task, self._ask_where)
         self._by_session: dict[str, dict[Socket, None]] = {}
         self._by_user: dict[str, dict[Socket, None]] = {}
+        self._rechecks: dict[Socket, tuple[float, float]] = {}
         self._resolving: dict[int, set[str]] = {}
         self._listening: asyncio.Task[None] | None = None
-        self.verifier = Verifier(loop, make_task, self._ask_where)
-        watches[loop] = self
+        self._context = lanes.background()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     # The user of a socket
 
@@ -162,15 +106,17 @@ class Watch:
 
     def _watch(self, socket: Socket, watched: Watched) -> None:
         self._unwatch(socket)
-        if self._is_open(socket):  # or a task has outlived its handler
+        if socket.home is not None:  # or a task has outlived its handler
             socket.watched = watched
             for index, key in self._entries(watched):
                 index.setdefault(key, {})[socket] = None
 
     def forget(self, socket: Socket) -> None:
         """Watch a socket no longer."""
-        self._unwatch(socket)
-        self.verifier.forget(socket)
+        if socket.watched is not None:
+            self._unwatch(socket)
+            self._rechecks.pop(socket, None)
+            self.verifier.forget(socket)
 
     def _unwatch(self, socket: Socket) -> None:
         for index, key in self._entries(socket.watched or NOBODY):
@@ -207,12 +153,12 @@ class Watch:
         message = control.decode(frame.event.get("bytes", b""))
         if message is not None:
             if message.sender != control.sender():  # its own it knows already
-                self.heed(message)
+                self.handle(message)
             elif message.where is not None:
                 for socket in self._by_session.get(message.where, ()):
                     self.verifier.heard(socket)
 
-    def heed(self, message: Message) -> None:
+    def handle(self, message: Message) -> None:
         """Do what a control message says."""
         for token, sealed in message.changed:
             changes.note(token, sealed)
@@ -233,7 +179,7 @@ class Watch:
         if message.user == EVERYBODY:
             self.verify_all()
         elif message.user is not None:
-            self._note_changed(message.user)
+            self._mark_changed(message.user)
             concerned = self._by_user.get(message.user, ())
             self.verify(one for one in concerned if _is_in(one, message.namespace))
 
@@ -244,7 +190,7 @@ class Watch:
 
     def verify_all(self) -> None:
         """Verify every user."""
-        self._note_changed(EVERYBODY)
+        self._mark_changed(EVERYBODY)
         self.verify(dict.fromkeys(one for sockets in self._by_user.values() for one in sockets))
 
     def verify(self, sockets: Iterable[Socket]) -> None:
@@ -252,7 +198,7 @@ class Watch:
         for socket in list(sockets):
             self.verifier.verify(socket)
 
-    def _note_changed(self, pk: str) -> None:
+    def _mark_changed(self, pk: str) -> None:
         for changed in self._resolving.values():
             changed.add(pk)
 
@@ -308,20 +254,38 @@ class Watch:
                 question = _within({"where": token}, socket.namespace)
                 await control.publish_control(control.encode(question))
 
-    def close(self) -> None:
-        """Watch nobody any more. Its tasks are those of whoever made them."""
-        watches.pop(self._loop, None)
+    # Time
+
+    def recheck(self, socket: Socket, every: float) -> None:
+        """Verify the user of a socket every so many seconds."""
+        self._rechecks[socket] = (monotonic() + every, every)
+
+    def sweep(self, now: float) -> None:
+        """Begin the verifications that are due."""
+        for socket, (at, every) in list(self._rechecks.items()):
+            if now >= at:
+                self._rechecks[socket] = (now + every, every)
+                self.verifier.verify(socket)
+
+    def _make_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start what is the work of no socket, in nobody's context."""
+        task = self.loop.create_task(work, context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def aclose(self) -> None:
+        """Watch nobody any more."""
+        local.pop()
         self.verifier.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
 
-watches: dict[asyncio.AbstractEventLoop, Watch] = {}
-"""Those of all event loops of this process."""
-
-
-def key_of(user: Any) -> str | None:
-    """Return the primary key of a user as text, ``None`` where there is none."""
-    pk = getattr(user, "pk", None)
-    return None if pk is None else str(pk)
+local = PerLoop(Watch)
+"""Who the sockets of the running event loop belong to."""
 
 
 def _is_logged_out(socket: Socket, watched: Watched) -> bool:

@@ -131,7 +131,7 @@ class Admission:
             if not await _call(test, user):
                 return await self._deny(403, "user_passes_test()")
         if options.recheck_user is not None and authenticated:
-            self._home.recheck(self._socket, options.recheck_user)
+            self._home.watch.recheck(self._socket, options.recheck_user)
         return True
 
     async def _count(self) -> bool:

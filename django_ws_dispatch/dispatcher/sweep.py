@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from itertools import cycle
 from time import monotonic
 from typing import Any
 
 from django.conf import settings
 
-from .. import lanes
-from ..auth.watch import Watch
+from ..auth import watch
 from ..limits import ConnectionCount
 from ..loops import PerLoop
 from ..websockets import WebSocket, deadlines
@@ -53,15 +51,12 @@ class Connections:
     """The open sockets of one event loop."""
 
     def __init__(self) -> None:
-        self.loop = loop = asyncio.get_running_loop()
-        self._context = lanes.background()
+        self.loop = asyncio.get_running_loop()
+        self.watch = watch.local()
         self.sockets: dict[WebSocket, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._turns = cycle(range(CLOSE_LOOK))
         self._lag_watch: LagWatch | None = None
-        self._rechecks: dict[WebSocket, tuple[float, float]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self.watch = Watch(loop, self.sockets.__contains__, self._make_task)
 
     def add(self, socket: WebSocket) -> None:
         socket.home = self
@@ -74,9 +69,8 @@ class Connections:
 
     def remove(self, socket: WebSocket) -> None:
         self.sockets.pop(socket, None)
-        if socket.watched is not None:
-            self.watch.forget(socket)
-            self._rechecks.pop(socket, None)
+        socket.home = None
+        self.watch.forget(socket)
 
     def _sweep(self) -> None:
         now = monotonic()
@@ -89,10 +83,7 @@ class Connections:
                 deadlines.check(socket.connection, now, closely=closely)
             except Exception:  # The others must not pay for it.
                 logger.exception("Looking after %s failed", socket.path)
-        for socket, (at, every) in list(self._rechecks.items()):
-            if now >= at:
-                self._rechecks[socket] = (now + every, every)
-                self.watch.verify([socket])
+        self.watch.sweep(now)
         self._timer = self.loop.call_later(INTERVAL, self._sweep) if self.sockets else None
         if self._timer is None:
             self._end_lag_watch()
@@ -125,22 +116,7 @@ class Connections:
         self._end_lag_watch()
         if self._timer is not None:
             self._timer.cancel()
-        self.watch.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def recheck(self, socket: WebSocket, every: float) -> None:
-        """Verify the user of a socket every so many seconds."""
-        self._rechecks[socket] = (monotonic() + every, every)
-
-    def _make_task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Start what is the work of no socket, in nobody's context."""
-        task = self.loop.create_task(work, context=self._context.copy())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        await self.watch.aclose()
 
 
 local = PerLoop(Connections)

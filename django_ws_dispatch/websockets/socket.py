@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from django.dispatch import Signal
 
 from .. import groups, lanes, reports
-from ..auth.watch import Watch, Watched
+from ..auth.watch import Watch
+from ..auth.watched import Watched
 from ..handshake.request import HandshakeRequest, build_request
 from ..limits import Limits
 from ..typing import Receive, Scope, Send

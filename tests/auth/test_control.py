@@ -164,8 +164,8 @@ def test_what_a_later_version_says_in_addition_is_left_out_without_a_word(
 def test_a_frame_of_another_kind_on_the_control_channel_is_told_of_and_nothing_else(
     message: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heeded: list[Message] = []
-    monkeypatch.setattr(Watch, "heed", lambda watch, message: heeded.append(message))
+    handled: list[Message] = []
+    monkeypatch.setattr(Watch, "handle", lambda watch, message: handled.append(message))
 
     async def scenario() -> None:
         await connections.local().watch.listen()
@@ -174,7 +174,7 @@ def test_a_frame_of_another_kind_on_the_control_channel_is_told_of_and_nothing_e
         await connections.aclose()
 
     run(scenario)
-    assert [one.user for one in heeded] == ["2"]
+    assert [one.user for one in handled] == ["2"]
     (record,) = caplog.records
     assert "control channel" in record.getMessage()
 
@@ -182,8 +182,8 @@ def test_a_frame_of_another_kind_on_the_control_channel_is_told_of_and_nothing_e
 def test_what_only_a_later_version_can_read_is_told_once_as_that(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heeded: list[Message] = []
-    monkeypatch.setattr(Watch, "heed", lambda watch, message: heeded.append(message))
+    handled: list[Message] = []
+    monkeypatch.setattr(Watch, "handle", lambda watch, message: handled.append(message))
 
     async def scenario() -> None:
         await connections.local().watch.listen()
@@ -193,7 +193,7 @@ def test_what_only_a_later_version_can_read_is_told_once_as_that(
         await connections.aclose()
 
     run(scenario)
-    assert [one.user for one in heeded] == ["3"]
+    assert [one.user for one in handled] == ["3"]
     (record,) = caplog.records
     assert "a control message, version 2" in record.getMessage()
     assert "later version of django-ws-dispatch" in record.getMessage()

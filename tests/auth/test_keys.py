@@ -9,7 +9,7 @@ from django.test import override_settings
 
 from django_ws_dispatch.auth import keys
 from django_ws_dispatch.auth.keys import Recent, seal, tokens_of, unseal
-from django_ws_dispatch.auth.watch import Watched
+from django_ws_dispatch.auth.watched import Watched
 
 OLD, NEW = "o" * 32, "n" * 32
 

@@ -12,7 +12,7 @@ from django_ws_dispatch import lanes
 from django_ws_dispatch.auth import verifier
 from django_ws_dispatch.auth.users import Verdict
 from django_ws_dispatch.auth.verifier import Verifier
-from django_ws_dispatch.auth.watch import Watched
+from django_ws_dispatch.auth.watched import Watched
 from django_ws_dispatch.exceptions import BrokerError
 from tests.kit.waiting import until
 
