@@ -132,6 +132,34 @@ def test_a_module_imports_only_from_rooms_above_it(module: str) -> None:
         assert target in (*above, room, "__version__"), f"{module} imports {name}"
 
 
+def imported_when_loaded(module: str) -> set[str]:
+    """The modules that importing a module imports first: not for types only, not in functions."""
+    package = module.split(".")[:-1]
+    every = set(modules())
+    found: set[str] = set()
+    for node in tree(module).body:
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+        name = ".".join(filter(None, base))
+        for alias in node.names:
+            path = f"{name}.{alias.name}".strip(".")
+            found |= {path, f"{path}.__init__"} & every or {name, f"{name}.__init__"}
+    return found & every - {module}
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    imports = {module: imported_when_loaded(module) for module in modules()}
+    while free := [module for module, others in imports.items() if not others & imports.keys()]:
+        for module in free:
+            del imports[module]
+    assert not imports, "these import each other in a circle, or lead to it"
+
+
+def test_the_landing_has_few_doors() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 16
+
+
 @pytest.mark.parametrize("module", PUBLIC)
 def test_a_public_module_says_what_is_public(module: str) -> None:
     names = names_in(module)
