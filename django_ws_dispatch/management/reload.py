@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,24 +44,21 @@ def run_with_reloader(main: Callable[..., None], stop: Callable[[], None], **opt
         if not ending:
             sys.exit(0)
 
-    signal.signal(signal.SIGTERM, leave)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a script, behind an "&"
-        signal.signal(signal.SIGINT, leave)
-    code: object = 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a script, behind an "&"
+            signal.signal(number, leave)
+    reloader = autoreload.get_reloader()
+    autoreload.logger.info("Watching for file changes with %s", type(reloader).__name__)
     try:
-        reloader = autoreload.get_reloader()
-        autoreload.logger.info("Watching for file changes with %s", type(reloader).__name__)
         # Django's run_with_reloader(), but for its handler of SIGTERM.
         autoreload.start_django(reloader, main, **options)
     except SystemExit as exc:
-        code = exc.code
-        raise
-    finally:
         # The supervisor's signal may be here as well: Ctrl-C does not wake this thread where the
         # system gives it to another one. Python looks for signals at calls: none before this line.
         ending = True
-        exit_within(END, code if isinstance(code, int) else 1)
+        exit_within(END, RELOAD if exc.code == RELOAD else 0)
         stop()
+        raise
 
 
 def supervise() -> int:
@@ -120,8 +116,9 @@ def exit_within(seconds: float, code: int) -> None:
     """End this process if it has not ended by then: a view that sleeps in a thread keeps it."""
 
     def leave() -> None:
-        time.sleep(seconds)
         sys.stdout.flush()
         os._exit(code)
 
-    threading.Thread(target=leave, name="runserver-exit", daemon=True).start()
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import threading
 from typing import Any
@@ -65,15 +64,9 @@ class DevelopmentServer:
     def __init__(
         self, address: tuple[str, int], handler_class: object = None, ipv6: bool = False
     ) -> None:
-        self.socket = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
-        try:
-            if os.name == "posix":
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind(address)
-            self.socket.listen(128)
-        except OSError:
-            self.socket.close()
-            raise
+        family = socket.AF_INET6 if ipv6 else socket.AF_INET
+        both = ipv6 and socket.has_dualstack_ipv6()
+        self.socket = socket.create_server(address, family=family, dualstack_ipv6=both)
         self.server_port: int = self.socket.getsockname()[1]
         self.application: Any = None
         self.server: Server | None = None

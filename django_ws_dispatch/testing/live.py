@@ -9,8 +9,7 @@ import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from types import TracebackType
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from asgiref.sync import ThreadSensitiveContext
@@ -76,7 +75,6 @@ class ASGILiveServer:
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._shared: dict[str, BaseDatabaseWrapper] = {}
-        self._hosts: AbstractContextManager[Any] | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url if self._port else 'stopped'}>"
@@ -85,26 +83,15 @@ class ASGILiveServer:
         return self.url
 
     def __enter__(self) -> Self:
-        self._hosts = self.allow_host()
-        self._hosts.__enter__()
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(self.allow_host())
             self.start()
-        except BaseException:
-            self._hosts.__exit__(None, None, None)
-            raise
+            stack.callback(self.stop)
+            self._leave = stack.pop_all().close
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.stop()
-        finally:
-            if self._hosts is not None:
-                self._hosts.__exit__(kind, exc, trace)
+    def __exit__(self, *exc: object) -> None:
+        self._leave()
 
     @property
     def url(self) -> str:
@@ -208,10 +195,8 @@ class ASGILiveServer:
                 'The live server needs uvicorn: pip install "django-ws-dispatch[uvicorn]".'
             ) from exc
 
-        class Server(uvicorn.Server):
-            async def startup(server, sockets: list[socket.socket] | None = None) -> None:
-                await super().startup(sockets)
-                self._ready.set()
+        async def note_start() -> None:
+            self._ready.set()
 
         application = self._application or load_application()
         if isinstance(application, WebSocketDispatcher):
@@ -228,8 +213,10 @@ class ASGILiveServer:
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=TIMEOUT // 2,
+            # uvicorn calls it as soon as it serves, and every now and then from there on.
+            callback_notify=note_start,
         )
-        return Server(config)
+        return uvicorn.Server(config)
 
     # What follows runs in the server's thread.
 
