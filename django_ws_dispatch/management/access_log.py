@@ -65,22 +65,19 @@ class AccessLog:
 
         async def noting_send(event: Event) -> None:
             nonlocal opened, code
-            kind = event["type"]
+            kind, status = event["type"], None
             if kind == "websocket.accept":
-                opened = True
-                _log(101, '"WebSocket %s" %d', path, 101)
+                opened, status = True, 101
             elif kind == "websocket.http.response.start":
-                _log(event["status"], '"WebSocket %s" %d', path, event["status"])
+                status = event["status"]
+            elif kind == "websocket.close" and not opened:
+                status = 403
             elif kind == "websocket.close":
-                if opened:
-                    code = code or event.get("code", 1000)
-                else:
-                    _log(403, '"WebSocket %s" %d', path, 403)
+                code = code or event.get("code", 1000)
+            if status is not None:
+                _log(status, '"WebSocket %s" %d', path, status)
             await send(event)
 
-        # A client that is stuck is cut off at the server's protocol, which is to be found here.
-        if hasattr(send, "__self__"):
-            setattr(noting_send, "__self__", send.__self__)  # noqa: B010
         try:
             await self.application(scope, noting_receive, noting_send)
         finally:

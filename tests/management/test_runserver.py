@@ -261,6 +261,7 @@ def test_a_client_that_is_stuck_can_be_cut_off_through_the_log():
 
         async def send(self, event: Any) -> None: ...
 
+    Protocol.__module__ = "uvicorn.protocols.websockets"
     protocol = Protocol()
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
