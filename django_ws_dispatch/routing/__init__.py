@@ -32,8 +32,7 @@ def path(
         kwargs: more keyword arguments for the handler.
         name: for ``reverse()``. A handler given by its dotted path is also reversed by that.
     """
-    made: URLPattern | URLResolver = _route(django_path, route, handler, kwargs, name)
-    return made
+    return _route(django_path, route, handler, kwargs, name)
 
 
 def re_path(
@@ -50,20 +49,18 @@ def re_path(
         kwargs: more keyword arguments for the handler.
         name: for ``reverse()``.
     """
-    made: URLPattern | URLResolver = _route(django_re_path, route, handler, kwargs, name)
-    return made
+    return _route(django_re_path, route, handler, kwargs, name)
 
 
-def _route(
-    make: Any, route: str, handler: Any, kwargs: Mapping[str, Any] | None, name: str | None
-) -> Any:
-    if isinstance(handler, DottedInclude):
-        resolver = make(route, ([], handler.app_name, handler.namespace), kwargs, name)
-        resolver.dotted_include = handler
-        return resolver
-    if not callable(handler) and not isinstance(handler, (list, tuple)):
+def _route(make: Any, route: str, handler: Any, *options: Any) -> URLPattern | URLResolver:
+    dotted = handler if isinstance(handler, DottedInclude) else None
+    if dotted is not None:
+        handler = [], dotted.app_name, dotted.namespace
+    elif not callable(handler) and not isinstance(handler, (list, tuple)):
         handler = Deferred(handler)
-    return make(route, handler, kwargs, name)
+    made = make(route, handler, *options)
+    made.dotted_include = dotted
+    return made  # type: ignore[no-any-return]
 
 
 def include(arg: Any, namespace: str | None = None) -> Any:

@@ -26,6 +26,7 @@ __all__ = [
     "leaves",
     "may_fit",
     "shape_of",
+    "with_patterns",
 ]
 
 _CONVERTED = re.compile(r"<(?:([^>:]+):)?[^>]+>")
@@ -116,15 +117,16 @@ def leaves(patterns: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any
         if isinstance(pattern, URLResolver) and is_literal(pattern):
             inside = leaves(pattern.url_patterns, prefix + str(pattern.pattern))
             for whole, inner, alone in inside:
-                yield whole, inner, _around(pattern, alone)
+                yield whole, inner, with_patterns(pattern, [alone])
         else:
             yield prefix, pattern, pattern
 
 
-def _around(resolver: URLResolver, pattern: Any) -> URLResolver:
+def with_patterns(resolver: URLResolver, patterns: list[Any]) -> URLResolver:
+    """Return an include like another one, around other patterns."""
     return URLResolver(
         resolver.pattern,
-        [pattern],
+        patterns,
         resolver.default_kwargs,
         resolver.app_name,
         resolver.namespace,

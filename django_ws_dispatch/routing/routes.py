@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -20,7 +20,7 @@ from ..conf import conf
 from .handlers import Handler, HandlerError, import_handler
 from .index import Index, Match
 from .languages import in_language
-from .patterns import MountPattern, depends_on_language, is_mount
+from .patterns import MountPattern, depends_on_language, is_mount, with_patterns
 
 __all__ = ["Deferred", "DottedInclude", "Match", "Route", "Routes", "current_routes"]
 
@@ -53,6 +53,40 @@ class Route(NamedTuple):
     error: HandlerError | None
 
 
+class Around(NamedTuple):
+    """What the includes around a route say of it: their text, and the arguments they capture."""
+
+    text: str
+    args: int
+    names: frozenset[str]
+
+    def and_of(self, pattern: URLPattern | URLResolver) -> Around:
+        """What a pattern says together with what is around it.
+
+        Raises:
+            HandlerError: it can not be compiled.
+        """
+        try:
+            regex = pattern.pattern.regex
+        except (ImproperlyConfigured, re.error) as exc:
+            raise HandlerError(
+                f"The route can not be compiled: {exc}.",
+                "Correct its regular expression, or the one of its converter.",
+            ) from exc
+        captured, unnamed = set(getattr(pattern.pattern, "converters", {})), 0
+        if isinstance(pattern.pattern, RegexPattern):
+            captured = set(regex.groupindex)
+            unnamed = 0 if captured else regex.groups
+        # Django drops the positional arguments from further out where there are named ones.
+        if isinstance(pattern, URLResolver):
+            own = captured | set(pattern.default_kwargs)
+            args = 0 if own else self.args + unnamed
+        else:
+            own = captured | set(pattern.default_args)
+            args = unnamed + (0 if own else self.args)
+        return Around(self.text + str(pattern.pattern), args, self.names | own)
+
+
 class ReverseConf:
     """What Django's ``reverse()`` takes for a urlconf."""
 
@@ -75,8 +109,8 @@ class Routes(Index):
         self.strict = strict
         self.routes: list[Route] = []
         self._handlers = {}
-        patterns, reverse_patterns = self._adapt_all(self._patterns(value), "", 0, frozenset())
-        self.reverse_conf = ReverseConf(reverse_patterns)
+        patterns = self._adapt_all(self._patterns(value), Around("", 0, frozenset()))
+        self.reverse_conf = ReverseConf(list(_for_reversing(patterns)))
         super().__init__(patterns)
 
     @property
@@ -123,77 +157,37 @@ class Routes(Index):
             self._fail(str(route), None, HandlerError(f"This is no route: {exc}", remedy))
             return []
 
-    def _adapt_all(
-        self, patterns: Iterable[Any], prefix: str, args: int, names: frozenset[str]
-    ) -> tuple[list[Any], list[Any]]:
-        """Return the patterns adapted for matching, and those for reversing, all of them new."""
-        matching: list[Any] = []
-        reversing: list[Any] = []
+    def _adapt_all(self, patterns: Iterable[Any], around: Around) -> list[Any]:
+        """Return the patterns adapted for matching, all of them new."""
+        adapted: list[Any] = []
         for pattern in patterns:
             if not isinstance(pattern, (URLPattern, URLResolver)):
                 remedy = "Use path(), re_path() and include() from django_ws_dispatch.routing."
-                self._fail(f"{prefix}{pattern!r}", None, HandlerError("This is no route.", remedy))
-                continue
-            arguments = pattern, prefix, args, names, matching, reversing
-            if depends_on_language(pattern):
-                in_language(settings.LANGUAGE_CODE, self._adapt_one, *arguments)
+                error = HandlerError("This is no route.", remedy)
+                self._fail(f"{around.text}{pattern!r}", None, error)
+            elif depends_on_language(pattern):
+                language = settings.LANGUAGE_CODE
+                adapted += in_language(language, self._adapt_or_fail, pattern, around)
             else:
-                self._adapt_one(*arguments)
-        return matching, reversing
+                adapted += self._adapt_or_fail(pattern, around)
+        return adapted
 
-    def _adapt_one(self, pattern: URLPattern | URLResolver, prefix: str, *arguments: Any) -> None:
-        route = prefix + str(pattern.pattern)
+    def _adapt_or_fail(self, pattern: URLPattern | URLResolver, around: Around) -> list[Any]:
+        """Return the pattern adapted; none where it is wrong."""
         try:
-            self._adapt_parts(pattern, route, *arguments)
+            inner = around.and_of(pattern)
+            adapt: Any = self._include if isinstance(pattern, URLResolver) else self._route
+            return [adapt(pattern, inner)]
         except HandlerError as exc:
-            self._fail(route, getattr(pattern, "name", None), exc)
+            error = exc
         except Exception as exc:
             if self.strict:
                 raise
-            self._fail(route, getattr(pattern, "name", None), _as_error(exc))
+            error = _as_error(exc)
+        self._fail(around.text + str(pattern.pattern), getattr(pattern, "name", None), error)
+        return []
 
-    def _adapt_parts(
-        self,
-        pattern: URLPattern | URLResolver,
-        route: str,
-        args: int,
-        names: frozenset[str],
-        matching: list[Any],
-        reversing: list[Any],
-    ) -> None:
-        captured = set(getattr(pattern.pattern, "converters", {}))
-        try:
-            regex = pattern.pattern.regex
-        except (ImproperlyConfigured, re.error) as exc:
-            raise HandlerError(
-                f"The route can not be compiled: {exc}.",
-                "Correct its regular expression, or the one of its converter.",
-            ) from exc
-        unnamed = 0
-        if isinstance(pattern.pattern, RegexPattern):
-            captured = set(regex.groupindex)
-            unnamed = 0 if captured else regex.groups
-        defaults = (
-            pattern.default_kwargs if isinstance(pattern, URLResolver) else pattern.default_args
-        )
-        own = captured | set(defaults)
-        inner = names | own
-        # Django drops the positional arguments from further out where there are named ones.
-        args = 0 if own else args
-        if isinstance(pattern, URLResolver):
-            children, reversed_children, app_name, namespace = self._adapt_include(
-                pattern, route, 0 if own else args + unnamed, inner
-            )
-            for into, patterns_of in ((matching, children), (reversing, reversed_children)):
-                into.append(
-                    URLResolver(pattern.pattern, patterns_of, defaults, app_name, namespace)
-                )
-        else:
-            self._adapt(pattern, route, args + unnamed, inner, matching, reversing)
-
-    def _adapt_include(
-        self, resolver: URLResolver, route: str, args: int, names: frozenset[str]
-    ) -> tuple[list[Any], list[Any], str | None, str | None]:
+    def _include(self, resolver: URLResolver, inner: Around) -> URLResolver:
         dotted: DottedInclude | None = getattr(resolver, "dotted_include", None)
         patterns: Any = resolver.url_patterns
         app_name, namespace = resolver.app_name, resolver.namespace
@@ -209,23 +203,15 @@ class Routes(Index):
                 ) from exc
             patterns = getattr(included, "urlpatterns", included)
         first = len(self.routes)
-        adapted = self._adapt_all(patterns, route, args, names)
+        adapted = self._adapt_all(patterns, inner)
         if namespace:
-            named = [
-                one._replace(name=one.name and f"{namespace}:{one.name}") for one in self.routes
+            self.routes[first:] = [
+                one._replace(name=one.name and f"{namespace}:{one.name}")
+                for one in self.routes[first:]
             ]
-            self.routes[first:] = named[first:]
-        return *adapted, app_name, namespace
+        return URLResolver(resolver.pattern, adapted, resolver.default_kwargs, app_name, namespace)
 
-    def _adapt(
-        self,
-        pattern: URLPattern,
-        route: str,
-        args: int,
-        names: frozenset[str],
-        matching: list[Any],
-        reversing: list[Any],
-    ) -> None:
+    def _route(self, pattern: URLPattern, inner: Around) -> URLPattern:
         callback: Any = pattern.callback
         dotted = None
         if isinstance(callback, Deferred):
@@ -234,19 +220,29 @@ class Routes(Index):
                 dotted = callback
                 callback = import_handler(dotted)
         handler = self._handlers.get(id(callback)) or Handler(callback)
-        handler.check_arguments(args, set(names))
+        handler.check_arguments(inner.args, set(inner.names))
         self._handlers[id(callback)] = handler
-        self.routes.append(Route(route, pattern.name, handler, None))
+        self.routes.append(Route(inner.text, pattern.name, handler, None))
         kind = MountPattern if is_mount(pattern) or depends_on_language(pattern) else URLPattern
-        matching.append(kind(pattern.pattern, callback, pattern.default_args, pattern.name))
-        reversing.append(URLPattern(pattern.pattern, callback, pattern.default_args, pattern.name))
-        if dotted is not None and dotted != pattern.name:
-            reversing.append(URLPattern(pattern.pattern, callback, pattern.default_args, dotted))
+        adapted: Any = kind(pattern.pattern, callback, pattern.default_args, pattern.name)
+        adapted.dotted_path = dotted
+        return adapted  # type: ignore[no-any-return]
 
     def _fail(self, route: str, name: str | None, error: HandlerError) -> None:
         if self.strict:
             raise ImproperlyConfigured(f"WEBSOCKET_HANDLERS[{route!r}]: {error}") from error
         self.routes.append(Route(route, name, None, error))
+
+
+def _for_reversing(patterns: Iterable[Any]) -> Iterator[URLPattern | URLResolver]:
+    """Adapted patterns, those of handlers with a dotted path once more under that name."""
+    for one in patterns:
+        if isinstance(one, URLResolver):
+            yield with_patterns(one, list(_for_reversing(one.url_patterns)))
+            continue
+        yield one
+        if one.dotted_path not in (None, one.name):
+            yield URLPattern(one.pattern, one.callback, one.default_args, one.dotted_path)
 
 
 def _module_of_routes(path: str) -> ModuleType:
