@@ -39,8 +39,12 @@ connects to a broker.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+
 from django.core import checks
 from django.core.checks import CheckMessage, Error
+from django.core.exceptions import ImproperlyConfigured
 
 from .routing import check_open_origins, check_routes, check_unsent_origins
 from .site import (
@@ -69,9 +73,9 @@ def check_websockets(app_configs: object = None, **kwargs: object) -> list[Check
     Args:
         app_configs, kwargs: Django's, and not used.
     """
-    messages: list[CheckMessage] = [*check_settings(), *check_proxy(), *check_order()]
+    messages = [*_run(check_settings, check_proxy, check_order)]
     messages += check_routes({message.msg for message in messages})
-    messages += [*check_unsent_origins(), *check_tenants(), *check_pools()]
+    messages += _run(check_unsent_origins, check_tenants, check_pools)
     if not any(isinstance(message, Error) for message in messages):
         # A wrong setting stops the import of asgi.py: that has been said.
         messages += check_application()
@@ -84,4 +88,10 @@ def check_deployment(app_configs: object = None, **kwargs: object) -> list[Check
     Args:
         app_configs, kwargs: Django's, and not used.
     """
-    return [*check_open_origins(), *check_open_hosts(), *check_deaf_brokers()]
+    return [*_run(check_open_origins, check_open_hosts, check_deaf_brokers)]
+
+
+def _run(*checks: Callable[[], Iterable[CheckMessage]]) -> Iterator[CheckMessage]:
+    for check in checks:
+        with suppress(ImproperlyConfigured):  # check_settings says that a setting is wrong
+            yield from check()

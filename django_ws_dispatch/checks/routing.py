@@ -46,7 +46,7 @@ def check_routes(said: set[str]) -> Iterator[CheckMessage]:
             )
     handlers = ((_obj(one.route), one.handler) for one in routes.routes if one.handler is not None)
     yield from warnings(handlers, "ws_dispatch.W012")
-    patterns = list(_walk(routes.reverse_conf.urlpatterns, ""))
+    patterns = list(_walk(routes.patterns, ""))
     yield from _check_slashes(patterns)
     yield from _check_twins(patterns)
     yield from _check_patterns(patterns)
@@ -57,12 +57,8 @@ def _obj(route: str) -> str:
 
 
 def _walk(patterns: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Every pattern once, behind the text of those around it."""
-    seen = set()
+    """Every pattern, behind the text of those around it."""
     for pattern in patterns:
-        if id(pattern.pattern) in seen:
-            continue  # the same again, under its handler's dotted path
-        seen.add(id(pattern.pattern))
         yield prefix, pattern
         if isinstance(pattern, URLResolver):
             yield from _walk(pattern.url_patterns, prefix + str(pattern.pattern))

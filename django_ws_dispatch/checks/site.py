@@ -114,24 +114,19 @@ def check_application() -> Iterator[Warning]:
 def check_open_hosts() -> Iterator[Warning]:
     """Look for hosts that anybody may name."""
     credentials = map(apps.is_installed, ("django.contrib.sessions", "django.contrib.auth"))
-    with suppress(ImproperlyConfigured):  # said by check_websockets
-        if conf.allowed_origins is None and "*" in settings.ALLOWED_HOSTS and any(credentials):
-            yield Warning(
-                'ALLOWED_HOSTS has "*", and the Origin check compares with the Host of the '
-                "handshake: a page of any name that somebody points to this server passes.",
-                hint="Name the hosts in ALLOWED_HOSTS, or the origins in "
-                "WEBSOCKET_ALLOWED_ORIGINS.",
-                id="ws_dispatch.W008",
-            )
+    if conf.allowed_origins is None and "*" in settings.ALLOWED_HOSTS and any(credentials):
+        yield Warning(
+            'ALLOWED_HOSTS has "*", and the Origin check compares with the Host of the '
+            "handshake: a page of any name that somebody points to this server passes.",
+            hint="Name the hosts in ALLOWED_HOSTS, or the origins in WEBSOCKET_ALLOWED_ORIGINS.",
+            id="ws_dispatch.W008",
+        )
 
 
 def check_deaf_brokers() -> Iterator[Warning]:
     """Look for brokers that reach one process only."""
-    configs: dict[str, Any] = {}
-    with suppress(ImproperlyConfigured):  # said by check_websockets
-        configs = conf.brokers
-    for alias, config in configs.items():
-        with suppress(Exception):  # so is this
+    for alias, config in conf.brokers.items():
+        with suppress(Exception):  # said by check_settings
             if build_broker(alias, config).in_process:
                 yield Warning(
                     f"The broker {alias!r} of WEBSOCKET_BROKERS reaches the sockets of one process "
@@ -144,32 +139,29 @@ def check_deaf_brokers() -> Iterator[Warning]:
 
 def check_tenants() -> Iterator[Warning]:
     """Look for a site of django-tenants that says nothing of it to the sockets."""
-    with suppress(ImproperlyConfigured):  # said by check_websockets
-        if hasattr(settings, "TENANT_MODEL") and not (conf.sync_context or conf.namespace):
-            yield Warning(
-                "TENANT_MODEL is set, and sockets know of no tenants: their queries run in no "
-                "tenant's schema, and what is sent to user 1 of a tenant reaches user 1 of others.",
-                hint=TENANTS,
-                id="ws_dispatch.W013",
-            )
+    if hasattr(settings, "TENANT_MODEL") and not (conf.sync_context or conf.namespace):
+        yield Warning(
+            "TENANT_MODEL is set, and sockets know of no tenants: their queries run in no "
+            "tenant's schema, and what is sent to user 1 of a tenant reaches user 1 of others.",
+            hint=TENANTS,
+            id="ws_dispatch.W013",
+        )
 
 
 def check_pools() -> Iterator[Warning]:
     """Compare Django's connection pools with the calls of sockets that may run at once."""
-    with suppress(ImproperlyConfigured):  # said by check_websockets
-        used, because = conf.sync_threads, "WEBSOCKET_SYNC_THREADS"
-        if conf.middleware:  # has as many again
-            used, because = 2 * used, f"{because} and WEBSOCKET_MIDDLEWARE"
-        for alias in connections:
-            pool: Any = connections.settings[alias]["OPTIONS"].get("pool")
-            options = pool if isinstance(pool, dict) else {}
-            most = options.get("max_size", options.get("max", options.get("min_size", POOL_SIZE)))
-            if pool and isinstance(most, int) and most <= used:
-                yield Warning(
-                    f"The connection pool of the database {alias!r} has {most} connections, and "
-                    f"sockets may use {used} of them at once ({because}): pages wait for one "
-                    "then.",
-                    hint=f'Write "pool": {{"max_size": {used + POOL_SIZE}}}, which leaves some '
-                    "to the pages, or a smaller WEBSOCKET_SYNC_THREADS.",
-                    id="ws_dispatch.W011",
-                )
+    used, because = conf.sync_threads, "WEBSOCKET_SYNC_THREADS"
+    if conf.middleware:  # has as many again
+        used, because = 2 * used, f"{because} and WEBSOCKET_MIDDLEWARE"
+    for alias in connections:
+        pool: Any = connections.settings[alias]["OPTIONS"].get("pool")
+        options = pool if isinstance(pool, dict) else {}
+        most = options.get("max_size", options.get("max", options.get("min_size", POOL_SIZE)))
+        if pool and isinstance(most, int) and most <= used:
+            yield Warning(
+                f"The connection pool of the database {alias!r} has {most} connections, and "
+                f"sockets may use {used} of them at once ({because}): pages wait for one then.",
+                hint=f'Write "pool": {{"max_size": {used + POOL_SIZE}}}, which leaves some '
+                "to the pages, or a smaller WEBSOCKET_SYNC_THREADS.",
+                id="ws_dispatch.W011",
+            )

@@ -109,9 +109,9 @@ class Routes(Index):
         self.strict = strict
         self.routes: list[Route] = []
         self._handlers = {}
-        patterns = self._adapt_all(self._patterns(value), Around("", 0, frozenset()))
-        self.reverse_conf = ReverseConf(list(_for_reversing(patterns)))
-        super().__init__(patterns)
+        self.patterns = self._adapt_all(self._patterns(value), Around("", 0, frozenset()))
+        self.reverse_conf = ReverseConf(list(_for_reversing(self.patterns)))
+        super().__init__(self.patterns)
 
     @property
     def urlconf(self) -> ReverseConf | None:
