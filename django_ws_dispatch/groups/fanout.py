@@ -74,19 +74,20 @@ class _Job:
         if self.rest is None:
             self.rest = iter(list(self.channel.members))
             self.channel.jobs.append(self)
-        message, left, exclude = self.message, self.left, self.message.exclude
+        message, left = self.message, self.left
+        exclude, closes = message.exclude, message.kind == CLOSE
         for member in islice(self.rest, count):
             if left and member in left:
                 continue
             try:
                 if exclude is not None and member.id == exclude:
                     continue
-                if message.kind == CLOSE:
+                if closes:
                     member.kick(message.code, message.reason)
                 else:
                     member.deliver(message)
             except Exception:  # The others must not pay for it.
-                what = "close" if message.kind == CLOSE else "take a message"
+                what = "close" if closes else "take a message"
                 logger.exception("A member of a group failed to %s.", what)
         if length_hint(self.rest):
             return False

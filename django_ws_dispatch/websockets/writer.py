@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import reports
 from ..codes import CloseCode
-from ..groups.messages import Message
+from ..groups.messages import CLOSE, Message
 from ..typing import Event, Send
 from .state import CLOSING, CONNECTING, FREE, OPEN, QUEUED, SENDING, SHUT
 
@@ -129,20 +129,18 @@ class Writer:
 
     def deliver(self, message: Message) -> None:
         """Send a group's message without waiting. Never raises or suspends."""
-        if not self.state:  # FREE
-            self._begin(message.event, message.size)
-        elif self._connection.ready_state < CLOSING:
+        if self.state:  # not FREE
             # Before the accept it waits for that: the client shall miss nothing once it is open.
-            self._queue(message.event, message.size, None)
-
-    def _begin(self, event: Event, size: int) -> None:
-        """Send an event by hand: only where that suspends, a task goes on with it."""
+            if self._connection.ready_state < CLOSING:
+                self._queue(message.event, message.size, None)
+            return
+        # By hand: only where that suspends, a task goes on with it.
         try:
-            steps: Any = self.server_send(event).__await__()
+            steps: Any = self.server_send(message.event).__await__()
             for yielded in steps:  # unlike send(None) this makes no StopIteration
-                self._outbox_size += size
+                self._outbox_size += message.size
                 self.state = QUEUED
-                self._start_task(_Resumed(steps, yielded), size)
+                self._start_task(_Resumed(steps, yielded), message.size)
                 break
         except (Exception, asyncio.CancelledError) as exc:
             self._failed(exc)
@@ -171,7 +169,7 @@ class Writer:
             self._queue(event, 0, None)
             self._start_task(None)
             return
-        self._begin(event, 0)
+        self.deliver(Message(CLOSE, event, 0, None))
         if not self.state:
             self.state = SHUT
 
