@@ -28,6 +28,7 @@ PUBLIC = [
     "templatetags.websockets",
     "testing",
     "testing.brokers",
+    "typing",
     "websockets",
 ]
 
