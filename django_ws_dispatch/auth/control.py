@@ -103,9 +103,6 @@ def decode(payload: bytes) -> Message | None:
     What a later version says in addition is left out: a site is deployed one process after the
     other.
 
-    Args:
-        payload: whatever came on the control channel.
-
     Returns:
         ``None`` if no process of this site can have written it, and the log says so, once a minute.
 
@@ -173,9 +170,6 @@ def _complain() -> None:
 async def publish_control(payload: bytes) -> None:
     """Tell every process of the site, this one included, through the default broker.
 
-    Args:
-        payload: of the control message.
-
     Raises:
         BrokerError: the broker did not take it in time.
     """
@@ -186,9 +180,6 @@ def send_control(message: Mapping[str, Any]) -> None:
     """Tell the other processes, from sync code in any thread, where no loop is blocked.
 
     Never raises. Where the broker does not take it, it is tried again.
-
-    Args:
-        message: the control message.
     """
     with suppress(RuntimeError):  # no loop runs here
         asyncio.get_running_loop()
@@ -208,7 +199,7 @@ def _send_control(message: Mapping[str, Any], *, later: bool = False) -> None:
     broker: BaseBroker | None = None
     try:
         broker = get_broker("default")
-        if later or _retry.is_at_work_for(broker):
+        if later or _retry.broker is broker:
             # It would only wait for the time-out again.
             _retry.add(broker, message)
             return
@@ -232,44 +223,42 @@ class _Retry:
         self._kept: deque[Mapping[str, Any]] = deque(maxlen=MOST_KEPT)
         self._thread: threading.Thread | None = None
 
-    def is_at_work_for(self, broker: BaseBroker) -> bool:
-        """Whether ``broker`` did not take a message a moment ago."""
-        return self._is_at_work() and self._broker is broker
+    @property
+    def broker(self) -> BaseBroker | None:
+        """The one that did not take a message a moment ago."""
+        # In a fork the thread of its parent is not alive.
+        at_work = self._thread is not None and self._thread.is_alive()
+        return self._broker if at_work else None
 
     def add(self, broker: BaseBroker, message: Mapping[str, Any]) -> bool:
         """Note that ``broker`` did not take a message; ``False`` if it was known to be away."""
         with self._lock:
-            at_work = self._is_at_work()
-            known = at_work and self._broker is broker
+            away = self.broker
             self._broker, self._failed = broker, True
             if "changed" in message:
                 self._kept.append(message)
-            if not at_work:
+            if away is None:
                 # A daemon: it may take for ever. The processes that are left verify nobody then.
                 self._thread = threading.Thread(
                     target=self._run, name="django-ws-dispatch-control-again", daemon=True
                 )
                 with suppress(RuntimeError):  # This process ends.
                     self._thread.start()
-        return not known
+        return away is not broker
 
     def at_exit(self) -> None:
         """Try once more: the process ends."""
         with self._lock:
-            broker = self._broker if self._is_at_work() and self._failed else None
-        if broker is not None and _reaches_others(broker):
+            broker = self.broker if self._failed else None
+        if broker is not None:
             try:
-                self._tell(broker)
+                self._publish(broker)
             except Exception:
                 logger.error(
                     "This process ends, and could not tell others of a logout or a changed user: "
                     "the broker %r is away. They verify every user when they have lost it as well.",
                     broker.alias,
                 )
-
-    def _is_at_work(self) -> bool:
-        # In a fork the thread of its parent is not alive.
-        return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         pause = FIRST_PAUSE
@@ -278,17 +267,17 @@ class _Retry:
             pause = min(pause * 2, LONGEST_PAUSE)
             with self._lock:
                 broker, self._failed = self._broker, False
-            if broker is not None and _reaches_others(broker):
-                try:
-                    self._tell(broker)
-                except Exception:
-                    self._failed = True
-                    logger.debug("Other processes could not be told yet.", exc_info=True)
-                    continue
+            try:
+                told = broker is not None and self._publish(broker)
+            except Exception:
+                self._failed = True
+                logger.debug("Other processes could not be told yet.", exc_info=True)
+                continue
+            if told:
                 logger.warning(
                     "The broker %r takes messages again: other processes verify every user, since "
                     "they could not be told of a logout or a changed user.",
-                    broker.alias,
+                    broker and broker.alias,
                 )
             with self._lock:
                 if not self._failed:  # nothing since
@@ -296,20 +285,19 @@ class _Retry:
                     self._thread = None
                     return
 
-    def _tell(self, broker: BaseBroker) -> None:
+    def _publish(self, broker: BaseBroker) -> bool:
+        """Tell the other processes; return whether there are any: the setting may have changed."""
+        try:
+            if get_broker("default") is not broker or broker.in_process:
+                return False
+        except Exception:  # The setting is wrong now.
+            return False
         # Keys first: who verifies a session has to know under which it is found.
         for message in list(self._kept):
             broker.publish(CONTROL_CHANNEL, encode_data(encode(message)))
         broker.publish(CONTROL_CHANNEL, encode_data(encode({"user": EVERYBODY})))
+        return True
 
 
 _retry = _Retry()
 atexit.register(_retry.at_exit)
-
-
-def _reaches_others(broker: BaseBroker) -> bool:
-    """Return whether other processes still hear ``broker``: the setting may have changed."""
-    try:
-        return get_broker("default") is broker and not broker.in_process
-    except Exception:  # The setting is wrong now.
-        return False

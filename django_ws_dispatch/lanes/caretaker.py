@@ -99,7 +99,7 @@ class Caretaker(threading.Thread):
         slot = lane.slot
         if over:
             pool.end(lane)
-        elif slot is not None and slot.owner is lane and slot.is_idle:
+        elif slot.owner is lane and slot.is_idle:
             others = pool.waiting or any(one is not lane for one in slot.wanted)
             keeps = lane.left.transaction or lane.left.cursor
             if pool.is_private:
@@ -108,7 +108,7 @@ class Caretaker(threading.Thread):
                 keeps = keeps or lane.left.state  # there is no context that would set it again
             short = others and not keeps
             if idle >= (SHORT_IDLE_SECONDS if short else HOLD_IDLE_SECONDS):
-                pool.take_away(lane, slot)
+                pool.take_away(lane)
 
     def _let_through(self, now: float) -> None:
         """Let what is urgent run beside calls that do not come to their end."""

@@ -63,10 +63,9 @@ class Holder(Protocol):
 class Slot:
     """Runs one call at a time, and has the connections for it."""
 
-    def __init__(self, number: int, *, closes: bool = False) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
         self.databases = Databases()
-        self.closes = closes  # its connections are closed after each call
         self.lane: Lane | None = None  # whose call runs
         self.owner: Lane | None = None  # who has left something here: it is nobody else's
         self.since = 0.0  # when its call began, or the last one ended
@@ -105,7 +104,7 @@ class Lane:
         self.pending = 0  # calls queued or running
         self.leaving = False  # over as soon as nothing is pending
         self.waits = False  # for a slot
-        self.slot: Slot | None = None  # where its call runs, or its last one ran
+        self.slot = pool.extra  # where its call runs, or its last one ran: at first nowhere
         self.left = NOTHING  # there
         self.idle_since = 0.0
         self._kept: dict[str, Any] = {}
@@ -117,8 +116,8 @@ class Lane:
         self._steps.put(self._run_call)
         if self.thread is not None:
             return
-        number = 0 if self.slot is None else self.slot.number
-        self.thread = LaneThread(target=self._run, name=f"websocket-lane-{number}", daemon=True)
+        name = f"websocket-lane-{self.slot.number}"
+        self.thread = LaneThread(target=self._run, name=name, daemon=True)
         try:
             # Free-threaded Python gives a new thread its starter's context: an empty one.
             contextvars.Context().run(self.thread.start)
@@ -147,7 +146,7 @@ class Lane:
 
     def _run_call(self) -> None:
         future, call = self.calls.popleft()
-        if self.slot is None or not future.set_running_or_notify_cancel():
+        if not future.set_running_or_notify_cancel():
             self.pool.done(self, None)
             return
         databases = self.slot.databases
@@ -161,7 +160,7 @@ class Lane:
         except BaseException as exc:  # the caller's to handle
             failure = exc
         left = _guarded(databases.end)
-        if left is None or self.slot.closes:
+        if left is None or self.slot is self.pool.extra:
             databases.close()  # also where nobody knows what was left
             left = NOTHING
         # Before the result is set: who has it finds the books in order.
@@ -174,12 +173,11 @@ class Lane:
         del future, call, result, failure
 
     def _give_back(self) -> None:
-        if self.slot is not None:
-            kept = _guarded(self.slot.databases.discard)
-            if kept is None or self.pool.is_private:
-                self.slot.databases.close()
-            self._kept = kept or {}
-            self.pool.given_back(self)
+        kept = _guarded(self.slot.databases.discard)
+        if kept is None or self.pool.is_private:
+            self.slot.databases.close()
+        self._kept = kept or {}
+        self.pool.given_back(self)
 
 
 def _guarded(step: Callable[[], _R]) -> _R | None:

@@ -73,7 +73,7 @@ class Pool:
         self.is_private = private
         self.lock = _Lock()
         self.slots = [Slot(number) for number in range(slots)]
-        self.extra = Slot(slots, closes=True)
+        self.extra = Slot(slots)  # its connections are closed after each call
         self.lanes: dict[Lane, None] = {}
         self.waiting: Waiting[Lane] = Waiting(self._ask)
         self.idle: dict[Lane, None] = {}  # the longest idle comes first
@@ -84,14 +84,14 @@ class Pool:
     def submit(self, holder: Holder, call: Callable[[], _R]) -> Future[_R] | None:
         """Run ``call`` in the thread of a holder, behind its calls that came before.
 
-        Returns:
-            ``None`` if it is not here that the holder has a lane, or is to have one.
+        Return ``None`` if it is not here that the holder has a lane, or is to have one.
         """
         future: Future[_R] = Future()
         with self.lock:
             lane = holder.lane
             if lane is None and not self.retired:
-                lane = holder.lane = self._lingering.pop(holder, None) or self._new_lane(holder)
+                lane = holder.lane = self._lingering.pop(holder, None) or Lane(self, holder)
+                self.lanes[lane] = None
             if lane is None or lane.pool is not self:
                 return None
             lane.leaving = holder.lane_ended
@@ -124,34 +124,28 @@ class Pool:
     # Called by the threads of lanes, and of the caretaker
 
     def done(self, lane: Lane, left: Left | None) -> None:
-        """A call of the lane's is over.
-
-        Args:
-            left: what it has left; ``None`` where nothing was done.
-        """
+        """A call of the lane's is over. ``left``: what it has left, ``None`` if it did not run."""
         with self.lock:
             slot = lane.slot
             lane.pending -= 1
-            if slot is not None:
-                slot.lane, slot.since, slot.rested = None, monotonic(), False
-                if left is not None:
-                    lane.left = left
-                    slot.owner = lane if left.state or self.is_private else None
+            slot.lane, slot.since, slot.rested = None, monotonic(), False
+            if left is not None:
+                lane.left = left
+                slot.owner = lane if left.state or self.is_private else None
             if lane.pending:
                 self._want(lane, behind_others=True)
             else:
                 self._rest(lane)
-            if slot is not None:
-                self.fill(slot)
+            self.fill(slot)
 
     def given_back(self, lane: Lane) -> None:
         """The lane has closed the connections on which it had left something."""
         with self.lock:
+            slot = lane.slot
             lane.left = NOTHING
-            if lane.slot is not None:
-                lane.slot.owner = lane.slot.lane = None
-                lane.slot.rested = lane.slot.rested or self.is_private  # all is closed
-                self.fill(lane.slot)
+            slot.owner = slot.lane = None
+            slot.rested = slot.rested or self.is_private  # all is closed
+            self.fill(slot)
             if lane.pending:
                 self._want(lane)
             elif lane.leaving and lane in self.lanes:
@@ -196,12 +190,11 @@ class Pool:
         self.lanes.pop(lane, None)
         self._hurry()
         if lane.thread is not None:
-            slot = lane.slot
-            if slot is not None and slot.owner is lane and slot.lane is not lane:
-                self.take_away(lane, slot)  # or that is under way
+            if lane.slot.owner is lane and lane.slot.lane is not lane:
+                self.take_away(lane)  # or that is under way
             lane.end()
 
-    def take_away(self, lane: Lane, slot: Slot) -> None:
+    def take_away(self, lane: Lane) -> None:
         """Have an idle lane close the connections on which it has left something."""
         # A page's own is rolled back at its end without a word.
         if lane.left.transaction and not (self.is_private and lane.holder.lane_ended):
@@ -211,43 +204,37 @@ class Pool:
                 lane.holder.path,
                 extra={"path": lane.holder.path},
             )
-        slot.lane = lane
+        lane.slot.lane = lane
         lane.give_back()
 
     def has_cursor(self, lane: Lane) -> bool:
         """Whether the lane has left a cursor that is still open."""
-        slot = lane.slot
-        return lane.left.cursor and slot is not None and slot.databases.has_open_cursors(lane.token)
-
-    def _new_lane(self, holder: Holder) -> Lane:
-        lane = Lane(self, holder)
-        self.lanes[lane] = None
-        return lane
+        return lane.left.cursor and lane.slot.databases.has_open_cursors(lane.token)
 
     def _want(self, lane: Lane, *, behind_others: bool = False) -> None:
         """The lane has a call to run: let it, or have it wait."""
         self.idle.pop(lane, None)
         self._look_after_soon()
         slot = lane.slot
-        if lane.waits or (slot is not None and slot.lane is lane) or not self._has_calls(lane):
+        if lane.waits or slot.lane is lane or not self._has_calls(lane):
             return
-        if slot is not None and (slot.owner is lane or self.has_cursor(lane)):
+        free: Slot | None
+        if is_bound := slot.owner is lane or self.has_cursor(lane):
             takes_turns = behind_others and slot.owner is None and (slot.wanted or self.waiting)
-            if slot.is_free_for(lane) and not takes_turns:
-                self.grant(lane, slot)
-                return
-            slot.wanted.append(lane)
+            free = slot if slot.is_free_for(lane) and not takes_turns else None
         else:
             free = None if behind_others and self.waiting else self._free_slot(lane)
-            if free is not None:
-                self.grant(lane, free)
-                return
-            rank = Rank.URGENT if lane.holder.lane_urgent else Rank.NEW
-            if rank is Rank.NEW and lane.thread is not None:
-                rank = Rank.GOING_ON
-            self.waiting.put(lane, rank, lane.holder.lane_client)
-            self._look_after_soon()
+        if free is not None:
+            self.grant(lane, free)
+            return
         lane.waits = True
+        if is_bound:
+            slot.wanted.append(lane)
+        else:
+            rank = Rank.NEW if lane.thread is None else Rank.GOING_ON
+            urgent = lane.holder.lane_urgent
+            self.waiting.put(lane, Rank.URGENT if urgent else rank, lane.holder.lane_client)
+            self._look_after_soon()
 
     def _free_slot(self, lane: Lane) -> Slot | None:
         free = [slot for slot in self.slots if slot.is_free_for(None)]

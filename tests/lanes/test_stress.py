@@ -291,9 +291,9 @@ class World:
             for _ in range(crowd):
                 group.create_task(self.people(until_when))
         used = executor.pools.get(False)
-        await until(lambda: not lane_threads(), timeout=30)
+        await until(lambda: not lane_threads(), deadline=30)
         if used is not None:
-            await until(lambda: used.caretaker is None, timeout=30)
+            await until(lambda: used.caretaker is None, deadline=30)
             assert not used.lanes
             assert not used.idle
             assert not used._lingering
