@@ -222,20 +222,16 @@ class Databases:
     def _give(self, alias: str) -> None:
         """Have this thread find a connection here."""
         if alias not in self._wrappers:
-            self._make(alias)
-        if alias in self._wrappers:
-            connections[alias] = self._wrappers[alias]
-
-    def _make(self, alias: str) -> None:
-        try:
-            wrapper: BaseDatabaseWrapper = connections.create_connection(alias)
-        except Exception:  # Whoever uses it learns why.
-            return
-        # Of the threads that use it only one runs at a time.
-        wrapper.inc_thread_sharing()
-        self._observer.watch(wrapper)
-        self._wrappers[alias] = wrapper
-        self._before[alias] = _state_of(wrapper)
+            try:
+                wrapper: BaseDatabaseWrapper = connections.create_connection(alias)
+            except Exception:  # Whoever uses it learns why.
+                return
+            # Of the threads that use it only one runs at a time.
+            wrapper.inc_thread_sharing()
+            self._observer.watch(wrapper)
+            self._wrappers[alias] = wrapper
+            self._before[alias] = _state_of(wrapper)
+        connections[alias] = self._wrappers[alias]
 
     def _check(self, *, fresh: bool, rested: bool, working: bool = True) -> None:
         """Close connections that are unusable or too old, and drop those that the database dropped.
