@@ -106,7 +106,7 @@ class Watch:
 
     def _watch(self, socket: Socket, watched: Watched) -> None:
         self._unwatch(socket)
-        if socket.home is not None:  # or a task has outlived its handler
+        if socket.watch is not None:  # or a task has outlived its handler
             socket.watched = watched
             for index, key in self._entries(watched):
                 index.setdefault(key, {})[socket] = None

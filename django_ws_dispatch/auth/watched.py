@@ -42,7 +42,7 @@ NOBODY = Watched()
 class Socket(Protocol):
     """What is watched."""
 
-    home: Any
+    watch: Any
     """``None`` once it is over"""
     watched: Watched | None
     namespace: str | None

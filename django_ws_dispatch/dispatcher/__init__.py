@@ -184,8 +184,7 @@ class WebSocketDispatcher:
         socket = WebSocket(
             scope, receive, send, handler.limits, handler.options.subprotocols, resolved
         )
-        home = sweep.local()
-        home.add(socket)
+        sweep.local().add(socket)
         admission = None
         try:
             lanes.enter(socket)
@@ -193,7 +192,7 @@ class WebSocketDispatcher:
             if prefix := site.script_name or scope.get("root_path"):
                 set_script_prefix(prefix)
             if not (site.plain and handler.plain):
-                admission = Admission(handler, socket, home)
+                admission = Admission(handler, socket)
             if admission is None or await admission.admit(site):
                 await handler.run(socket, resolved.args, resolved.kwargs, rest)
         except BaseException as exc:

@@ -10,6 +10,7 @@ from asgiref.sync import sync_to_async
 from django.http.response import HttpResponseBase
 
 from .. import lanes
+from ..auth import watch
 from ..exceptions import Deny
 from ..groups.namespaces import anamespace_of, set_namespace
 from ..handshake.course import Course
@@ -17,7 +18,7 @@ from ..handshake.middleware import Chain, accept_headers, is_accepted
 from ..routing.handlers import Handler, is_coroutine_function
 from ..websockets import WebSocket
 from .endings import report
-from .sweep import Connections, counts
+from .sweep import counts
 
 __all__ = ["Admission"]
 
@@ -32,10 +33,9 @@ class Site(Protocol):
 class Admission:
     """One socket's way to a handler that asks for more than host and origin."""
 
-    def __init__(self, handler: Handler, socket: WebSocket, home: Connections) -> None:
+    def __init__(self, handler: Handler, socket: WebSocket) -> None:
         self._handler = handler
         self._socket = socket
-        self._home = home
         self._counted: list[Hashable] = []
 
     async def admit(self, site: Site) -> bool:
@@ -112,7 +112,7 @@ class Admission:
         async def known() -> Any:
             return user
 
-        now = await self._home.watch.resolve_user(self._socket, known)
+        now = await watch.local().resolve_user(self._socket, known)
         if getattr(now, "pk", None) == getattr(user, "pk", None):
             return True
         return await self._deny(401, "no longer logged in")
@@ -131,7 +131,7 @@ class Admission:
             if not await _call(test, user):
                 return await self._deny(403, "user_passes_test()")
         if options.recheck_user is not None and authenticated:
-            self._home.watch.recheck(self._socket, options.recheck_user)
+            watch.local().recheck(self._socket, options.recheck_user)
         return True
 
     async def _count(self) -> bool:

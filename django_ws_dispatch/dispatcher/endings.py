@@ -26,6 +26,7 @@ from ..typing import Scope, Send
 from ..websockets import WebSocket
 from ..websockets.raw import ConnectionGone
 from ..websockets.state import CLOSED, CLOSING, CONNECTING, OPEN
+from . import sweep
 
 __all__ = ["fail", "finish", "refuse", "report"]
 
@@ -111,8 +112,7 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
                     websocket_closed, code=socket.close_code, reason=socket.close_reason
                 )
     finally:
-        if socket.home is not None:
-            socket.home.remove(socket)
+        sweep.local().remove(socket)
         connection.release()
     if stopped:
         raise asyncio.CancelledError

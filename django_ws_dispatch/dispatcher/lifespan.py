@@ -20,7 +20,7 @@ from . import sweep as connections
 
 __all__ = ["Lifespan", "load_lifespan"]
 
-logger = logging.getLogger("django_ws_dispatch.dispatcher.lifespan")
+logger = logging.getLogger("django_ws_dispatch.lifespan")
 
 Factory = Callable[[], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 

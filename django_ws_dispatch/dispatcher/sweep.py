@@ -59,7 +59,7 @@ class Connections:
         self._lag_watch: LagWatch | None = None
 
     def add(self, socket: WebSocket) -> None:
-        socket.home = self
+        socket.watch = self.watch
         self.sockets[socket] = None
         if self._timer is None:
             self._timer = self.loop.call_later(INTERVAL, self._sweep)
@@ -69,7 +69,7 @@ class Connections:
 
     def remove(self, socket: WebSocket) -> None:
         self.sockets.pop(socket, None)
-        socket.home = None
+        socket.watch = None
         self.watch.forget(socket)
 
     def _sweep(self) -> None:

@@ -16,7 +16,7 @@ from ..typing import ASGIApplication, Event
 
 __all__ = ["serving"]
 
-logger = logging.getLogger("django_ws_dispatch.dispatcher.lifespan")
+logger = logging.getLogger("django_ws_dispatch.lifespan")
 
 # Seconds for the start-up and for the shutdown.
 TIMEOUT = 10.0

@@ -7,7 +7,7 @@ from collections.abc import (
     Mapping,
 )
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from django.dispatch import Signal
 
@@ -26,16 +26,7 @@ if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
     from django.urls import ResolverMatch
 
-__all__ = ["Home", "Socket"]
-
-
-class Home(Protocol):
-    """Where the open sockets of an event loop are: ``dispatcher.sweep.Connections``."""
-
-    watch: Watch
-
-    def remove(self, socket: Any, /) -> None:
-        """The socket is over."""
+__all__ = ["Socket"]
 
 
 class Socket:
@@ -48,11 +39,11 @@ class Socket:
         "_request",
         "_writer",
         "connection",
-        "home",
         "joined",
         "lane_ended",
         "lane_urgent",
         "namespace",
+        "watch",
         "watched",
     )
 
@@ -76,7 +67,7 @@ class Socket:
         self._request: HandshakeRequest | None = None
         self.joined: list[groups.members.Place] | None = None  # as often as it joined
         self.namespace = ""
-        self.home: Home | None = None
+        self.watch: Watch | None = None  # as long as it is open
         self.watched: Watched | None = None
         self.lane_ended = self.lane_urgent = False
 
@@ -133,8 +124,8 @@ class Socket:
             self._request = build_request(self.scope)
             if self._match is not None:
                 self._request.resolver_match = self._match
-            if self.home is not None:
-                self._request.around = partial(self.home.watch.resolve_user, self)
+            if self.watch is not None:
+                self._request.around = partial(self.watch.resolve_user, self)
         return self._request
 
     @property

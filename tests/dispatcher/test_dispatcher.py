@@ -381,7 +381,7 @@ async def test_a_lifespan_that_ends_while_the_server_runs_is_logged_once_and_the
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     (record,) = caplog.records
     assert record.levelname == "ERROR"
-    assert record.name == "django_ws_dispatch.dispatcher.lifespan"
+    assert record.name == "django_ws_dispatch.lifespan"
     assert "WEBSOCKET_LIFESPAN has ended while the server runs" in record.getMessage()
     assert ("no database any more" in caplog.text) is raises
 
