@@ -54,6 +54,8 @@ class Receiver(Protocol):
 class _Group:
     """The members of a group: the receiver that fans out to them."""
 
+    __slots__ = ("channel", "receive")
+
     def __init__(self, fan_out: FanOut) -> None:
         self.channel = Channel()
         self.receive = partial(fan_out.deliver, self.channel)
@@ -149,9 +151,10 @@ class _Link:
         group = self.groups.get(name)
         if group is None:
             group = self.groups[name] = _Group(self._fan_out)
+            self.receivers[name] = (*self.receivers.get(name, ()), group)
         members = group.channel.members
         members[member] = members.get(member, 0) + 1
-        return self.add(group, name)
+        return self.subscriber.subscribe(name)
 
     def leave(self, member: Member, name: str) -> bool:
         """Take back one ``join()``; ``False`` if there was none."""
