@@ -9,7 +9,6 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from django.db import transaction
 
 from django_ws_dispatch import groups
 from django_ws_dispatch.auth.control import send_control
-from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, user_group
 from django_ws_dispatch.limits import entry_size
 from tests.kit.members import FakeMember, run
@@ -548,79 +546,6 @@ def test_a_publisher_that_is_cancelled_leaves_the_fan_out_to_finish() -> None:
             await publisher
         await ROOM.asend("y")
         assert all(member.got == ["x", "y"] for member in members)
-
-    run(scenario)
-
-
-# Reading in code
-
-
-def test_subscribe_yields_what_is_sent_inside_the_block() -> None:
-    async def scenario() -> None:
-        await ROOM.asend("too early")
-        async with ROOM.subscribe() as messages:
-            await ROOM.asend("text")
-            await ROOM.asend(b"bytes", exclude="somebody")
-            await ROOM.aclose(4403)
-            assert await anext(messages) == "text"
-            assert await anext(messages) == b"bytes"
-            reading = asyncio.create_task(collect(messages))
-            await turn()
-            await asyncio.to_thread(ROOM.send, "later")
-            await turn()
-        assert await reading == ["later"]
-        await ROOM.asend("too late")
-        assert [data async for data in messages] == []
-
-    run(scenario)
-
-
-async def collect(messages: AsyncIterator[str | bytes]) -> list[str | bytes]:
-    return [data async for data in messages]
-
-
-def test_a_reader_that_falls_behind_ends_with_an_error_after_what_it_has(
-    settings: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    settings.WEBSOCKET_OUTBOX_SIZE = 2 * entry_size("12345")
-
-    async def scenario() -> None:
-        async with ROOM.subscribe() as messages:
-            for _ in range(20):
-                await ROOM.asend("12345")
-            assert [await anext(messages), await anext(messages)] == ["12345", "12345"]
-            for _ in range(2):
-                with pytest.raises(BrokerError, match="WEBSOCKET_OUTBOX_SIZE"):
-                    await anext(messages)
-
-    run(scenario)
-    assert caplog.text.count("WEBSOCKET_OUTBOX_SIZE") == 1
-
-
-def test_a_reader_that_is_cancelled_is_no_member_any_more() -> None:
-    async def scenario() -> None:
-        async def read() -> None:
-            async with ROOM.subscribe() as messages:
-                await collect(messages)
-
-        reading = asyncio.create_task(read())
-        await turn()
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-        assert not any(link.receivers for link in groups.members.local()._links.values())
-
-    run(scenario)
-
-
-def test_two_tasks_can_not_read_one_subscription() -> None:
-    async def scenario() -> None:
-        async with ROOM.subscribe() as messages:
-            reading = asyncio.create_task(collect(messages))
-            await turn()
-            with pytest.raises(RuntimeError, match="Two tasks"):
-                await anext(messages)
-        assert await reading == []
 
     run(scenario)
 
