@@ -123,9 +123,8 @@ def _read(found: Any) -> Message:
         raise TypeError
     if (version := found.get("version", VERSION)) > VERSION:
         raise LaterVersion(f"a control message, version {version}")
-    session = _text(found.get("session"))
     return Message(
-        sessions=(*([] if session is None else [session]), *_texts(found.get("also"))),
+        sessions=(*_texts([found.get("session")]), *_texts(found.get("also"))),
         changed=tuple(zip(_texts(found.get("changed")), _texts(found.get("to")), strict=True)),
         where=_text(found.get("where")),
         look=tuple(_texts(found.get("look"))),
@@ -136,13 +135,7 @@ def _read(found: Any) -> Message:
 
 
 def _text(value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise TypeError
-    if not 1 <= len(value) <= MAX_TEXT:
-        raise ValueError
-    return value
+    return next(iter(_texts([value])), None)
 
 
 def _texts(values: Any) -> list[str]:
@@ -150,7 +143,10 @@ def _texts(values: Any) -> list[str]:
         return []
     if not isinstance(values, list) or len(values) > MAX_TEXTS:
         raise TypeError
-    return [text for value in values if (text := _text(value)) is not None]
+    texts = [value for value in values if value is not None]
+    if not all(isinstance(text, str) and 1 <= len(text) <= MAX_TEXT for text in texts):
+        raise TypeError
+    return texts
 
 
 _complaint_due = float("-inf")

@@ -49,12 +49,7 @@ def tell_of_keys(engine: str) -> None:
 
 
 def telling(method: Any, manager: Callable[..., AbstractContextManager[None]]) -> Any:
-    """Return a method of an engine that tells of what it has done, and does all that it did.
-
-    Args:
-        method: of a session, a coroutine function or not.
-        manager: ``cycling`` or ``deleting``.
-    """
+    """Return a method of an engine that tells of what it has done, and does all that it did."""
 
     @wraps(method)
     def told(self: Any, *args: Any, **kwargs: Any) -> Any:

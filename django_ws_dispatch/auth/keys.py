@@ -49,15 +49,9 @@ def tokens_of(session_key: str) -> list[str]:
 def seal(key: str, under: str) -> list[str]:
     """Return a session's new key such that only who has its old one, and a secret, can read it.
 
-    Nor can anybody else make one, or change one on its way. The construction is that of SIV (RFC
-    5297), with HMAC: what authenticates the key also makes its stream another one.
-
-    Args:
-        key: the new one.
-        under: the old one.
-
-    Returns:
-        It once for each of ``tokens_of(under)``.
+    It is there once for each of ``tokens_of(under)``. Nor can anybody else make one, or change one
+    on its way. The construction is that of SIV (RFC 5297), with HMAC: what authenticates the key
+    also makes its stream another one.
     """
     data, sealed = key.encode(), []
     for secret in _secrets():
@@ -97,12 +91,7 @@ def _hmac(what: str, value: bytes, secret: str | bytes) -> bytes:
 
 
 class Recent(Generic[_V]):
-    """What was noted a while ago, and no longer.
-
-    Args:
-        seconds: for how long.
-        most: how many.
-    """
+    """What was noted some seconds ago, and no longer."""
 
     def __init__(self, seconds: float, most: int | None = None) -> None:
         self._seconds = seconds

@@ -117,12 +117,7 @@ def open_session(request: HttpRequest) -> SessionBase:
 
 
 def reopen_session(session: SessionBase, key: str | None = None) -> SessionBase:
-    """Return a session with the engine of ``session``, with nothing loaded yet.
-
-    Args:
-        session: which.
-        key: another than that of ``session``.
-    """
+    """Return the same session, or that of another key, with nothing loaded yet."""
     return type(session)(key or session.session_key)
 
 

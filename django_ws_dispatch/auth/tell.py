@@ -29,7 +29,7 @@ def end_session(keys: Iterable[str], user: Any = None, namespace: str = "") -> N
     Args:
         keys: of the session, and of the browser's cookie.
         user: who logs out. Sockets whose session had another key are verified.
-        namespace: in which.
+        namespace: in which; without one in all of them.
     """
     tokens = list(dict.fromkeys(token for key in keys for token in tokens_of(key)))
     # Before the loops look who is there, and where there is none yet.
@@ -45,13 +45,7 @@ def end_session(keys: Iterable[str], user: Any = None, namespace: str = "") -> N
 
 
 def move_session(before: str, after: str, namespace: str = "") -> None:
-    """A session in which somebody is logged in has another key: its sockets go with it.
-
-    Args:
-        before: the key that it had.
-        after: the one that it has.
-        namespace: in which.
-    """
+    """A session in which somebody is logged in has another key: its sockets go with it."""
     tokens, sealed = tokens_of(before), seal(after, before)
     for token, one in zip(tokens, sealed, strict=True):
         changes.note(token, one)
@@ -59,44 +53,28 @@ def move_session(before: str, after: str, namespace: str = "") -> None:
 
 
 def verify_session(key: str, namespace: str = "") -> None:
-    """Verify the sockets of a session of which nobody knows what its store has done.
-
-    Args:
-        key: that it has, or had.
-        namespace: in which.
-    """
+    """Verify the sockets of a session of which nobody knows what its store has done."""
     _broadcast({"look": tokens_of(key)}, namespace)
 
 
 def verify_user(user: Any, namespace: str = "") -> None:
-    """Verify the sockets of a user that has been changed, on every node.
-
-    Args:
-        user: with its primary key.
-        namespace: in which; without one in all of them.
-    """
+    """Verify the sockets of a user that has been changed, on every node."""
     _broadcast({"user": str(user.pk)}, namespace)
 
 
 def once_committed(told: Callable[[], None], using: str | None) -> None:
-    """Tell of a change in a database once it is committed.
-
-    Args:
-        told: tells.
-        using: which database; ``None`` for what no transaction is about.
-    """
-    connection = None if using is None else transaction.get_connection(using)
-    if connection is not None and connection.in_atomic_block:
+    """Tell of a change in a database (``None``: in none) once it is committed."""
+    if using is None:
+        told()
+        return
+    connection = transaction.get_connection(using)
+    if connection.in_atomic_block:
         transaction.on_commit(told, using=using, robust=True)
         return
     told()
     # Where the site commits by itself on_commit() raises. What it would have done is done when
     # autocommit is on again; until then, and where it never is, nobody tells of a commit.
-    if (
-        connection is not None
-        and not connection.autocommit
-        and connection.settings_dict["AUTOCOMMIT"]
-    ):
+    if not connection.autocommit and connection.settings_dict["AUTOCOMMIT"]:
         connection.run_on_commit.append((set(connection.savepoint_ids), told, True))
 
 

@@ -47,7 +47,6 @@ class Verifier:
     """The verifications of one event loop.
 
     Args:
-        loop: which.
         make_task: starts a task that is no socket's.
         ask_where: asks what has become of the session of a socket, and calls ``heard()`` when
             others have got the question; may raise if nobody can be asked.
@@ -55,11 +54,9 @@ class Verifier:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
         make_task: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
         ask_where: Callable[[Socket, Watched], Awaitable[None]],
     ) -> None:
-        self._loop = loop
         self._make_task = make_task
         self._ask_where = ask_where
         self._ready: dict[Socket, None] = {}
@@ -106,7 +103,8 @@ class Verifier:
         self._again.clear()
 
     def _later(self, socket: Socket, seconds: float) -> None:
-        self._timers[socket] = self._loop.call_later(seconds, self.verify, socket)
+        loop = asyncio.get_running_loop()
+        self._timers[socket] = loop.call_later(seconds, self.verify, socket)
 
     def _start(self) -> None:
         while self._ready and len(self._looking) < AT_ONCE:

@@ -42,7 +42,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.verifier = Verifier(self.loop, self._make_task, self._ask_where)
+        self.verifier = Verifier(self._make_task, self._ask_where)
         self._by_session: dict[str, dict[Socket, None]] = {}
         self._by_user: dict[str, dict[Socket, None]] = {}
         self._rechecks: dict[Socket, tuple[float, float]] = {}

@@ -102,7 +102,7 @@ class Asked:
 def make(asked: Asked | None = None) -> Verifier:
     loop = asyncio.get_running_loop()
     asked = asked or Asked()
-    looks = Verifier(loop, loop.create_task, asked)
+    looks = Verifier(loop.create_task, asked)
     asked.heard = looks.heard
     return looks
 
