@@ -15,6 +15,12 @@ from ..kit.members import FakeMember
 pytestmark = pytest.mark.asyncio
 
 
+@pytest.fixture(autouse=True)
+def _one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is."""
+    monkeypatch.setattr(fanout, "TURN", 60.0)
+
+
 def news(exclude: str | None = None) -> Message:
     return decode(encode_data("news", exclude))
 
@@ -83,11 +89,10 @@ async def test_who_leaves_in_the_middle_gets_nothing_more(position):
     assert members[position].got == []
 
 
-async def test_who_leaves_between_two_turns_gets_nothing_more_though_it_comes_back(monkeypatch):
+async def test_who_leaves_between_two_turns_gets_nothing_more_though_it_comes_back():
     members = [FakeMember() for _ in range(100)]
     fan_out, channel = group(*members)
     members[30]._then = lambda: setattr(fan_out, "_turn_ends", 0.0)
-    monkeypatch.setattr(fanout, "TURN", 60.0)
     done = fan_out.deliver(channel, news())
     assert done is not None
     assert (members[31].got, members[32].got) == (["news"], [])
