@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 
 from .limits import Rate, parse_rate
 
-__all__ = ["SETTINGS", "Conf", "conf", "import_function", "strings"]
+__all__ = ["SETTINGS", "Conf", "conf", "import_function", "import_setting", "strings"]
 
 MEMORY_BROKER = "django_ws_dispatch.brokers.memory.MemoryBroker"
 MEBIBYTE = 1024 * 1024
@@ -55,18 +55,27 @@ def _dotted_path(name: str, of: str) -> str | None:
     return value
 
 
+def import_setting(name: str, path: str, remedy: str) -> Any:
+    """Return what is at a dotted path in a setting.
+
+    Raises:
+        ImproperlyConfigured: nothing is.
+    """
+    try:
+        return import_string(path)
+    except (ImportError, TypeError, ValueError) as exc:  # the last two for ".." and "."
+        raise ImproperlyConfigured(
+            f"{name}: {path!r} can not be imported: {exc}. {remedy}"
+        ) from exc
+
+
 def import_function(name: str, path: str, remedy: str) -> Any:
     """Return the function at the dotted path of a setting.
 
     Raises:
         ImproperlyConfigured: nothing that can be called is there.
     """
-    try:
-        function = import_string(path)
-    except (ImportError, TypeError, ValueError) as exc:  # the last two for ".." and "."
-        raise ImproperlyConfigured(
-            f"{name}: {path!r} can not be imported: {exc}. {remedy}"
-        ) from exc
+    function = import_setting(name, path, remedy)
     if not callable(function):
         raise ImproperlyConfigured(f"{name}: {path!r} is {function!r}, and no function. {remedy}")
     return function

@@ -13,10 +13,11 @@ from django.http import Http404
 from django.http.multipartparser import MultiPartParserError
 
 from .codes import CloseCode
-from .exceptions import Deny
+from .exceptions import BrokerError, Deny
 from .typing import Scope
 
 __all__ = [
+    "FAILURE",
     "Meaning",
     "broker_failed",
     "closed",
@@ -43,17 +44,24 @@ class Meaning(NamedTuple):
     code: int
 
 
+FAILURE = Meaning(500, CloseCode.FAILED)
+
 MEANINGS: dict[type[Exception], Meaning] = {
     Http404: Meaning(404, CloseCode.GONE),
     PermissionDenied: Meaning(403, CloseCode.FORBIDDEN),
     MultiPartParserError: Meaning(400, CloseCode.BAD_REQUEST),
     BadRequest: Meaning(400, CloseCode.BAD_REQUEST),
     SuspiciousOperation: Meaning(400, CloseCode.BAD_REQUEST),
+    BrokerError: Meaning(503, CloseCode.FAILED),
 }
 
 
 def meaning_of(exc: BaseException) -> Meaning | None:
-    """Return what an exception means, as it would on a page; ``None`` for a failure."""
+    """Return what an exception means, ``None`` for a failure.
+
+    It is what it would be on a page, but for a ``BrokerError``: an outage is no failure of the
+    site's.
+    """
     if isinstance(exc, Deny):
         return Meaning(exc.status_code, 4000 + exc.status_code)
     return next((one for kind, one in MEANINGS.items() if isinstance(exc, kind)), None)

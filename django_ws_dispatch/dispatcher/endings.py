@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -16,11 +17,10 @@ from django.http.response import HttpResponseBase
 from .. import lanes, reports, servers
 from ..codes import CloseCode
 from ..exceptions import BrokerError, Deny
-from ..handshake.denial import deny, response_for
-from ..handshake.denial import refuse as plain_response
+from ..handshake.denial import deny, plain_response, response_for
 from ..handshake.origin import Refusal
 from ..handshake.request import HandshakeRequest, build_request
-from ..reports import shown_path
+from ..reports import FAILURE, Meaning, meaning_of, shown_path
 from ..signals import websocket_closed
 from ..typing import Scope, Send
 from ..websockets import WebSocket
@@ -38,13 +38,10 @@ SIGNAL_GRACE = 5.0
 
 async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Deny a handshake before there is a socket."""
-    status, reason = refusal
-    await _deny(scope, send, plain_response(status), reason)
+    await _deny(scope, send, plain_response(refusal.status), refusal.reason)
 
 
-async def _deny(
-    scope: Scope, send: Send, response: HttpResponseBase, reason: str | None = None
-) -> None:
+async def _deny(scope: Scope, send: Send, response: HttpResponseBase, reason: str | None) -> None:
     server = servers.of(send, scope)
     await deny(server, response, reason)
     await server.see_out()
@@ -56,17 +53,14 @@ async def fail(scope: Scope, send: Send, exc: Exception) -> None:
     What a URL converter raises means what it would mean if the handler raised it.
     """
     path = shown_path(scope)
-    if (meant := _meant(exc)) is not None:
+    meant, meaning = _meant(exc)
+    reason = None
+    if meaning is FAILURE:
+        request = partial(build_request, scope)
+        await _report(exc, FAILURE.status, WebSocket, request, "The handshake of %s failed", path)
+    else:
         reason = _reason(meant, path, "routing")
-        await _deny(scope, send, response_for(meant), reason)
-        return
-    reports.failed("The handshake of %s failed", path, exc=exc, status_code=500)
-    try:
-        request = build_request(scope)
-    except SuspiciousOperation:
-        request = None
-    await _announce(exc, WebSocket, request, path)
-    await _deny(scope, send, response_for(exc))
+    await _deny(scope, send, response_for(meant), reason)
 
 
 async def finish(socket: WebSocket, exc: BaseException | None) -> None:
@@ -132,8 +126,8 @@ def is_disconnect(exc: BaseException, socket: WebSocket) -> bool:
     return isinstance(exc, ConnectionGone) or type(exc).__name__ == "WebSocketDisconnect"
 
 
-def _meant(exc: BaseException, socket: WebSocket | None = None) -> BaseException | None:
-    """Return the exception that says what an end means; ``None`` for a failure.
+def _meant(exc: BaseException, socket: WebSocket | None = None) -> tuple[BaseException, Meaning]:
+    """Return the exception that says what an end means, and what that is.
 
     A group, as a ``TaskGroup`` raises it, means what the first of its exceptions does that is no
     disconnect. One failure in it is a failure.
@@ -144,10 +138,12 @@ def _meant(exc: BaseException, socket: WebSocket | None = None) -> BaseException
             for one in exc.exceptions
             if socket is None or not is_disconnect(one, socket)
         ]
-        return found[0] if found and None not in found else None
-    if isinstance(exc, BrokerError):
-        return exc if socket is None or not socket.connection.accepted else None
-    return exc if reports.meaning_of(exc) is not None else None
+        if not found or any(meaning is FAILURE for _, meaning in found):
+            return exc, FAILURE
+        return found[0]
+    if isinstance(exc, BrokerError) and socket is not None and socket.connection.accepted:
+        return exc, FAILURE
+    return exc, meaning_of(exc) or FAILURE
 
 
 def _reason(meant: BaseException, path: str, where: str) -> str | None:
@@ -159,21 +155,20 @@ def _reason(meant: BaseException, path: str, where: str) -> str | None:
 
 
 async def _answer(socket: WebSocket, exc: BaseException) -> None:
-    meant = _meant(exc, socket)
+    meant, meaning = _meant(exc, socket)
     connecting = socket.ready_state is CONNECTING
-    code, reason = int(CloseCode.FAILED), None
-    if meant is None:
+    reason = None
+    if meaning is FAILURE:
         await report(socket, exc, connecting=connecting)
     else:
-        code = getattr(reports.meaning_of(meant), "code", CloseCode.FAILED)
         reason = _reason(meant, socket.path, "handler")
         if socket.ready_state is OPEN:
-            reports.closed(socket.path, code, str(reason))
+            reports.closed(socket.path, meaning.code, str(reason))
     if connecting:
         with lanes.lane_for(socket):  # it may have to be rendered
-            await socket.connection.deny(response_for(meant or exc), reason)
+            await socket.connection.deny(response_for(meant), reason)
     else:
-        socket.kick(code, "")
+        socket.kick(meaning.code)
 
 
 async def report(
@@ -185,17 +180,11 @@ async def report(
         culprit: another one than the handler, as in ``"the middleware a.b.C"``.
         connecting: whether the socket was not accepted yet.
     """
-    extra: dict[str, Any] = {"status_code": 500 if connecting else int(CloseCode.FAILED)}
-    try:
-        request = extra["request"] = socket.request
-    except SuspiciousOperation:
-        request = None
-    if culprit is None:
-        reports.failed("The handler of %s failed", socket.path, exc=exc, **extra)
-    else:
-        text = "The handshake of %s failed in %s"
-        reports.failed(text, socket.path, culprit, exc=exc, **extra)
-    await _announce(exc, type(socket), request, socket.path)
+    line: tuple[str, ...] = ("The handler of %s failed", socket.path)
+    if culprit is not None:
+        line = ("The handshake of %s failed in %s", socket.path, culprit)
+    code = FAILURE.status if connecting else FAILURE.code
+    await _report(exc, code, type(socket), lambda: socket.request, *line)
 
 
 @asynccontextmanager
@@ -218,10 +207,19 @@ async def _bounded(signal: str, path: str, socket: WebSocket | None = None) -> A
         )
 
 
-async def _announce(
-    exc: BaseException, sender: type[WebSocket], request: HandshakeRequest | None, path: str
+async def _report(
+    exc: BaseException,
+    code: int,
+    sender: type[WebSocket],
+    request_of: Callable[[], HandshakeRequest],
+    text: str,
+    path: str,
+    *args: str,
 ) -> None:
-    """Send Django's signal. What its receivers raise is logged."""
+    extra: dict[str, Any] = {"status_code": int(code)}
+    with suppress(SuspiciousOperation):
+        extra["request"] = request_of()
+    reports.failed(text, path, *args, exc=exc, **extra)
     if not got_request_exception.receivers:
         return
     try:
@@ -230,6 +228,6 @@ async def _announce(
         # Receivers look at sys.exc_info(), which asend_robust() hides before Django 6.0.
         send = sync_to_async(got_request_exception.send_robust)
         async with _bounded("got_request_exception", path):
-            for receiver, result in await send(sender, request=request):
+            for receiver, result in await send(sender, request=extra.get("request")):
                 if isinstance(result, Exception):
                     reports.receiver_failed(receiver, path, result)

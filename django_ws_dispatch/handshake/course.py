@@ -20,9 +20,9 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import get_resolver, get_urlconf
 
-from ..exceptions import Deny
-from ..reports import meaning_of
-from .denial import refuse
+from ..exceptions import BrokerError, Deny
+from ..reports import Meaning, meaning_of
+from .denial import plain_response
 
 __all__ = ["Course", "Failure", "current", "guard", "watch"]
 
@@ -90,7 +90,7 @@ def guard(name: str | None, middleware: Callable[..., Any], is_async: bool) -> C
                 response = middleware(request)
                 return _checked(name, await response if isawaitable(response) else response)
             except Exception as exc:
-                if meaning_of(exc) is None:
+                if _meaning(exc) is None:
                     return _failed(name, exc)
                 return await sync_to_async(_answered)(name, request, exc)
 
@@ -156,16 +156,21 @@ def _checked(name: str | None, response: Any) -> HttpResponseBase:
     return response
 
 
+def _meaning(exc: Exception) -> Meaning | None:
+    # A page knows no outage of a broker.
+    return None if isinstance(exc, BrokerError) else meaning_of(exc)
+
+
 def _failed(name: str | None, exc: Exception) -> HttpResponseBase:
     course = current.get()
-    response = refuse(500)
+    response = plain_response(500)
     course.failures.append(Failure(course.culprit(name, exc), exc))
     course.answer(response, None)
     return response
 
 
 def _answered(name: str | None, request: HttpRequest, exc: Exception) -> HttpResponseBase:
-    meaning = meaning_of(exc)
+    meaning = _meaning(exc)
     if meaning is None:
         return _failed(name, exc)
     try:

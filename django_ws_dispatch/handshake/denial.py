@@ -11,16 +11,15 @@ import logging
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from http.client import responses as phrases
 from http.cookies import CookieError, Morsel
-from typing import Any, cast
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
-from ..exceptions import BrokerError, Deny
-from ..reports import denied, meaning_of, shown_path
+from ..exceptions import Deny
+from ..reports import FAILURE, denied, meaning_of, shown_path
 from ..servers import Server
 from ..typing import Event
 
@@ -28,13 +27,12 @@ __all__ = [
     "RawResponse",
     "check_header",
     "deny",
-    "refuse",
+    "plain_response",
     "response_for",
     "response_headers",
 ]
 
 logger = logging.getLogger("django_ws_dispatch")
-handshake_logger = logging.getLogger("django_ws_dispatch.handshake")
 
 # Of one connection, and the server's business (RFC 9110 section 7.6.1).
 _HOP_BY_HOP = frozenset(
@@ -80,24 +78,19 @@ class RawResponse(HttpResponse):
         self.raw_headers = [*joined.items(), *cookies]
 
 
-def refuse(status: int) -> HttpResponse:
+def plain_response(status: int) -> HttpResponseBase:
     """Return a response whose body says no more than the status does."""
-    phrase = phrases.get(status, "")
-    response = HttpResponse(phrase, status=status, content_type="text/plain; charset=utf-8")
+    response = Deny(status).response
     if status == 503:
         response["Retry-After"] = "10"
     return response
 
 
 def response_for(exc: BaseException) -> HttpResponseBase:
-    """Return the response for what a handler raised before it accepted."""
+    """Return the response for what was raised before the handshake was accepted."""
     if isinstance(exc, Deny):
-        response: Any = exc.response
-        return cast("HttpResponseBase", response)
-    if isinstance(exc, BrokerError):
-        return refuse(503)
-    meaning = meaning_of(exc)
-    return refuse(500 if meaning is None else meaning.status)
+        return exc.response
+    return plain_response((meaning_of(exc) or FAILURE).status)
 
 
 async def deny(server: Server, response: HttpResponseBase, reason: str | None = None) -> None:
@@ -201,8 +194,8 @@ async def _collected(response: HttpResponseBase) -> tuple[int, list[tuple[bytes,
         headers = response_headers(response)
     except Exception:
         logger.exception("The response that was to deny a handshake failed")
-        response = refuse(500)
-        status, headers, body = 500, response_headers(response), response.content
+        response = plain_response(500)
+        status, headers, body = 500, response_headers(response), await _body(response)
     if status < 200:  # an interim response is no answer
         logger.error("A handshake can not be denied with the status %s", status)
         status = 500

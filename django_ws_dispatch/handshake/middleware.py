@@ -19,10 +19,10 @@ from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
 from django.core.handlers.base import BaseHandler
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.module_loading import import_string
 
 from .. import lanes
 from ..auth.sessions import guard_session
+from ..conf import import_setting
 from .course import Course, current, guard, watch
 from .denial import response_headers
 from .request import HandshakeRequest
@@ -101,7 +101,7 @@ class Chain(BaseHandler):
         finally:
             current.reset(on_course)
             _route.reset(route)
-        if is_accepted(response) and "session" in request.__dict__:
+        if is_accepted(response) and request.has_session:
             # From here on there is no response that could carry a session's cookie.
             guard_session(request.session)
         return response
@@ -115,15 +115,21 @@ class Chain(BaseHandler):
         return _switch_protocols
 
     def _load(self, paths: Sequence[str]) -> None:
-        # BaseHandler.load_middleware(is_async=True), which only knows settings.MIDDLEWARE.
+        # BaseHandler.load_middleware(is_async=True) of Django 5.2 to 6.1, which knows no other list
+        # than settings.MIDDLEWARE.
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
+        hooks = {  # where each is kept, and whether it is awaited
+            "process_view": (self._view_middleware, True),
+            "process_template_response": (self._template_response_middleware, True),
+            "process_exception": (self._exception_middleware, False),
+        }
         innermost = self._get_response_async  # type: ignore[attr-defined]
         handler = guard(None, innermost, True)
         handler_is_async = True
         for path in reversed(paths):
-            factory = _import(path)
+            factory = import_setting("WEBSOCKET_MIDDLEWARE", path, REMEDY)
             can_sync = getattr(factory, "sync_capable", True)
             can_async = getattr(factory, "async_capable", False)
             if not (can_sync or can_async):
@@ -153,29 +159,13 @@ class Chain(BaseHandler):
                     f"WEBSOCKET_MIDDLEWARE: the middleware factory {path} returned "
                     f"{middleware!r}. {REMEDY}"
                 )
-            if hasattr(middleware, "process_view"):
-                hook = self.adapt_method_mode(True, middleware.process_view)
-                hook = watch(path, middleware, hook, True)
-                self._view_middleware.insert(0, hook)
-            if hasattr(middleware, "process_template_response"):
-                hook = self.adapt_method_mode(True, middleware.process_template_response)
-                hook = watch(path, middleware, hook, True)
-                self._template_response_middleware.append(hook)
-            if hasattr(middleware, "process_exception"):
-                hook = self.adapt_method_mode(False, middleware.process_exception)
-                hook = watch(path, middleware, hook, False)
-                self._exception_middleware.append(hook)
+            for name, (kept, awaited) in hooks.items():
+                if hasattr(middleware, name):
+                    hook = self.adapt_method_mode(awaited, getattr(middleware, name))
+                    kept.append(watch(path, middleware, hook, awaited))
             handler, handler_is_async = guard(path, middleware, is_async), is_async
+        self._view_middleware.reverse()  # a request passes the outermost first
         self._chain: Any = self.adapt_method_mode(True, handler, handler_is_async)
-
-
-def _import(path: str) -> Any:
-    try:
-        return import_string(path)
-    except (ImportError, TypeError, ValueError) as exc:  # the last two for ".." and "."
-        raise ImproperlyConfigured(
-            f"WEBSOCKET_MIDDLEWARE: {path!r} can not be imported: {exc}. {REMEDY}"
-        ) from exc
 
 
 def is_accepted(response: HttpResponseBase) -> bool:

@@ -49,9 +49,14 @@ class BadRequest(exceptions.BadRequest, exceptions.SuspiciousOperation):
 class HandshakeRequest(ASGIRequest):
     """The request of a handshake: ``session``, ``user`` and ``auser`` are always there, and lazy.
 
-    What middleware sets wins: ``request.user = x`` makes ``await request.auser()`` return ``x``.
-    The one exception is Django's ``AuthenticationMiddleware``, whose way to load the user writes to
-    the session; the same user is loaded here without.
+    What middleware has set decides who the user is::
+
+        nothing       whom the session names, once somebody asks
+        user = x      x, which auser() resolves if it is lazy
+        auser = f     whom f returns, unless the user is known already
+
+    Django's ``AuthenticationMiddleware`` sets both, and its way to load the user writes to the
+    session: it counts as nothing.
 
     ``scope`` is a copy of the server's scope with the changes of ``build_request()``.
     """
@@ -95,7 +100,7 @@ class HandshakeRequest(ASGIRequest):
         if self.user_from_session:
             self._user, self._auser = empty, None
         else:
-            self._auser = partial(self._aload_user_with, auser)
+            self._auser = partial(self._aload_user, auser)
             if type(self._user) is _SessionUser and not _is_known(self._user):
                 self._user = empty  # who has it already has the user from before
 
@@ -131,25 +136,21 @@ class HandshakeRequest(ASGIRequest):
         """Whether somebody has asked for ``session``, or has set it."""
         return "session" in self.__dict__
 
-    async def _aload_user(self) -> Any:
+    async def _aload_user(self, supplied: Callable[[], Awaitable[Any]] | None = None) -> Any:
         user = self._user
-        load: Callable[[], Awaitable[Any]]
-        # isinstance() would evaluate a lazy object of another class.
-        if user is empty or (type(user) is _SessionUser and not _is_known(user)):
-            load = partial(aload_user, self.session)
-        elif not _is_known(user):
-            load = partial(sync_to_async(_bare), user)
-        else:
+        if _is_known(user):
             return self._keep(user)
-        if self._auser is not None:
+        load: Callable[[], Awaitable[Any]]
+        if supplied is not None:
+            load = supplied
+        # isinstance() would evaluate a lazy object of another class.
+        elif user is empty or type(user) is _SessionUser:
+            load = partial(aload_user, self.session)
+        else:
+            load = partial(sync_to_async(_bare), user)
+        if supplied is None and self._auser is not None:
             return await load()  # for a middleware's own, which is around this one: that is kept
-        return self._keep(await self._around(load))
-
-    async def _aload_user_with(self, supplied: Callable[[], Awaitable[Any]]) -> Any:
-        return self._keep(self._user if _is_known(self._user) else await self._around(supplied))
-
-    async def _around(self, load: Callable[[], Awaitable[Any]]) -> Any:
-        return await (load() if self.around is None else self.around(load))
+        return self._keep(await (load() if self.around is None else self.around(load)))
 
     def _keep(self, user: Any) -> Any:
         # Another task, or a middleware, may have been faster.

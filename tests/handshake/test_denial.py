@@ -18,7 +18,7 @@ from django_ws_dispatch.exceptions import BrokerError, Deny
 from django_ws_dispatch.handshake.denial import (
     RawResponse,
     deny,
-    refuse,
+    plain_response,
     response_for,
     response_headers,
 )
@@ -311,11 +311,11 @@ def test_the_response_of_a_deny_is_the_one_it_was_given():
 
 
 def test_who_is_refused_for_now_is_told_when_to_come_back():
-    response = refuse(503)
+    response = plain_response(503)
     assert (response.status_code, response["Retry-After"]) == (503, "10")
     assert response.content == b"Service Unavailable"
-    assert "Retry-After" not in refuse(500)
+    assert "Retry-After" not in plain_response(500)
 
 
 def test_a_status_without_a_name_has_no_body():
-    assert refuse(599).content == b""
+    assert plain_response(599).content == b""
