@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.servers.expectations import SERVERS, VERSIONS
-from tests.servers.processes import Process
+from tests.servers.processes import AnyServer
 
 CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 FORMS = ["bare", "raw", "websocket"]
@@ -76,8 +76,8 @@ def start(stack: ExitStack) -> list[dict[str, str]]:
     """Start every server, bare and with the dispatcher; return them as the suite has them."""
     agents = []
     for name in SERVERS:
-        bare = stack.enter_context(Process(name, application="tests.autobahn.app:bare"))
-        site = stack.enter_context(Process(name, WEBSOCKET_HANDLERS="tests.autobahn.app"))
+        bare = stack.enter_context(AnyServer(name, application="tests.autobahn.app:bare"))
+        site = stack.enter_context(AnyServer(name, WEBSOCKET_HANDLERS="tests.autobahn.app"))
         for form, server, path in [
             ("bare", bare, ""),
             ("raw", site, "raw/"),

@@ -68,10 +68,9 @@ def servers(site: Site) -> Iterator[tuple[Server, Server]]:
     both = Server(site), Server(site)
     with ExitStack() as stack:
         for server in both:
-            stack.callback(server.stop)
-            server.launch()
+            stack.enter_context(server)
         for server in both:
-            server.wait_started()
+            server.wait_until_ready()
         yield both
 
 

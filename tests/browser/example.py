@@ -6,15 +6,14 @@ import os
 import sqlite3
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from tests.kit.ports import free_port
+from tests.kit.process import ROOT, Process
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-# Seconds for a process to start, and to end: generous, for a busy machine.
+READY = "Uvicorn running"
+# Seconds for a command: generous, for a busy machine.
 START = 30.0
-END = 15.0
 # What Django says of static files below a server that is not runserver.
 WARNINGS = ["-W", "error", "-W", "ignore:StreamingHttpResponse must consume"]
 
@@ -34,8 +33,6 @@ class Site:
             "DJANGO_SETTINGS_MODULE": "example_site.settings",
             "EXAMPLE_DATABASE": str(self._database),
             "REDIS_URL": broker,
-            # A server killed by the end of a test run must not have kept lines to itself.
-            "PYTHONUNBUFFERED": "1",
         }
 
     def manage(self, *arguments: str) -> None:
@@ -74,59 +71,23 @@ class Site:
         return f"/rooms/{slug}/"
 
 
-class Server:
+class Server(Process):
     """A uvicorn process with the example site. It can be stopped and started again in its place."""
 
     def __init__(self, site: Site) -> None:
-        self._site = site
-        self.host = f"127.0.0.1:{free_port()}"
+        super().__init__(environment=site.environment)
+        self._port = free_port()
+        self.host = f"127.0.0.1:{self._port}"
         self.url = f"http://{self.host}"
-        self.lines: list[str] = []
-        self._started = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
-        self._reader: threading.Thread | None = None
 
-    def launch(self) -> None:
-        """Start the process, without waiting for it."""
-        options = ["--port", self.host.rpartition(":")[2], "--no-access-log"]
-        self._started.clear()
-        self._process = subprocess.Popen(
-            [sys.executable, *WARNINGS, "-m", "uvicorn", "example_site.asgi:application", *options],
-            cwd=ROOT,
-            env=self._site.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        self._reader = threading.Thread(target=self._read, args=(self._process,))
-        self._reader.start()
-
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        with process.stdout or open(os.devnull) as output:
-            for line in output:
-                self.lines.append(line)
-                if "Uvicorn running" in line:
-                    self._started.set()
-        self._started.set()
-
-    def wait_started(self) -> None:
-        if not self._started.wait(START) or self._process is None or self._process.poll():
-            raise RuntimeError("the server did not start:\n" + "".join(self.lines))
+    def command(self) -> list[str]:
+        program = [sys.executable, *WARNINGS, "-m", "uvicorn", "example_site.asgi:application"]
+        return [*program, "--port", str(self._port), "--no-access-log"]
 
     def start(self) -> None:
-        self.launch()
-        self.wait_started()
+        """Start it, without waiting."""
+        self._begins = self.log.count(READY) + 1
+        super().start()
 
-    def stop(self) -> None:
-        """End it as a deploy does, and return once it is gone."""
-        if self._process is None or self._reader is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(END)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise
-        finally:
-            self._reader.join()
-            self._process = None
+    def wait_until_ready(self) -> None:
+        self.wait_for_log(READY, self._begins)

@@ -5,12 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.cookiejar
 import json
-import os
 import re
-import signal
-import subprocess
-import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -22,6 +17,8 @@ from typing import Any
 import pytest
 
 from tests.kit.ports import free_port
+from tests.kit.process import Process
+from tests.kit.waiting import wait_until
 
 from .pages import DOCS, TIMEOUT, Block, Project, blocks
 
@@ -75,43 +72,22 @@ class Browser:
 @contextmanager
 def served(project: Project, command: list[str], port: int) -> Iterator[str]:
     """Run a server of the page; yield its site once it answers."""
-    process = subprocess.Popen(
-        command,
-        cwd=project.folder,
-        env=project.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
-    reader.start()
     site = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + TIMEOUT
-        while True:
-            try:
-                Browser(site).get("/login/")
-                break
-            except urllib.error.URLError as exc:
-                if time.monotonic() > deadline or process.poll() is not None:
-                    raise AssertionError("".join(lines)) from exc
-                time.sleep(0.05)
-        yield site
-    finally:
-        process.send_signal(signal.SIGINT)
+
+    def answers() -> bool:
         try:
-            process.wait(TIMEOUT)
-        except subprocess.TimeoutExpired:
-            # Its child too: the autoreloader has one.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        reader.join()
-        if process.stdout is not None:
-            process.stdout.close()
-    assert "Traceback" not in "".join(lines), "".join(lines)
+            Browser(site).get("/login/")
+        except urllib.error.URLError:
+            return not process.alive
+        return True
+
+    with Process(command, folder=project.folder, environment=project.environment) as process:
+        wait_until(answers, TIMEOUT)
+        assert process.alive, process.log
+        yield site
+        process.interrupt()
+        process.wait(TIMEOUT)
+    assert "Traceback" not in process.log, process.log
 
 
 async def next_event(connection: Any) -> dict[str, Any]:

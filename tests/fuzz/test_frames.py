@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from tests.servers.processes import Process
+from tests.servers.processes import AnyServer
 from tests.servers.wire import frame, opened
 
 from .conftest import PROFILE
@@ -47,8 +47,8 @@ streams = st.lists(st.one_of(frames, frames, frames, frames, garbage), max_size=
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Process]:
-    with Process("uvicorn") as server:
+def server() -> Iterator[AnyServer]:
+    with AnyServer("uvicorn") as server:
         yield server
 
 
@@ -58,7 +58,7 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-async def talk(server: Process, path: str, parts: list[bytes], *, cut: int, polite: bool) -> None:
+async def talk(server: AnyServer, path: str, parts: list[bytes], *, cut: int, polite: bool) -> None:
     """Send the parts, the last one perhaps in two halves or not whole; then leave."""
     async with opened(server.port, f"/ws/{path}/") as wire:
         assert await wire.handshake() == 101
@@ -75,7 +75,7 @@ async def talk(server: Process, path: str, parts: list[bytes], *, cut: int, poli
                 pass
 
 
-async def open_sockets(server: Process) -> int:
+async def open_sockets(server: AnyServer) -> int:
     """How many sockets the server has left."""
     async with opened(server.port, "/ws/count/") as wire:
         assert await wire.handshake() == 101

@@ -1,23 +1,19 @@
-"""uvicorn as a process of its own, on a free port of 127.0.0.1, for the live tests."""
+"""uvicorn as a process of its own, on a free port of 127.0.0.1."""
 
 from __future__ import annotations
 
 import os
 import re
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["DEADLINE", "Server"]
+from .process import ROOT, Process
+from .waiting import DEADLINE, wait_until
 
-DEADLINE = 20.0
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = ["DEADLINE", "ROOT", "TROUBLE", "Server"]
 
 # What no test wants to see in a server's log, unless it says so.
 TROUBLE = re.compile(
@@ -26,7 +22,7 @@ TROUBLE = re.compile(
 )
 
 
-class Server:
+class Server(Process):
     """A site on uvicorn. What its handlers ``note()`` and every line of its log are kept.
 
     Args:
@@ -36,7 +32,7 @@ class Server:
         environment: more environment variables. ``tests.live.settings`` takes every
             ``WEBSOCKET_...`` setting from there, as JSON.
 
-    As a context manager it starts, and at the end it stops and ``check()`` is called.
+    As a context manager it starts and is ready, and at the end it stops and ``check()`` is called.
     """
 
     READY = "Uvicorn running on"
@@ -49,22 +45,19 @@ class Server:
         settings: str = "tests.live.settings",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.lines: list[str] = []
+        super().__init__(
+            environment={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": settings,
+                **(environment or {}),
+            }
+        )
         self.expected: list[str] = []
         """parts of the troublesome lines that are meant to be in the log"""
         self.port = 0
-        self._arguments = arguments
-        self._application = application
-        self._environment = {
-            **os.environ,
-            "PYTHONUNBUFFERED": "1",
-            "DJANGO_SETTINGS_MODULE": settings,
-            **(environment or {}),
-        }
-        self._changed = threading.Condition()
-        self._process: subprocess.Popen[str] | None = None
-        self._reader: threading.Thread | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.application = application
+        self.arguments = arguments
+        self._folder_of_notes: tempfile.TemporaryDirectory[str] | None = None
         self._checked = 0
 
     @property
@@ -76,23 +69,25 @@ class Server:
         return f"ws://127.0.0.1:{self.port}"
 
     @property
-    def pid(self) -> int:
-        return self._running().pid
-
-    @property
-    def log(self) -> str:
-        """All that the server has written."""
-        with self._changed:
-            return "\n".join(self.lines)
-
-    @property
     def notes(self) -> list[str]:
         """What the handlers have noted, in order."""
         return self._notes_file().read_text().splitlines()
 
+    def command(self) -> Sequence[str]:
+        command = [sys.executable, "-m", "uvicorn", self.application]
+        return [*command, "--host", "127.0.0.1", "--port", "0", "--no-access-log", *self.arguments]
+
+    def read(self, line: str) -> None:
+        if match := re.search(rf"{self.READY} http://127\.0\.0\.1:(\d+)", line):
+            self.port = int(match[1])
+
     def __enter__(self) -> Server:
         self.start()
-        self.wait_for_log(self.READY)
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(
@@ -101,121 +96,50 @@ class Server:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            if self._running().poll() is None:
-                self.stop()
-        finally:
-            self.kill()
+        super().__exit__(kind, value, traceback)
         if kind is None:
             self.check()
 
     def start(self) -> None:
-        """Start it without waiting."""
-        self._folder = tempfile.TemporaryDirectory(prefix="live-")
+        self._folder_of_notes = tempfile.TemporaryDirectory(prefix="server-")
         self._notes_file().touch()
         self._environment["LIVE_NOTES"] = str(self._notes_file())
-        self._process = subprocess.Popen(
-            self._command(),
-            cwd=ROOT,
-            env=self._environment,
-            text=True,
-            errors="replace",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
-        self._reader.start()
+        super().start()
 
-    def wait_for_log(self, part: str, count: int = 1, deadline: float = DEADLINE) -> None:
-        """Wait until so many lines of the log contain ``part``."""
-        self._wait(lambda: sum(part in line for line in self.lines) >= count, part, deadline)
+    def wait_until_ready(self) -> None:
+        """Return once it listens."""
+        self.wait_for_log(self.READY)
 
     def wait_for_notes(self, note: str, count: int = 1, deadline: float = DEADLINE) -> None:
         """Wait until handlers have noted exactly ``note`` so many times."""
-        ends = time.monotonic() + deadline
-        while self.notes.count(note) < count:
-            if time.monotonic() > ends:
-                raise TimeoutError(f"no {count} x {note!r} in {self.notes}\n{self.log}")
-            time.sleep(0.01)
-
-    def terminate(self) -> None:
-        """Ask it to stop, as a process manager does."""
-        self._running().send_signal(signal.SIGTERM)
-
-    def interrupt(self) -> None:
-        """Ctrl-C."""
-        self._running().send_signal(signal.SIGINT)
-
-    def stop(self, deadline: float = DEADLINE) -> int:
-        """Ask it to stop and wait. Return its exit status."""
-        if self._running().poll() is None:
-            self.terminate()
-        return self.wait(deadline)
-
-    def wait(self, deadline: float = DEADLINE) -> int:
-        """Wait until it has ended. Return its exit status."""
         try:
-            status = self._running().wait(deadline)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"the server does not stop\n{self.log}") from None
-        if self._reader is not None:
-            self._reader.join(DEADLINE)
-        return status
+            wait_until(lambda: self.notes.count(note) >= count, deadline)
+        except TimeoutError:
+            raise TimeoutError(f"no {count} x {note!r} in {self.notes}\n{self.log}") from None
 
     def kill(self) -> None:
-        """End it as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            if self._reader is not None:
-                self._reader.join(DEADLINE)
-            if self._process.stdout is not None:
-                self._process.stdout.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        super().kill()
+        if self._folder_of_notes is not None:
+            self._folder_of_notes.cleanup()
+
+    def is_meant(self, line: str, before: str) -> bool:
+        """Whether a troublesome line, and the one before it, are no trouble."""
+        return any(part in line for part in self.expected)
 
     def check(self) -> None:
         """Assert that nothing went wrong since the last check, but for what is ``expected``."""
         with self._changed:
-            lines, self._checked = self.lines[self._checked :], len(self.lines)
+            first, lines, self._checked = self._checked, [*self.lines], len(self.lines)
+        befores = ["", *lines]
         trouble = [
             line
-            for line in lines
-            if TROUBLE.search(line) and not any(part in line for part in self.expected)
+            for line, before in list(zip(lines, befores, strict=False))[first:]
+            if TROUBLE.search(line) and not self.is_meant(line, before)
         ]
         self.expected.clear()
-        assert not trouble, "\n".join(lines)
-
-    def _command(self) -> list[str]:
-        command = [sys.executable, "-m", "uvicorn", self._application]
-        return [*command, "--host", "127.0.0.1", "--port", "0", "--no-access-log", *self._arguments]
-
-    def _running(self) -> subprocess.Popen[str]:
-        if self._process is None:
-            raise RuntimeError("the server was not started")
-        return self._process
+        assert not trouble, "\n".join(lines[first:])
 
     def _notes_file(self) -> Path:
-        if self._folder is None:
+        if self._folder_of_notes is None:
             raise RuntimeError("the server was not started")
-        return Path(self._folder.name) / "notes"
-
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        for line in process.stdout or ():
-            with self._changed:
-                self.lines.append(line.rstrip("\n"))
-                if match := re.search(rf"{self.READY} http://127\.0\.0\.1:(\d+)", line):
-                    self.port = int(match[1])
-                self._changed.notify_all()
-        with self._changed:
-            self._changed.notify_all()
-
-    def _wait(self, condition: Callable[[], bool], what: str, deadline: float) -> None:
-        ends = time.monotonic() + deadline
-        with self._changed:
-            while not condition():
-                left = ends - time.monotonic()
-                if left <= 0 or self._running().poll() is not None:
-                    log = "\n".join(self.lines)
-                    raise TimeoutError(f"{what!r} did not come\n{log}")
-                self._changed.wait(min(left, 0.2))
+        return Path(self._folder_of_notes.name) / "notes"

@@ -10,7 +10,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.docs.pages import DOCS, blocks
 from tests.kit.ports import free_port
+from tests.kit.process import Process
 from tests.kit.server import DEADLINE, Server
+from tests.kit.waiting import wait_until
 
 pytestmark = [
     pytest.mark.live,
@@ -94,18 +95,10 @@ def site(tmp_path: Path) -> Iterator[Site]:
     config = tmp_path / "nginx.conf"
     config.write_text(configuration(tmp_path, port))
     arguments = ["--uds", f"{tmp_path}/web.sock", "--forwarded-allow-ips", "*"]
-    with Server(*arguments) as server:
-        nginx = subprocess.Popen(["nginx", "-c", config])
-        try:
-            ends = time.monotonic() + DEADLINE
-            while not listens(port):
-                assert nginx.poll() is None, (tmp_path / "error.log").read_text()
-                assert time.monotonic() < ends
-                time.sleep(0.01)
-            yield Site(server, port, ssl.create_default_context(cafile=certificate))
-        finally:
-            nginx.terminate()
-            nginx.wait(DEADLINE)
+    with Server(*arguments) as server, Process(["nginx", "-c", config]) as nginx:
+        wait_until(lambda: listens(port) or not nginx.alive)
+        assert nginx.alive, (tmp_path / "error.log").read_text()
+        yield Site(server, port, ssl.create_default_context(cafile=certificate))
 
 
 def listens(port: int) -> bool:

@@ -7,11 +7,9 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
 from textwrap import dedent
 from time import monotonic
@@ -23,16 +21,13 @@ sync_client = pytest.importorskip("websockets.sync.client")
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 
 from tests.kit.ports import free_port  # noqa: E402
+from tests.kit.process import ROOT, Process  # noqa: E402
+from tests.kit.waiting import DEADLINE, wait_until  # noqa: E402
 
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals"),
 ]
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-# Seconds for a process to start, and to end: generous, for a busy machine.
-START = 30.0
-END = 15.0
 
 # Django 5.2 leaves the body of a request open that is cut off.
 UNCLOSED = ("-W", "ignore:Unclosed file:ResourceWarning")
@@ -115,7 +110,7 @@ FILES = {
 }
 
 
-class Runserver:
+class Runserver(Process):
     """A process group, as a terminal has one."""
 
     def __init__(self, folder: Path, port: int, *options: str, **environment: str) -> None:
@@ -123,88 +118,45 @@ class Runserver:
         env = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "DJANGO_COLORS": "nocolor",
             **environment,
         }
         # asyncio's debug mode tells of every slow callback.
         env.pop("PYTHONDEVMODE", None)
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-W",
-                "error",
-                *UNCLOSED,
-                "manage.py",
-                "runserver",
-                str(port),
-                *options,
-            ],
-            cwd=folder,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.output = ""
+        program = [sys.executable, "-W", "error", *UNCLOSED, "manage.py", "runserver"]
+        super().__init__([*program, str(port), *options], folder=folder, environment=env)
         self._clients = ExitStack()
-        self._more = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout or ():
-            with self._more:
-                self.output += line
-                self._more.notify_all()
-
-    def wait_for(self, text: str, count: int = 1, seconds: float = START) -> None:
-        with self._more:
-            found = self._more.wait_for(lambda: self.output.count(text) >= count, seconds)
-        assert found, f"no {text!r} in:\n{self.output}"
 
     def change(self, path: Path, text: str) -> None:
         """Write a file, and again until the reloader has seen it: it may have yet to look first."""
-        deadline = monotonic() + START
+        deadline = monotonic() + DEADLINE
         seen = f"{path} changed, reloading."
-        before = self.output.count(seen)
-        while monotonic() < deadline:
+        before = self.log.count(seen)
+        while True:
             path.write_text(text, encoding="utf-8")
-            with self._more:
-                if self._more.wait_for(lambda: self.output.count(seen) > before, 1.5):
-                    return
-        raise AssertionError(f"no restart in:\n{self.output}")
+            try:
+                return self.wait_for_log(seen, before + 1, deadline=1.5)
+            except TimeoutError:
+                if monotonic() > deadline:
+                    raise
 
     def ready(self) -> Runserver:
-        self.wait_for("Quit the server")
-        deadline = monotonic() + START
-        while monotonic() < deadline:
+        def answers() -> bool:
             with socket.socket(socket.AF_INET) as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
-        raise AssertionError(self.output)
+                return not probe.connect_ex(("127.0.0.1", self.port))
+
+        self.wait_for_log("Quit the server")
+        wait_until(answers)
+        return self
 
     def interrupt(self) -> None:
         """Ctrl-C: every process of the terminal's group gets it."""
-        os.killpg(self.process.pid, signal.SIGINT)
-
-    def end(self) -> int:
-        """Wait for its end, and for the last of its output."""
-        code = self.process.wait(END)
-        self._reader.join(END)
-        assert not self._reader.is_alive(), "a process outlives the one that was started"
-        return code
+        os.killpg(self.pid, signal.SIGINT)
 
     def kill(self) -> None:
         self._clients.close()
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._reader.join()
-        if self.process.stdout:
-            self.process.stdout.close()
+        super().kill()
 
     def connect(self, path: str) -> sync_client.ClientConnection:
         url = f"ws://127.0.0.1:{self.port}{path}"
@@ -212,26 +164,26 @@ class Runserver:
 
     def request(self, path: str) -> http.client.HTTPResponse:
         """Ask for a page and return once its headers are there."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
         self._clients.enter_context(closing(connection))
         connection.request("GET", path)
         return connection.getresponse()
 
     def get(self, path: str, host: str = "127.0.0.1") -> tuple[int, bytes]:
-        with closing(http.client.HTTPConnection(host, self.port, timeout=START)) as connection:
+        with closing(http.client.HTTPConnection(host, self.port, timeout=DEADLINE)) as connection:
             connection.request("GET", path)
             response = connection.getresponse()
             return response.status, response.read()
 
     def closed(self, client: sync_client.ClientConnection) -> int | None:
         with pytest.raises(ConnectionClosed) as caught:
-            client.recv(timeout=END)
+            client.recv(timeout=DEADLINE)
         return caught.value.rcvd.code if caught.value.rcvd else None
 
     @property
-    def lines(self) -> list[str]:
+    def said(self) -> list[str]:
         """What it says, without times."""
-        return [re.sub(r"^\[[^]]*\] ", "", line) for line in self.output.splitlines()]
+        return [re.sub(r"^\[[^]]*\] ", "", line) for line in self.lines]
 
 
 @pytest.fixture
@@ -249,6 +201,7 @@ def runserver(folder: Path) -> Iterator[Callable[..., Runserver]]:
 
     def start(*options: str, port: int = 0, **environment: str) -> Runserver:
         server = Runserver(folder, port or free_port(), *options, **environment)
+        server.start()
         started.append(server)
         return server
 
@@ -267,17 +220,17 @@ def test_it_serves_pages_sockets_and_static_files_and_says_so(runserver, options
     client.send("hello")
     assert client.recv(timeout=5) == "first hello"
     client.close()
-    server.wait_for("closed 1000")
+    server.wait_for_log("closed 1000")
     with pytest.raises(InvalidStatus):
         server.connect("/nowhere/")
-    server.wait_for('"WebSocket /nowhere/" 404')
+    server.wait_for_log('"WebSocket /nowhere/" 404')
     assert server.get("/page/?x=%20y") == (200, b"page")
     assert server.get("/static/site.css")[0] == 200
     assert server.get("/static/other.css")[0] == 404
-    server.wait_for("other.css")
+    server.wait_for_log("other.css")
     server.interrupt()
-    assert server.end() == 0
-    lines = server.lines
+    assert server.wait() == 0
+    lines = server.said
     start = next(i for i, line in enumerate(lines) if line.startswith("Starting"))
     assert lines[start].endswith(f" server (uvicorn) at http://127.0.0.1:{server.port}/")
     assert lines[start + 1 : start + 3] == [
@@ -305,9 +258,9 @@ def test_ctrl_c_ends_it_with_everything_open(runserver, options):
     assert server.request("/page/").read() == b"page"  # and stays connected
     server.interrupt()
     assert [server.closed(client) for client in clients] == [1012] * 4
-    assert server.end() == 0
+    assert server.wait() == 0
     for name, count in (("echo", 1), ("raw", 1), ("sleep", 2)):
-        assert server.output.count(f"{name} cleaned up") == count
+        assert server.log.count(f"{name} cleaned up") == count
     assert said_after_start(server) == {
         '"WebSocket /ws/echo/" 101',
         '"WebSocket /ws/raw/" 101',
@@ -324,7 +277,7 @@ def test_ctrl_c_ends_it_with_everything_open(runserver, options):
 
 
 def said_after_start(server: Runserver) -> set[str]:
-    _, _, after = server.output.partition("howto/deployment/\n")
+    _, _, after = server.log.partition("howto/deployment/\n")
     return {re.sub(r"^\[[^]]*\] ", "", line) for line in after.splitlines() if line}
 
 
@@ -333,9 +286,9 @@ def test_a_view_that_sleeps_in_a_thread_does_not_keep_it(runserver, options):
     server = runserver(*options).ready()
     with closing(http.client.HTTPConnection("127.0.0.1", server.port)) as connection:
         connection.request("GET", "/busy/")
-        server.wait_for("busy")
+        server.wait_for_log("busy")
         server.interrupt()
-        assert server.end() == 0
+        assert server.wait() == 0
     assert said_after_start(server) == {"busy"}
 
 
@@ -343,11 +296,11 @@ def test_a_view_that_sleeps_in_a_thread_does_not_keep_it(runserver, options):
 def test_a_signal_to_the_reloader_alone_ends_both_processes(runserver, number):
     server = runserver().ready()
     client = server.connect("/ws/sleep/")
-    server.process.send_signal(number)
+    server.send_signal(number)
     assert server.closed(client) == 1012
-    assert server.end() == 0
-    assert "sleep cleaned up" in server.output
-    assert "Traceback" not in server.output
+    assert server.wait() == 0
+    assert "sleep cleaned up" in server.log
+    assert "Traceback" not in server.log
 
 
 def test_a_second_signal_does_not_interrupt_the_clean_up(runserver):
@@ -358,19 +311,19 @@ def test_a_second_signal_does_not_interrupt_the_clean_up(runserver):
     for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
         os.kill(pid, number)
     assert server.closed(client) == 1012
-    assert server.end() == 0
-    assert "sleep cleaned up" in server.output
-    assert "Traceback" not in server.output
+    assert server.wait() == 0
+    assert "sleep cleaned up" in server.log
+    assert "Traceback" not in server.log
 
 
 def test_sigterm_without_the_reloader_lets_handlers_clean_up(runserver):
     server = runserver("--noreload").ready()
     client = server.connect("/ws/sleep/")
-    server.process.terminate()
+    server.terminate()
     assert server.closed(client) == 1012
-    assert server.end() in (0, -signal.SIGTERM)
-    assert "sleep cleaned up" in server.output
-    assert "Traceback" not in server.output
+    assert server.wait() in (0, -signal.SIGTERM)
+    assert "sleep cleaned up" in server.log
+    assert "Traceback" not in server.log
 
 
 def test_a_changed_file_restarts_it_with_sockets_open(runserver, folder):
@@ -379,14 +332,14 @@ def test_a_changed_file_restarts_it_with_sockets_open(runserver, folder):
     handlers = folder / "site_sockets.py"
     server.change(handlers, handlers.read_text().replace("first", "second"))
     assert [server.closed(client) for client in clients] == [1012, 1012]
-    server.wait_for("Quit the server", count=2)
+    server.wait_for_log("Quit the server", count=2)
     client = server.ready().connect("/ws/echo/")
     client.send("hello")
     assert client.recv(timeout=5) == "second hello"
-    assert "sleep cleaned up" in server.output
+    assert "sleep cleaned up" in server.log
     server.interrupt()
-    assert server.end() == 0
-    assert "Traceback" not in server.output
+    assert server.wait() == 0
+    assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize(
@@ -403,7 +356,7 @@ def test_a_mistake_is_told_and_its_correction_is_served(runserver, folder, mista
     correct = handlers.read_text()
     handlers.write_text(f"{correct}\n{mistake}\n")
     server = runserver()
-    server.wait_for(said)
+    server.wait_for_log(said)
     server.change(handlers, correct)
     client = server.ready().connect("/ws/echo/")
     client.send("hello")
@@ -414,9 +367,9 @@ def test_a_mistake_is_told_and_its_correction_is_served(runserver, folder, mista
 def test_a_port_in_use_is_said_in_djangos_words(runserver, options):
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         server = runserver(*options, port=taken.getsockname()[1])
-        assert server.end() == 1
-    assert "Error: That port is already in use." in server.output
-    assert "Traceback" not in server.output
+        assert server.wait() == 1
+    assert "Error: That port is already in use." in server.log
+    assert "Traceback" not in server.log
 
 
 def test_an_asgi_py_left_unchanged_serves_pages_and_a_warning(runserver, folder):
@@ -424,12 +377,12 @@ def test_an_asgi_py_left_unchanged_serves_pages_and_a_warning(runserver, folder)
     asgi.write_text(asgi.read_text().replace("django_ws_dispatch.asgi", "django.core.asgi"))
     server = runserver().ready()
     assert server.get("/page/") == (200, b"page")
-    assert "ws_dispatch.W002" in server.output
+    assert "ws_dispatch.W002" in server.log
     said = "Serving no WebSockets: site_asgi.application is not a WebSocketDispatcher."
-    assert said in server.lines
+    assert said in server.said
     server.interrupt()
-    assert server.end() == 0
-    assert "Traceback" not in server.output
+    assert server.wait() == 0
+    assert "Traceback" not in server.log
 
 
 def test_nostatic_leaves_static_files_to_the_site(runserver):
@@ -447,8 +400,8 @@ def test_static_files_without_debug_are_served_with_insecure_only(runserver):
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
 def test_it_listens_on_ipv6(runserver):
     server = runserver("--ipv6", "--noreload")
-    server.wait_for("Quit the server")
-    assert f"http://[::1]:{server.port}/" in server.output
+    server.wait_for_log("Quit the server")
+    assert f"http://[::1]:{server.port}/" in server.log
     assert server.get("/page/", host="::1") == (200, b"page")
 
 
@@ -465,10 +418,10 @@ def test_a_start_up_that_fails_says_why_once(runserver, folder, options):
             "    yield\n"
         )
     server = runserver(*options)
-    server.wait_for("no model to load")
+    server.wait_for_log("no model to load")
     if options:
-        assert server.end() != 0
+        assert server.wait() != 0
     else:
         server.interrupt()
-        assert server.end() == 0
-    assert server.output.count("Traceback") == 1
+        assert server.wait() == 0
+    assert server.log.count("Traceback") == 1

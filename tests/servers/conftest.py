@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from .expectations import SERVERS, Expected
-from .processes import Process
+from .processes import AnyServer
 from .vanished import Watched, watch
 
 # Only `tox -e servers` installs all of them. Elsewhere these are not tests that somebody skipped.
@@ -28,13 +28,13 @@ def expected(request: pytest.FixtureRequest) -> Expected:
 
 
 @pytest.fixture(scope="session")
-def shared(expected: Expected) -> Iterator[Process]:
-    with Process(expected.name) as process:
+def shared(expected: Expected) -> Iterator[AnyServer]:
+    with AnyServer(expected.name) as process:
         yield process
 
 
 @pytest.fixture
-def server(shared: Process) -> Iterator[Process]:
+def server(shared: AnyServer) -> Iterator[AnyServer]:
     """A server that other tests use too. What this test makes it log is checked."""
     yield shared
     shared.check()
@@ -56,7 +56,7 @@ def begin_early(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def start(expected: Expected) -> Iterator[Callable[..., Process]]:
+def start(expected: Expected) -> Iterator[Callable[..., AnyServer]]:
     """Start a server for this test alone; Django's settings are named arguments."""
     with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(Process(expected.name, **settings))
+        yield lambda **settings: stack.enter_context(AnyServer(expected.name, **settings))

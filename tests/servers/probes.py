@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 
 from .bare import CHUNK, PATIENCE, ROOT_PATH
-from .processes import Process
+from .processes import AnyServer
 from .wire import DEADLINE, Wire, end_of, frame, opened
 
 __all__ = ["PROBES", "bare", "measure"]
 
-Probe = Callable[[Process], Awaitable[str]]
+Probe = Callable[[AnyServer], Awaitable[str]]
 PROBES: dict[str, Probe] = {}
 
 MIB = 1024 * 1024
@@ -23,9 +23,9 @@ NO_FRAME = {1005: "empty close: 1005", 1006: "no close frame: 1006"}
 
 
 @contextmanager
-def bare(name: str) -> Iterator[Process]:
+def bare(name: str) -> Iterator[AnyServer]:
     """Serve the application of ``bare.py`` with the named server."""
-    process = Process(name, application="tests.servers.bare:application", root_path=ROOT_PATH)
+    process = AnyServer(name, application="tests.servers.bare:application", root_path=ROOT_PATH)
     try:
         # Not in a with statement: what the application does on purpose is in the log.
         yield process.__enter__()
@@ -33,7 +33,7 @@ def bare(name: str) -> Iterator[Process]:
         process.kill()
 
 
-async def measure(server: Process) -> dict[str, str | BaseException]:
+async def measure(server: AnyServer) -> dict[str, str | BaseException]:
     """Run every probe, all at once."""
     cells = await asyncio.gather(*(one(server) for one in PROBES.values()), return_exceptions=True)
     return dict(zip(PROBES, cells, strict=True))
@@ -50,13 +50,13 @@ def probe(line: str) -> Callable[[Probe], Probe]:
 
 
 @asynccontextmanager
-async def another(server: Process) -> AsyncIterator[Process]:
+async def another(server: AnyServer) -> AsyncIterator[AnyServer]:
     """One more of its kind, which may die."""
     with ExitStack() as stack:
         yield await asyncio.to_thread(stack.enter_context, bare(server.name))
 
 
-async def exits(process: Process) -> bool:
+async def exits(process: AnyServer) -> bool:
     """Whether the process ends by itself."""
     try:
         await asyncio.to_thread(process.wait, PATIENCE)
@@ -65,7 +65,7 @@ async def exits(process: Process) -> bool:
     return True
 
 
-async def noted(server: Process, start: str) -> str:
+async def noted(server: AnyServer, start: str) -> str:
     """Wait for a note that starts so; return the rest of it."""
     async with asyncio.timeout(DEADLINE):
         while True:
@@ -99,14 +99,14 @@ def dropped(began: float) -> str:
     return f"dropped after {5 * round((time.monotonic() - began) / 5)} s"
 
 
-async def status(server: Process, path: str) -> str:
+async def status(server: AnyServer, path: str) -> str:
     """How a handshake is answered that is not accepted."""
     began = time.monotonic()
     end = await end_of(server.port, path)
     return str(end.status) if end.status else dropped(began)
 
 
-async def code(server: Process, path: str) -> str:
+async def code(server: AnyServer, path: str) -> str:
     """How a connection ends that was accepted."""
     async with opened(server.port, path) as wire:
         assert await wire.handshake() == 101
@@ -119,14 +119,14 @@ async def code(server: Process, path: str) -> str:
 
 
 @probe("close before the accept")
-async def close_before_the_accept(server: Process) -> str:
+async def close_before_the_accept(server: AnyServer) -> str:
     seen = await status(server, "/closes-early/")
     returned = "closes-early returns" in server.notes
     return f"{seen} {'after the application returns' if returned else 'at once'}"
 
 
 @probe("`websocket.http.response`")
-async def denial(server: Process) -> str:
+async def denial(server: AnyServer) -> str:
     end = await end_of(server.port, "/extensions/")
     if await noted(server, "extensions") == "False":
         return "no `extensions` key"
@@ -137,7 +137,7 @@ async def denial(server: Process) -> str:
 
 
 @probe("a header that comes twice in a denial")
-async def header_twice(server: Process) -> str:
+async def header_twice(server: AnyServer) -> str:
     if await noted(server, "extensions") == "False":
         return "no"
     async with another(server) as own:
@@ -148,27 +148,27 @@ async def header_twice(server: Process) -> str:
 
 
 @probe("application raises before the accept")
-async def raises_before(server: Process) -> str:
+async def raises_before(server: AnyServer) -> str:
     return await status(server, "/raises-early/")
 
 
 @probe("application returns before the accept")
-async def returns_before(server: Process) -> str:
+async def returns_before(server: AnyServer) -> str:
     return await status(server, "/returns-early/")
 
 
 @probe("application raises after it")
-async def raises_after(server: Process) -> str:
+async def raises_after(server: AnyServer) -> str:
     return await code(server, "/raises-late/")
 
 
 @probe("application returns after it")
-async def returns_after(server: Process) -> str:
+async def returns_after(server: AnyServer) -> str:
     return await code(server, "/returns-late/")
 
 
 @probe("reason over 123 bytes")
-async def long_reason(server: Process) -> str:
+async def long_reason(server: AnyServer) -> str:
     short = (await end_of(server.port, "/short-reason/")).reason
     long = (await end_of(server.port, "/long-reason/")).reason
     if not long and "long-reason raises" in server.notes:
@@ -180,7 +180,7 @@ async def long_reason(server: Process) -> str:
     }[short, long]
 
 
-async def left(server: Process) -> set[tuple[str, str]]:
+async def left(server: AnyServer) -> set[tuple[str, str]]:
     """What ``receive()`` and ``send()`` do once a client has left, whichever way."""
     seen = set()
     for name in "left-with-close", "left-without":
@@ -195,13 +195,13 @@ async def left(server: Process) -> set[tuple[str, str]]:
 
 
 @probe("`send` after the client left")
-async def send_after(server: Process) -> str:
+async def send_after(server: AnyServer) -> str:
     (sent,) = {sent for _, sent in await left(server)}
     return sent
 
 
 @probe("`receive` after the disconnect")
-async def receive_after(server: Process) -> str:
+async def receive_after(server: AnyServer) -> str:
     again = {again for again, _ in await left(server)}
     if len(again) > 1:
         return "may block for ever"
@@ -209,7 +209,7 @@ async def receive_after(server: Process) -> str:
 
 
 @probe("a subprotocol that was not offered")
-async def subprotocol(server: Process) -> str:
+async def subprotocol(server: AnyServer) -> str:
     began = time.monotonic()
     async with opened(server.port, "/subprotocol/", {"Sec-WebSocket-Protocol": "v0"}) as wire:
         if await wire.handshake() == 101:
@@ -219,19 +219,19 @@ async def subprotocol(server: Process) -> str:
 
 
 @probe("`path` under a `root_path`")
-async def root_path(server: Process) -> str:
+async def root_path(server: AnyServer) -> str:
     async with opened(server.port, "/path/") as wire:
         assert await wire.handshake() == 101
         return {"/path/": "not", f"{ROOT_PATH}/path/": "prefixed"}[await wire.text()]
 
 
 @probe("default largest message")
-async def largest(server: Process) -> str:
+async def largest(server: AnyServer) -> str:
     message, one = [await limit(server, CHUNK), await limit(server, 65 * MIB)]
     return f"{message} MiB" if message == one else f"{message} MiB, in frames of {one} MiB"
 
 
-async def limit(server: Process, part: int) -> int:
+async def limit(server: AnyServer, part: int) -> int:
     """The largest message in MiB that arrives, in frames of so many bytes."""
     arrived = 0
     for size in 1, 16, 64:
@@ -243,7 +243,7 @@ async def limit(server: Process, part: int) -> int:
     raise AssertionError(f"more than {arrived} MiB")
 
 
-async def arrives(server: Process, size: int, part: int) -> bool:
+async def arrives(server: AnyServer, size: int, part: int) -> bool:
     """Whether the application is told of a message of so many bytes."""
     async with opened(server.port, "/size/") as wire:
         assert await wire.handshake() == 101
@@ -260,7 +260,7 @@ async def arrives(server: Process, size: int, part: int) -> bool:
 
 
 @probe("messages read ahead")
-async def ahead(server: Process) -> str:
+async def ahead(server: AnyServer) -> str:
     """A server that does not read on answers no ping either."""
     async with opened(server.port, "/sleeps/") as wire:
         assert await wire.handshake() == 101
@@ -272,14 +272,14 @@ async def ahead(server: Process) -> str:
 
 
 @probe("`send` to a client that stopped reading")
-async def floods(server: Process) -> str:
+async def floods(server: AnyServer) -> str:
     async with opened(server.port, "/floods/") as wire:
         assert await wire.handshake() == 101
         return await noted(server, "floods")
 
 
 @probe("SIGTERM with an open socket")
-async def sigterm(server: Process) -> str:
+async def sigterm(server: AnyServer) -> str:
     async with another(server) as own, opened(own.port, "/sleeps/") as wire:
         assert await wire.handshake() == 101
         own.terminate()

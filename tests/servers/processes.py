@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import threading
-import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.kit.ports import free_port
-from tests.kit.server import DEADLINE, ROOT, TROUBLE, Server
+from tests.kit.server import DEADLINE, Server
+from tests.kit.waiting import wait_until
 
-__all__ = ["DEADLINE", "Process"]
+__all__ = ["DEADLINE", "AnyServer"]
 
 APPLICATION = "tests.asgi:application"
 # What handlers log that fail on purpose, and uvicorn about a client; and the line after it.
@@ -48,7 +43,7 @@ def command(name: str, port: int, application: str, root_path: str = "") -> list
     return [sys.executable, "-m", name, *arguments.split()]
 
 
-class Process(Server):
+class AnyServer(Server):
     """A site on the named server, with the handlers of ``tests.servers.sockets``.
 
     Args:
@@ -63,63 +58,38 @@ class Process(Server):
     ) -> None:
         settings.setdefault("WEBSOCKET_HANDLERS", "tests.servers.sockets")
         environment = {key: json.dumps(value) for key, value in settings.items()}
-        super().__init__(settings="tests.servers.settings", environment=environment)
+        super().__init__(
+            application=application, settings="tests.servers.settings", environment=environment
+        )
         self.name = name
-        self._application = application
-        self._root_path = root_path
+        self.root_path = root_path
 
-    def __enter__(self) -> Process:
-        self.start()
-        ends = time.monotonic() + DEADLINE
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                if time.monotonic() > ends or self._running().poll() is not None:
-                    self.kill()
-                    raise TimeoutError(f"{self.name} does not start\n{self.log}") from None
-                time.sleep(0.02)
-            else:
-                return self
+    def __enter__(self) -> AnyServer:
+        super().__enter__()
+        return self
+
+    def command(self) -> list[str]:
+        return command(self.name, self.port, self.application, self.root_path)
 
     def start(self) -> None:
-        """Start it without waiting."""
-        self._folder = tempfile.TemporaryDirectory(prefix="servers-")
-        self._notes_file().touch()
-        self._environment["LIVE_NOTES"] = str(self._notes_file())
         self.port = free_port()
-        self._process = subprocess.Popen(
-            command(self.name, self.port, self._application, self._root_path),
-            cwd=ROOT,
-            env=self._environment,
-            text=True,
-            errors="replace",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        super().start()
+
+    def wait_until_ready(self) -> None:
+        def answers() -> bool:
+            with socket.socket() as attempt:
+                return not attempt.connect_ex(("127.0.0.1", self.port))
+
+        wait_until(lambda: answers() or not self.alive)
+        if not self.alive:
+            raise RuntimeError(f"{self.name} does not start\n{self.log}")
+
+    def is_meant(self, line: str, before: str) -> bool:
+        return bool(
+            MEANT.search(line)
+            or (line.startswith("Traceback") and MEANT.search(before))
+            or super().is_meant(line, before)
         )
-        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
-        self._reader.start()
-
-    def kill(self) -> None:
-        """End it, and the workers that it has started."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        super().kill()
-
-    def check(self) -> None:
-        """Assert that nothing went wrong since the last check but what is meant to."""
-        with self._changed:
-            first, lines, self._checked = self._checked, list(self.lines), len(self.lines)
-        for number, line in enumerate(lines[first:], first):
-            before = lines[number - 1] if number else ""
-            assert (
-                not TROUBLE.search(line)
-                or MEANT.search(line)
-                or (line.startswith("Traceback") and MEANT.search(before))
-                or any(part in line for part in self.expected)
-            ), "\n".join(lines[first:])
 
     @asynccontextmanager
     async def connect(self, path: str, **options: Any) -> AsyncIterator[ClientConnection]:
@@ -129,8 +99,3 @@ class Process(Server):
             connect(self.url + path, max_size=None, **options) as socket,
         ):
             yield socket
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process that was started is still there."""
-        return self._running().poll() is None

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from django_ws_dispatch.codes import cut_reason
 
 from .expectations import Expected
-from .processes import Process
+from .processes import AnyServer
 from .sockets import FAREWELL
 from .wire import End, end_of
 
@@ -133,7 +133,7 @@ async def test_a_kick_from_elsewhere_closes_and_is_told(server, expected):
     assert server.notes[seen:] == ["target 4403 removed"]
 
 
-async def many_ends(server: Process, path: str, count: int) -> Counter[object]:
+async def many_ends(server: AnyServer, path: str, count: int) -> Counter[object]:
     """Connect so many times, a few at once, and count the ends."""
     ends: Counter[object] = Counter()
     late = 0

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from .processes import Process
+from .processes import AnyServer
 from .vanished import LATE
 from .wire import end_of, opened
 
@@ -42,7 +42,7 @@ async def test_the_start_up_runs_before_the_first_connection_and_its_state_is_th
 
 
 async def test_a_start_up_that_fails_is_logged_and_nothing_is_served(expected):
-    server = Process(expected.name, WEBSOCKET_LIFESPAN="tests.live.handlers.broken_lifespan")
+    server = AnyServer(expected.name, WEBSOCKET_LIFESPAN="tests.live.handlers.broken_lifespan")
     server.start()
     try:
         if expected.lifespan:

@@ -8,7 +8,7 @@ import pytest
 from websockets import ConnectionClosed
 
 from .expectations import SERVERS
-from .processes import Process
+from .processes import AnyServer
 from .test_life import SETTLED
 
 pytestmark = [pytest.mark.live, pytest.mark.servers, pytest.mark.asyncio]
@@ -37,7 +37,7 @@ async def test_sockets_end_as_they_do_without_it(start, expected):
 
 
 async def test_a_client_that_does_not_read_does_not_keep_uvicorn():
-    with Process("uvicorn", application="tests.servers.wrapped:application") as server:
+    with AnyServer("uvicorn", application="tests.servers.wrapped:application") as server:
         async with server.connect("/floods/", max_queue=1) as socket:
             assert await socket.recv()
             await asyncio.to_thread(server.wait_for_notes, "floods")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import NamedTuple
 
-from .processes import Process
+from .processes import AnyServer
 from .wire import end_of, frame, opened
 
 __all__ = ["EARLY", "LATE", "Watched", "watch"]
@@ -37,16 +37,16 @@ class Watched(NamedTuple):
 
 def watch(name: str) -> Watched:
     """Watch the named server for a minute."""
-    with Process(name) as server:
+    with AnyServer(name) as server:
         return asyncio.run(_watch(server))
 
 
-async def _watch(server: Process) -> Watched:
+async def _watch(server: AnyServer) -> Watched:
     (ping, vanished), cut_off = await asyncio.gather(_vanish(server), _read_nothing(server))
     return Watched(ping, vanished, cut_off)
 
 
-async def _vanish(server: Process) -> tuple[float | None, float | None]:
+async def _vanish(server: AnyServer) -> tuple[float | None, float | None]:
     ping = None
     begins = time.monotonic()
     async with opened(server.port, "/reads/", deadline=PATIENCE + LATE) as client:
@@ -63,7 +63,7 @@ async def _vanish(server: Process) -> tuple[float | None, float | None]:
             return ping, time.monotonic() - begins
 
 
-async def _read_nothing(server: Process) -> float | None:
+async def _read_nothing(server: AnyServer) -> float | None:
     async with opened(server.port, "/floods/", deadline=PATIENCE + LATE) as client:
         assert await client.handshake() == 101
         await asyncio.to_thread(server.wait_for_notes, "floods")
