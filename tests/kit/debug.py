@@ -9,5 +9,5 @@ from __future__ import annotations
 import asyncio.constants
 import linecache
 
-asyncio.constants.DEBUG_STACK_DEPTH = 2
+vars(asyncio.constants).update(DEBUG_STACK_DEPTH=2)  # typeshed calls it final
 linecache.checkcache = lambda filename=None: None
