@@ -1,5 +1,6 @@
 import gc
 import logging
+import signal
 from importlib.metadata import entry_points
 
 # Where the package is not installed pytest does not find its plugin.
@@ -13,6 +14,10 @@ def _is_no_timing(record: logging.LogRecord) -> bool:
 
 # In development mode asyncio says which callback took over 0.1 s: that is the machine's affair.
 logging.getLogger("asyncio").addFilter(_is_no_timing)
+
+# A shell starts what goes on in its background with Ctrl-C ignored, and that is inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
