@@ -183,6 +183,8 @@ class Process:
                 self.lines.append(line.rstrip("\n"))
                 self.read(line)
                 self._changed.notify_all()
+        if process.stdout is not None:  # it may be started again, with another
+            process.stdout.close()
         with self._changed:
             self._reading = False
             self._changed.notify_all()
