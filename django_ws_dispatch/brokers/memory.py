@@ -91,7 +91,8 @@ class MemorySubscriber(BaseSubscriber):
     def __init__(self, receiver: Receiver) -> None:
         self.loop = asyncio.get_running_loop()
         self.channels: set[str] = set()
-        self._on_message: Callable[[str, bytes], asyncio.Future[None] | None] = receiver.on_message
+        self.take: Callable[[str, bytes], asyncio.Future[None] | None] = receiver.on_message
+        """Delivers in this loop; a future is done once that has happened."""
         # What this loop has not taken yet: from other threads, and from itself behind theirs. With
         # its size, and the future that tells the sender of its own that it was delivered.
         self._waiting: deque[tuple[str, bytes, int, asyncio.Future[None] | None]] = deque()
@@ -106,10 +107,6 @@ class MemorySubscriber(BaseSubscriber):
 
     def unsubscribe(self, channel: str) -> None:
         self.channels.discard(channel)
-
-    def take(self, channel: str, message: bytes) -> asyncio.Future[None] | None:
-        """Deliver in this loop; the future is done once that has happened."""
-        return self._on_message(channel, message)
 
     def hand_over(
         self,
@@ -156,7 +153,7 @@ class MemorySubscriber(BaseSubscriber):
                 channel, message, size, delivered = self._waiting.popleft()
                 self._bytes -= size
                 self._room.notify_all()
-            busy = self._on_message(channel, message)
+            busy = self.take(channel, message)
             if busy is not None:
                 busy.add_done_callback(partial(self._drain, delivered))
                 return

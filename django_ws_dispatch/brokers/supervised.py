@@ -11,7 +11,7 @@ import logging
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from ..exceptions import BrokerError
 from .base import BaseBroker, Receiver
@@ -35,25 +35,21 @@ MESSAGE = b"message"
 ACKNOWLEDGED = b"subscribe"
 
 
-class Connection(ABC):
+class Connection(Protocol):
     """One connection to a server. Whatever its methods raise is the end of it.
 
     One task reads and another one calls the rest.
     """
 
-    @abstractmethod
     async def subscribe(self, names: Sequence[bytes]) -> None:
         """Ask for channels that this connection has not. Each is acknowledged where it reads."""
 
-    @abstractmethod
     async def unsubscribe(self, names: Sequence[bytes]) -> None:
         """Let go of channels that it has."""
 
-    @abstractmethod
     async def ping(self) -> None:
         """Have the server send something."""
 
-    @abstractmethod
     def read(self) -> Awaitable[object]:
         """Read what comes next.
 
@@ -62,7 +58,6 @@ class Connection(ABC):
             of three and shows that the server is there.
         """
 
-    @abstractmethod
     async def close(self) -> None:
         """Close it at once, whatever the server has not taken yet."""
 

@@ -55,7 +55,7 @@ class RedisBroker(BaseBroker):
                 f"connections, not {type(connection).__name__}."
             )
         try:
-            nodes = self._nodes(location, options.get("sentinel"), dict(connection))
+            self.nodes = self._nodes(location, options.get("sentinel"), dict(connection))
         except ValueError as exc:
             raise self.misconfigured(
                 f'LOCATION: {exc}. Write a URL such as "redis://127.0.0.1:6379/0", '
@@ -63,9 +63,9 @@ class RedisBroker(BaseBroker):
                 "or a list of them."
             ) from exc
         self._prefix = f"{prefix}:".encode(errors="surrogatepass")
-        for node in nodes:
+        for node in self.nodes:
             node.channels = f"{prefix}:*"
-        self._calls = [Calls(node, self) for node in nodes]
+        self._calls = [Calls(node, self) for node in self.nodes]
         self._local = PerLoop(partial(_Local, self))
 
     def _nodes(self, location: object, sentinel: object, connection: dict[str, Any]) -> list[Node]:
@@ -113,10 +113,6 @@ class RedisBroker(BaseBroker):
     def close(self) -> None:
         for calls in self._calls:
             calls.close()
-
-    @property
-    def nodes(self) -> list[Node]:
-        return [calls.node for calls in self._calls]
 
 
 class _Local:

@@ -61,7 +61,7 @@ class Calls:
     """Runs commands on one server from sync code, in any thread."""
 
     def __init__(self, node: Node, broker: BaseBroker) -> None:
-        self.node = node
+        self._node = node
         self._broker = broker
         self._idle: deque[SyncConnection] = deque()  # append and pop are atomic
         self._pid = os.getpid()
@@ -90,13 +90,13 @@ class Calls:
                 except Exception:
                     self.close()  # The others are as old.
             # Half of the time for each step of connecting, which has more than one.
-            connection = self.node.connect((deadline - time.monotonic()) / 2)
+            connection = self._node.connect((deadline - time.monotonic()) / 2)
             return self._call(connection, command, args, deadline)
         except DataError:
             raise
         except Exception as exc:
             self.close()
-            raise command.error(self._broker, self.node, exc) from exc
+            raise command.error(self._broker, self._node, exc) from exc
 
     def _call(
         self, connection: SyncConnection, command: Command, args: tuple[bytes, ...], deadline: float

@@ -30,7 +30,7 @@ class RedisSubscriber(SupervisedSubscriber):
         return self._node.why(exc)
 
 
-class _Connection(Connection):
+class _Connection:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self._transport = transport_of(connection)
