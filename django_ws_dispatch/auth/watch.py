@@ -113,10 +113,9 @@ class Watch:
 
     def forget(self, socket: Socket) -> None:
         """Watch a socket no longer."""
-        if socket.watched is not None:
-            self._unwatch(socket)
-            self._rechecks.pop(socket, None)
-            self.verifier.forget(socket)
+        self._unwatch(socket)
+        self._rechecks.pop(socket, None)
+        self.verifier.forget(socket)
 
     def _unwatch(self, socket: Socket) -> None:
         for index, key in self._entries(socket.watched or NOBODY):

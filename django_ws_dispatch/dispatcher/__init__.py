@@ -23,6 +23,7 @@ from ..handshake.origin import OriginCheck, Refusal
 from ..routing.routes import Routes, current_routes
 from ..typing import ASGIApplication, Receive, Scope, Send
 from ..websockets import WebSocket
+from ..websockets.connection import Connection
 from . import sweep
 from .admission import Admission
 from .endings import fail, finish, refuse
@@ -181,10 +182,11 @@ class WebSocketDispatcher:
             return
         if lifespan.state and not scope.get("state"):  # uvicorn has an empty one without a lifespan
             scope = {**scope, "state": lifespan.state}
-        socket = WebSocket(
-            scope, receive, send, handler.limits, handler.options.subprotocols, resolved
-        )
-        sweep.local().add(socket)
+        subprotocols = handler.options.subprotocols
+        connection = Connection(scope, receive, send, handler.limits, subprotocols)
+        socket = WebSocket(connection, resolved)
+        open_sockets = sweep.local()
+        open_sockets.add(socket)
         admission = None
         try:
             lanes.enter(socket)
@@ -200,5 +202,6 @@ class WebSocketDispatcher:
         else:
             await finish(socket, None)
         finally:
+            open_sockets.remove(socket)
             if admission is not None:
                 admission.leave()

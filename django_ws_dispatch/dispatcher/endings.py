@@ -26,7 +26,6 @@ from ..typing import Scope, Send
 from ..websockets import WebSocket
 from ..websockets.raw import ConnectionGone
 from ..websockets.state import CLOSED, CLOSING, CONNECTING, OPEN
-from . import sweep
 
 __all__ = ["fail", "finish", "refuse", "report"]
 
@@ -106,7 +105,6 @@ async def finish(socket: WebSocket, exc: BaseException | None) -> None:
                     websocket_closed, code=socket.close_code, reason=socket.close_reason
                 )
     finally:
-        sweep.local().remove(socket)
         connection.release()
     if stopped:
         raise asyncio.CancelledError

@@ -70,7 +70,8 @@ class Connections:
     def remove(self, socket: WebSocket) -> None:
         self.sockets.pop(socket, None)
         socket.watch = None
-        self.watch.forget(socket)
+        if socket.watched is not None:
+            self.watch.forget(socket)
 
     def _sweep(self) -> None:
         now = monotonic()

@@ -21,7 +21,7 @@ TURNS = 2
 
 
 class Server:
-    """The server of one connection: uvicorn, or one of which no more is known than what ASGI says.
+    """The server of one connection, of which no more may be known than what ASGI says.
 
     Attributes:
         send: the one that the application was given.
@@ -159,6 +159,18 @@ class Server:
                 sending.cancel()
 
 
+class Uvicorn(Server):
+    """uvicorn 0.5x, each of its protocol classes."""
+
+    __slots__ = ()
+
+    @property
+    def unsent(self) -> int:
+        # At the end of each socket.
+        size: int = self._owner.transport.get_write_buffer_size()
+        return size
+
+
 class Hypercorn(Server):
     """hypercorn 0.18."""
 
@@ -203,7 +215,7 @@ class Granian(Server):
 
 
 KINDS: dict[str, type[Server]] = {
-    "uvicorn": Server,
+    "uvicorn": Uvicorn,
     "hypercorn": Hypercorn,
     "daphne": Daphne,
     "granian": Granian,

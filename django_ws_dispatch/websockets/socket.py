@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    Hashable,
-    Mapping,
-)
+from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +12,7 @@ from .. import groups, lanes, reports
 from ..auth.watch import Watch
 from ..auth.watched import Watched
 from ..handshake.request import HandshakeRequest, build_request
-from ..limits import Limits
-from ..typing import Receive, Scope, Send
+from ..typing import Scope
 from .connection import Connection
 from .state import CLOSING, WebSocketState
 
@@ -30,7 +26,12 @@ __all__ = ["Socket"]
 
 
 class Socket:
-    """One socket, as auth, lanes, signals and the sweep know it."""
+    """One socket, as auth, lanes, signals and the sweep know it.
+
+    Args:
+        connection: its conversation with the server.
+        match: the route that has led to its handler.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -50,16 +51,8 @@ class Socket:
     namespace: str | None
     """``None`` as long as it is not known"""
 
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        limits: Limits,
-        subprotocols: tuple[str, ...] = (),
-        match: ResolverMatch | None = None,
-    ) -> None:
-        self.connection = connection = Connection(scope, receive, send, limits, subprotocols)
+    def __init__(self, connection: Connection, match: ResolverMatch | None = None) -> None:
+        self.connection = connection
         connection.websocket = self
         self._reader = connection.reader
         self._writer = connection.writer

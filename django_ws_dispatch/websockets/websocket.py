@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-)
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
@@ -24,10 +19,6 @@ from .reader import Reader
 from .socket import Socket
 from .state import CLOSING, CONNECTING, FREE, OPEN, SENDING
 from .writer import turns
-
-if TYPE_CHECKING:
-    # With the plugin of django-stubs that is AUTH_USER_MODEL, as request.user has it.
-    pass
 
 __all__ = ["WebSocket"]
 

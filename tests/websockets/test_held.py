@@ -22,6 +22,7 @@ from django_ws_dispatch.groups.messages import Message, decode, encode_data
 from django_ws_dispatch.limits import ENTRY_OVERHEAD, Limits, entry_size, held_size
 from django_ws_dispatch.testing.brokers import Recorder
 from django_ws_dispatch.websockets import WebSocket
+from django_ws_dispatch.websockets.connection import Connection
 
 from ..kit.waiting import until
 
@@ -80,7 +81,8 @@ async def stuck(limit: int = LIMIT) -> tuple[WebSocket, asyncio.Event]:
         if event["type"] != "websocket.accept":
             await reads.wait()
 
-    socket = WebSocket({"path": "/"}, receive, send, Limits(LIMIT, None, None, limit))
+    limits = Limits(LIMIT, None, None, limit)
+    socket = WebSocket(Connection({"path": "/"}, receive, send, limits))
     await socket.accept()
     return socket, reads
 
@@ -142,7 +144,8 @@ async def test_the_inbox_of_a_handler_that_stays_away(make, reads, held):
 
     for limit in (LIMIT, 1024 * 1024):
         numbers = count()
-        socket = WebSocket({"path": "/"}, receive, send, Limits(limit, None, None, LIMIT))
+        limits = Limits(limit, None, None, LIMIT)
+        socket = WebSocket(Connection({"path": "/"}, receive, send, limits))
         await socket.accept()
         reader = socket.connection.reader
         reader.has_read = reads

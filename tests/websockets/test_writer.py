@@ -10,6 +10,7 @@ import pytest
 from django_ws_dispatch.groups.fanout import Channel, FanOut
 from django_ws_dispatch.limits import Limits
 from django_ws_dispatch.websockets import WebSocket, WebSocketState
+from django_ws_dispatch.websockets.connection import Connection
 
 from ..kit.members import text
 from ..kit.waiting import until
@@ -31,9 +32,8 @@ class Client:
         self.reads = asyncio.Event()
         self.got: list[str] = []
         self.left = asyncio.Event()
-        self.socket = WebSocket(
-            {"path": "/"}, self._receive, self._send, Limits(1000, None, None, 1000)
-        )
+        limits = Limits(1000, None, None, 1000)
+        self.socket = WebSocket(Connection({"path": "/"}, self._receive, self._send, limits))
 
     async def _receive(self) -> Any:
         await self.left.wait()
