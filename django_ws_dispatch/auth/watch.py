@@ -131,6 +131,11 @@ class Watch:
 
     # What happens elsewhere
 
+    def begin(self) -> None:
+        """The server starts: a logout just before the first user comes must not be missed."""
+        if not get_broker("default").in_process:
+            self.listen()
+
     def listen(self) -> asyncio.Task[None]:
         """Hear of logouts and changes elsewhere. Return the task that is done once it does."""
         if self._listening is None:

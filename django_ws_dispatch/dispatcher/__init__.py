@@ -187,15 +187,12 @@ class WebSocketDispatcher:
         socket = WebSocket(connection, resolved)
         open_sockets = sweep.local()
         open_sockets.add(socket)
-        admission = None
         try:
             lanes.enter(socket)
             # The context of a connection has none yet: to ask would cost more than the accept.
             if prefix := site.script_name or scope.get("root_path"):
                 set_script_prefix(prefix)
-            if not (site.plain and handler.plain):
-                admission = Admission(handler, socket)
-            if admission is None or await admission.admit(site):
+            if (site.plain and handler.plain) or await Admission(site, handler, socket).admit():
                 await handler.run(socket, resolved.args, resolved.kwargs, rest)
         except BaseException as exc:
             await finish(socket, exc)
@@ -203,5 +200,3 @@ class WebSocketDispatcher:
             await finish(socket, None)
         finally:
             open_sockets.remove(socket)
-            if admission is not None:
-                admission.leave()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.http.response import HttpResponseBase
 
 from .. import lanes
 from ..auth import watch
+from ..auth.watched import key_of
 from ..exceptions import Deny
 from ..groups.namespaces import anamespace_of, set_namespace
 from ..handshake.course import Course
@@ -18,63 +18,50 @@ from ..handshake.middleware import Chain, accept_headers, is_accepted
 from ..routing.handlers import Handler, is_coroutine_function
 from ..websockets import WebSocket
 from .endings import report
-from .sweep import counts
+from .sweep import local as connections
+
+if TYPE_CHECKING:
+    from . import Site
 
 __all__ = ["Admission"]
 
 
-class Site(Protocol):
-    """What an admission wants to know of the site."""
-
-    chain: Chain | None
-    namespace: Callable[[Any], Any] | None
-
-
 class Admission:
-    """One socket's way to a handler that asks for more than host and origin."""
+    """One socket's way to a handler that asks for more than host and origin.
 
-    def __init__(self, handler: Handler, socket: WebSocket) -> None:
+    Args:
+        site: with its middleware, and its namespaces.
+        handler: with its options.
+        socket: not accepted yet.
+    """
+
+    def __init__(self, site: Site, handler: Handler, socket: WebSocket) -> None:
+        self._site = site
         self._handler = handler
         self._socket = socket
-        self._counted: list[Hashable] = []
 
-    async def admit(self, site: Site) -> bool:
-        """Return whether the handler may run; if not the handshake is denied.
-
-        Args:
-            site: its middleware, and its namespaces.
-        """
-        socket = self._socket
+    async def admit(self) -> bool:
+        """Return whether the handler may run; if not the handshake is denied."""
+        chain, namespace, socket = self._site.chain, self._site.namespace, self._socket
         socket.lane_urgent = True
-        if site.namespace is not None:
+        if namespace is not None:
             socket.namespace = None
         try:
-            return await self._admit(site)
+            if chain is not None and not await self._pass(chain):
+                return False
+            if namespace is not None:
+                # That of the request is that of the handler, its tasks and its lanes.
+                socket.namespace = await anamespace_of(namespace, socket.request)
+                set_namespace(socket.namespace)
+            if chain is not None and not await self._watch_known():
+                return False
+            if self._handler.options.needs_user and not await self._check_user():
+                return False
+            return await self._count()
         finally:
             # The handler begins on a lane of its own.
             socket.lane_urgent = False
             lanes.release(socket)
-
-    async def _admit(self, site: Site) -> bool:
-        if site.chain is not None and not await self._pass(site.chain):
-            return False
-        if site.namespace is not None:
-            await self._enter_namespace(site.namespace)
-        if site.chain is not None and not await self._watch_known():
-            return False
-        if self._handler.options.needs_user and not await self._check_user():
-            return False
-        return await self._count()
-
-    async def _enter_namespace(self, namespace: Callable[[Any], Any]) -> None:
-        """Make the namespace of the request that of the handler, its tasks and its lanes."""
-        self._socket.namespace = await anamespace_of(namespace, self._socket.request)
-        set_namespace(self._socket.namespace)
-
-    def leave(self) -> None:
-        """Count one fewer."""
-        for key in self._counted:
-            counts.leave(key)
 
     async def _deny(self, response: HttpResponseBase | int, reason: str | None) -> bool:
         if isinstance(response, int):
@@ -113,7 +100,7 @@ class Admission:
             return user
 
         now = await watch.local().resolve_user(self._socket, known)
-        if getattr(now, "pk", None) == getattr(user, "pk", None):
+        if key_of(now) == key_of(user):
             return True
         return await self._deny(401, "no longer logged in")
 
@@ -125,7 +112,8 @@ class Admission:
         if options.login and not authenticated:
             return await self._deny(401, "not logged in")
         for permission in options.permissions:
-            if not await _has_permission(user, permission):
+            # As on a page. Of a backend, ahas_perm() need not ask the has_perm() that it overrides.
+            if not await _call(user.has_perm, permission):
                 return await self._deny(403, f"permission {permission} is missing")
         for test in options.tests:
             if not await _call(test, user):
@@ -136,20 +124,14 @@ class Admission:
 
     async def _count(self) -> bool:
         for most, per in set(self._handler.options.connection_limits):
-            pk = getattr(await self._socket.auser(), "pk", None) if per == "user" else None
+            pk = key_of(await self._socket.auser()) if per == "user" else None
             if per == "user" and pk is None:
                 continue
             namespace = self._socket.namespace if pk is not None else None
             key = (id(self._handler.given), most, per, namespace, pk)
-            if not counts.enter(key, most):
+            if not connections().count(self._socket, key, most):
                 return await self._deny(429, f"connection_limit({most}, per={per!r})")
-            self._counted.append(key)
         return True
-
-
-async def _has_permission(user: Any, permission: str) -> bool:
-    # As on a page. Of a backend, ahas_perm() need not ask the has_perm() that it overrides.
-    return await _call(user.has_perm, permission)
 
 
 async def _call(test: Any, argument: Any) -> bool:

@@ -10,10 +10,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 
-from ..brokers import get_broker
-from ..conf import conf
+from ..auth import watch
+from ..conf import conf, import_setting
 from ..groups import members
 from ..typing import Receive, Scope, Send
 from . import sweep as connections
@@ -34,13 +33,8 @@ def load_lifespan() -> Factory | None:
     path = conf.lifespan
     if path is None:
         return None
-    try:
-        factory = import_string(path)
-    except (ImportError, TypeError, ValueError) as exc:  # the last two for ".." and "."
-        raise ImproperlyConfigured(
-            f"WEBSOCKET_LIFESPAN: {path!r} can not be imported: {exc}. Write the dotted path of an "
-            "@asynccontextmanager function."
-        ) from exc
+    remedy = "Write the dotted path of an @asynccontextmanager function."
+    factory: Factory = import_setting("WEBSOCKET_LIFESPAN", path, remedy)
     # contextlib's decorator leaves the generator function below the function that it returns.
     wrapped = getattr(factory, "__wrapped__", None)
     if (
@@ -61,7 +55,7 @@ def load_lifespan() -> Factory | None:
         ) from exc
     except ValueError:
         pass  # written in C
-    return factory  # type: ignore[no-any-return]
+    return factory
 
 
 class Lifespan:
@@ -71,13 +65,15 @@ class Lifespan:
     when its event loop ends. Where it ends by itself, sockets go on with the state that it yielded.
     """
 
+    # Of the task that enters and leaves.
+    _entered: asyncio.Future[None]
+    _stop: asyncio.Event
+
     def __init__(self, factory: Factory | None) -> None:
         self.factory = factory
         self.started = factory is None
         self.state: dict[str, Any] = {}
         self._entering: asyncio.Task[None] | None = None
-        self._entered: asyncio.Future[None] | None = None
-        self._stop: asyncio.Event | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a ``lifespan`` scope."""
@@ -90,9 +86,7 @@ class Lifespan:
             return
         if "state" in scope:
             scope["state"].update(self.state)
-        if not get_broker("default").in_process:
-            # Not from the first user on: a logout just before that would be missed.
-            connections.local().watch.listen()
+        watch.local().begin()
         await send({"type": "lifespan.startup.complete"})
         await receive()  # lifespan.shutdown
         try:
@@ -109,24 +103,22 @@ class Lifespan:
         Raises:
             Exception: what the context manager raised. The next call tries again.
         """
-        if self.started:
+        if self.started or self.factory is None:
             return
         if self._entering is None:
             # A task of its own enters and leaves: a cancel scope in the context manager, say an
             # anyio task group, belongs to one task.
             loop = asyncio.get_running_loop()
             self._entered, self._stop = loop.create_future(), asyncio.Event()
-            self._entering = loop.create_task(self._live(self._entered, self._stop))
-        entered = self._entered
-        if entered is not None:
-            await asyncio.shield(entered)
+            self._entering = loop.create_task(self._live(self.factory, self._entered, self._stop))
+        await asyncio.shield(self._entered)
 
-    async def _live(self, entered: asyncio.Future[None], stop: asyncio.Event) -> None:
-        if self.factory is None:
-            return
+    async def _live(
+        self, factory: Factory, entered: asyncio.Future[None], stop: asyncio.Event
+    ) -> None:
         failure = None
         try:
-            async with self.factory() as state:
+            async with factory() as state:
                 self.state = dict(state or {})
                 self.started = True
                 entered.set_result(None)
@@ -156,7 +148,7 @@ class Lifespan:
         """See the handlers out that are left, release what groups hold, and leave the context."""
         await connections.local().stop()
         await members.aclose()
-        if self._entering is not None and self._stop is not None:
+        if self._entering is not None:
             self._stop.set()
             task, self._entering, self.started = self._entering, None, False
             await task

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Hashable
 from itertools import cycle
 from time import monotonic
 from typing import Any
@@ -53,22 +54,30 @@ class Connections:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.watch = watch.local()
-        self.sockets: dict[WebSocket, None] = {}
+        self.sockets: dict[WebSocket, tuple[Hashable, ...]] = {}  # with what each is counted for
         self._timer: asyncio.TimerHandle | None = None
         self._turns = cycle(range(CLOSE_LOOK))
         self._lag_watch: LagWatch | None = None
 
     def add(self, socket: WebSocket) -> None:
         socket.watch = self.watch
-        self.sockets[socket] = None
+        self.sockets[socket] = ()
         if self._timer is None:
             self._timer = self.loop.call_later(INTERVAL, self._sweep)
             if settings.DEBUG:
                 self._lag_watch = LagWatch(self.loop, self._blame)
                 self._lag_watch.start()
 
+    def count(self, socket: WebSocket, key: Hashable, most: int) -> bool:
+        """Count a socket as long as it is open; ``False`` if there are ``most`` already."""
+        if not counts.enter(key, most):
+            return False
+        self.sockets[socket] += (key,)
+        return True
+
     def remove(self, socket: WebSocket) -> None:
-        self.sockets.pop(socket, None)
+        for key in self.sockets.pop(socket, ()):
+            counts.leave(key)
         socket.watch = None
         if socket.watched is not None:
             self.watch.forget(socket)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.decorators import async_only_middleware, sync_only_middleware
 from django.utils.deprecation import MiddlewareMixin
 
-from django_ws_dispatch.exceptions import Deny
+from django_ws_dispatch.exceptions import BrokerError, Deny
 
 seen: list[Any] = []
 tenant = Local()
@@ -25,6 +25,7 @@ ERRORS = {
     400: SuspiciousOperation("odd"),
     429: Deny(429),
     500: LookupError("broken"),
+    503: BrokerError("away"),
 }
 
 

@@ -18,6 +18,7 @@ from django.test import TestCase, override_settings
 from django.utils import timezone, translation
 
 from django_ws_dispatch.auth.sessions import SessionKeyChange
+from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.handshake.course import Course
 from django_ws_dispatch.handshake.middleware import (
     Chain,
@@ -241,6 +242,13 @@ def test_what_has_a_meaning_is_no_failure_and_names_who_raised_it(
     assert course.reason(response) == f"the middleware {HERE}.{name} raised {kind}"
     security = [record.name for record in caplog.records]
     assert security == ["django.security.SuspiciousOperation"] * (status == 400)
+
+
+@pytest.mark.parametrize("name", ["raising", "sync_raising"])
+def test_an_outage_of_the_broker_is_a_failure_as_on_a_page(name: str):
+    response, course = course_of(name, query="status=503")
+    assert response.status_code == 500
+    assert failures(course) == [(f"the middleware {HERE}.{name}", BrokerError)]
 
 
 def test_a_deny_is_its_response():
