@@ -75,17 +75,16 @@ def get_broker(alias: str) -> BaseBroker:
     if broker is not None:
         return broker
     with _lock:
-        broker = _brokers.get(alias)
-        if broker is None:
+        if alias not in _brokers:
             configs = conf.brokers
             if alias not in configs:
                 raise ImproperlyConfigured(
                     f"There is no broker {alias!r} in WEBSOCKET_BROKERS. Add it, or use one of "
                     f"{', '.join(map(repr, configs))}."
                 )
-            broker = _brokers[alias] = build_broker(alias, configs[alias])
-            _opened.add(broker)
-    return broker
+            _brokers[alias] = build_broker(alias, configs[alias])
+            _opened.add(_brokers[alias])
+        return _brokers[alias]
 
 
 def opened_brokers() -> list[BaseBroker]:

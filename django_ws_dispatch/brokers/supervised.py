@@ -134,7 +134,7 @@ class SupervisedSubscriber(ABC):
     async def _serve(self, connection: Connection) -> None:
         """Work on a connection until it fails, and raise why."""
         self._wanted.begin()
-        self._heard = self._loop.time()
+        self._heard, self._taking = self._loop.time(), False
         tasks = {
             self._loop.create_task(self._read(connection)),
             self._loop.create_task(self._write(connection)),
@@ -237,20 +237,14 @@ class SupervisedSubscriber(ABC):
                 if subscription is not None:
                     busy = on_message(subscription.channel, data)
                     if busy is not None:
-                        await self._take(busy)
+                        self._taking = True
+                        await busy
+                        self._heard, self._taking = self._loop.time(), False
             elif kind == ACKNOWLEDGED:
                 self._wanted.acknowledge(name)
             if now - began > TURN:
                 await asyncio.sleep(0)
                 began = self._loop.time()
-
-    async def _take(self, busy: asyncio.Future[None]) -> None:
-        self._taking = True
-        try:
-            await busy
-        finally:
-            self._taking = False
-            self._heard = self._loop.time()
 
     async def aclose(self) -> None:
         """Close the connection; whoever waits for a subscription gets ``BrokerError``."""

@@ -13,7 +13,7 @@ class _Subscription:
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
-        self.wanted = True
+        self.wanted = False
         self.sent = False  # The last that this connection was told is to subscribe.
         self.pending = 0  # Acknowledgements that are to come.
         # Once true it stays so while the server is away: a join need not wait for what was there.
@@ -48,8 +48,7 @@ class Wanted:
         subscription = self.subscriptions.get(name)
         if subscription is None:
             subscription = self.subscriptions[name] = _Subscription(channel)
-            self._change(name)
-        elif not subscription.wanted:
+        if not subscription.wanted:
             subscription.wanted = True
             self._change(name)
         if subscription.acknowledged:

@@ -11,7 +11,6 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from ..auth import watch
 from ..conf import conf, import_setting
 from ..groups import members
 from ..typing import Receive, Scope, Send
@@ -86,7 +85,7 @@ class Lifespan:
             return
         if "state" in scope:
             scope["state"].update(self.state)
-        watch.local().begin()
+        connections.local().watch.begin()
         await send({"type": "lifespan.startup.complete"})
         await receive()  # lifespan.shutdown
         try:

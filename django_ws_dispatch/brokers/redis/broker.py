@@ -10,15 +10,13 @@ from typing import Any
 
 from ...loops import PerLoop
 from ..base import BaseBroker, BaseSubscriber, Receiver
-from .calls import AsyncCalls, Calls, Command
-from .nodes import Node, SentinelNode, parse_location
+from .calls import AsyncCalls, Calls
+from .nodes import Location, Node, SentinelNode
 from .subscriber import RedisSubscriber
 
 __all__ = ["RedisBroker"]
 
 DEFAULT_PREFIX = "wsd"
-
-PUBLISH = Command("PUBLISH", answer=int, did_not="take a message")
 
 
 class RedisBroker(BaseBroker):
@@ -73,14 +71,13 @@ class RedisBroker(BaseBroker):
         if not urls:
             raise ValueError("the list is empty")
         if sentinel is None:
-            return [Node(parse_location(url), connection) for url in urls]
+            return [Node(Location(url), connection) for url in urls]
         if not isinstance(sentinel, str):
             raise self.misconfigured(
                 'OPTIONS["sentinel"] must be the name of a service that the Sentinels know, '
                 f'such as "mymaster", not {type(sentinel).__name__}.'
             )
-        sentinels = [parse_location(url) for url in urls]
-        return [SentinelNode(sentinel, sentinels, connection)]
+        return [SentinelNode(sentinel, [Location(url) for url in urls], connection)]
 
     def _channel(self, channel: str) -> tuple[bytes, int]:
         """Return the channel's name on the wire, and which node has it."""
@@ -90,11 +87,11 @@ class RedisBroker(BaseBroker):
 
     def publish(self, channel: str, message: bytes) -> None:
         name, node = self._channel(channel)
-        self._calls[node].call(PUBLISH, name, message)
+        self._calls[node].publish(name, message)
 
     async def apublish(self, channel: str, message: bytes) -> None:
         name, node = self._channel(channel)
-        await self._local().calls[node].call(PUBLISH, name, message)
+        await self._local().calls[node].publish(name, message)
 
     def subscriber(self, receiver: Receiver) -> BaseSubscriber:
         local = self._local()

@@ -1,11 +1,11 @@
-"""Commands: from any thread on sync connections, in an event loop on async ones.
+"""PUBLISH: from any thread on sync connections, in an event loop on async ones.
 
 Both keep a few idle connections. One that was idle may turn out to be broken, because the server
 was restarted; then a fresh one gets a try, within the same time-out. One that is silent takes all
-of that time; the others are given up with it, so that the next command gets a fresh one.
+of that time; the others are given up with it, so that the next message gets a fresh one.
 
 Whatever a connection raises is a ``BrokerError``, since a server that does not speak RESP can have
-redis-py raise anything; but for a command that can not be sent, which is the caller's mistake.
+redis-py raise anything; but for a message that can not be sent, which is the caller's mistake.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import asyncio
 import os
 import time
 from collections import deque
-from typing import Any, NamedTuple
 
 from redis.asyncio.connection import Connection as AsyncConnection
 from redis.exceptions import DataError, InvalidResponse
@@ -24,41 +23,15 @@ from ...exceptions import BrokerError
 from ..base import BaseBroker
 from .nodes import Node, SyncConnection
 
-__all__ = ["AsyncCalls", "Calls", "Command"]
+__all__ = ["AsyncCalls", "Calls"]
 
 # Connections kept idle by the threads of a process, and used at once by one event loop.
 MAX_IDLE = 16
 MAX_CONNECTIONS = 8
 
 
-class Command(NamedTuple):
-    """What is asked of a server."""
-
-    name: str
-    answer: type
-    """what it answers; anything else is garbage"""
-    did_not: str
-    """what it did not do where it failed: the middle of a ``BrokerError``"""
-
-    def check(self, answer: Any) -> Any:
-        """Return the answer of a server if it can be one."""
-        if not isinstance(answer, self.answer):
-            raise InvalidResponse(
-                f"the answer to {self.name} is {type(answer).__name__} and not "
-                f"{self.answer.__name__}"
-            )
-        return answer
-
-    def error(self, broker: BaseBroker, node: Node, exc: Exception) -> BrokerError:
-        """Return what the caller gets where it failed."""
-        return BrokerError(
-            f"The broker {broker.alias!r} ({node.name}) did not {self.did_not} "
-            f"within {broker.timeout:g} s: {node.why(exc)}."
-        )
-
-
 class Calls:
-    """Runs commands on one server from sync code, in any thread."""
+    """Publishes on one server from sync code, in any thread."""
 
     def __init__(self, node: Node, broker: BaseBroker) -> None:
         self._node = node
@@ -66,11 +39,11 @@ class Calls:
         self._idle: deque[SyncConnection] = deque()  # append and pop are atomic
         self._pid = os.getpid()
 
-    def call(self, command: Command, *args: bytes) -> Any:
-        """Return the server's answer, within the broker's time-out.
+    def publish(self, name: bytes, message: bytes) -> None:
+        """Return once the server has answered, within the broker's time-out.
 
         Raises:
-            BrokerError: there was none.
+            BrokerError: it has not.
         """
         if self._pid != os.getpid():
             # The parent's connections: closing our copies leaves its own alone.
@@ -84,28 +57,28 @@ class Calls:
                 pass
             else:
                 try:
-                    return self._call(connection, command, args, deadline)
+                    return self._publish(connection, name, message, deadline)
                 except RedisTimeoutError:
                     raise
                 except Exception:
                     self.close()  # The others are as old.
             # Half of the time for each step of connecting, which has more than one.
             connection = self._node.connect((deadline - time.monotonic()) / 2)
-            return self._call(connection, command, args, deadline)
+            self._publish(connection, name, message, deadline)
         except DataError:
             raise
         except Exception as exc:
             self.close()
-            raise command.error(self._broker, self._node, exc) from exc
+            raise _error(self._broker, self._node, exc) from exc
 
-    def _call(
-        self, connection: SyncConnection, command: Command, args: tuple[bytes, ...], deadline: float
-    ) -> Any:
+    def _publish(
+        self, connection: SyncConnection, name: bytes, message: bytes, deadline: float
+    ) -> None:
         try:
-            connection.send_command(command.name, *args)
+            connection.send_command("PUBLISH", name, message)
             if not connection.can_read(max(deadline - time.monotonic(), 0)):
                 raise RedisTimeoutError("no answer")
-            answer = command.check(connection.read_response())
+            _check(connection.read_response())
         except BaseException:
             connection.disconnect()
             raise
@@ -113,7 +86,6 @@ class Calls:
             self._idle.append(connection)
         else:
             connection.disconnect()
-        return answer
 
     def close(self) -> None:
         """Close the connections that are idle."""
@@ -125,7 +97,7 @@ class Calls:
 
 
 class AsyncCalls:
-    """Runs commands on one server in one event loop."""
+    """Publishes on one server in one event loop."""
 
     def __init__(self, node: Node, broker: BaseBroker) -> None:
         self._node = node
@@ -135,44 +107,37 @@ class AsyncCalls:
         self._owner: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def call(self, command: Command, *args: bytes) -> Any:
-        """Return the server's answer, within the broker's time-out.
-
-        Raises:
-            BrokerError: there was none.
-        """
+    async def publish(self, name: bytes, message: bytes) -> None:
+        """See ``Calls.publish()``."""
         try:
             async with asyncio.timeout(self._broker.timeout), self._slots:
                 if self._idle:
                     try:
-                        return await self._call(self._idle.pop(), command, args)
+                        return await self._publish(self._idle.pop(), name, message)
                     except Exception:
                         await self._close_idle()  # The others are as old.
-                return await self._call(await self._node.aconnect(), command, args)
+                await self._publish(await self._node.aconnect(), name, message)
         except DataError:
             raise
         except Exception as exc:
             await self._close_idle()
-            raise command.error(self._broker, self._node, exc) from exc
+            raise _error(self._broker, self._node, exc) from exc
 
-    async def _call(
-        self, connection: AsyncConnection, command: Command, args: tuple[bytes, ...]
-    ) -> Any:
+    async def _publish(self, connection: AsyncConnection, name: bytes, message: bytes) -> None:
         try:
-            await connection.send_command(command.name, *args)
-            answer = command.check(await connection.read_response())
+            await connection.send_command("PUBLISH", name, message)
+            _check(await connection.read_response())
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         if self._closed:
             await connection.disconnect(nowait=True)
-            return answer
+            return
         self._idle.append(connection)
         if self._owner is None:
             self._owner = asyncio.get_running_loop().create_task(
                 self._own(), name=f"django-ws-dispatch calls of {self._broker.alias}"
             )
-        return answer
 
     async def _own(self) -> None:
         """Close the idle connections when this loop ends and cancels its tasks."""
@@ -193,3 +158,15 @@ class AsyncCalls:
             self._owner.cancel()
             await asyncio.wait([self._owner])
         await self._close_idle()
+
+
+def _check(answer: object) -> None:
+    if not isinstance(answer, int):
+        raise InvalidResponse(f"the answer to PUBLISH is {type(answer).__name__} and not int")
+
+
+def _error(broker: BaseBroker, node: Node, exc: Exception) -> BrokerError:
+    return BrokerError(
+        f"The broker {broker.alias!r} ({node.name}) did not take a message "
+        f"within {broker.timeout:g} s: {node.why(exc)}."
+    )

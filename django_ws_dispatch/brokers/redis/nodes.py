@@ -21,7 +21,6 @@ __all__ = [
     "SentinelNode",
     "SyncConnection",
     "describe",
-    "parse_location",
     "transport_of",
 ]
 
@@ -65,9 +64,15 @@ PASSWORD_RULE = "in a password #, /, ? and @ are percent-encoded: %23, %2F, %3F 
 
 
 class Location:
-    """A parsed URL: the arguments of a sync and of an async connection."""
+    """A parsed URL: the arguments of a sync and of an async connection.
 
-    def __init__(self, url: str) -> None:
+    Raises:
+        ValueError: it is not a URL of redis-py; the message has no password in it.
+    """
+
+    def __init__(self, url: object) -> None:
+        if not isinstance(url, str):
+            raise ValueError(f"a URL is a str, not {type(url).__name__}")  # noqa: TRY004
         try:
             parts = urlsplit(url)
             port = parts.port or 6379
@@ -102,17 +107,6 @@ class Location:
                 arguments.pop(name, None)
 
 
-def parse_location(url: object) -> Location:
-    """Return what ``url`` says.
-
-    Raises:
-        ValueError: it is not a URL of redis-py; the message has no password in it.
-    """
-    if isinstance(url, str):
-        return Location(url)
-    raise ValueError(f"a URL is a str, not {type(url).__name__}")
-
-
 class Node:
     """One server. Making the object does not connect.
 
@@ -130,7 +124,7 @@ class Node:
         self._location = location
         self._extra = extra
         try:
-            self._connection(1.0, {})
+            self._connection(1.0, None)
         except (TypeError, ValueError, RedisError) as exc:
             raise ValueError(f"redis-py does not take the arguments of {self.name}: {exc}") from exc
 
@@ -143,9 +137,9 @@ class Node:
         return text
 
     def _arguments(
-        self, arguments: dict[str, Any], address: dict[str, Any], timeout: float | None
+        self, arguments: dict[str, Any], address: dict[str, Any] | None, timeout: float | None
     ) -> dict[str, Any]:
-        merged = {**arguments, **self._extra, **address}
+        merged = {**arguments, **self._extra, **(address or {})}
         merged.pop("connection_class", None)
         # The health check of redis-py reads a reply of its own, in the middle of ours.
         merged.update(
@@ -157,7 +151,7 @@ class Node:
         )
         return merged
 
-    def _connection(self, timeout: float, address: dict[str, Any]) -> SyncConnection:
+    def _connection(self, timeout: float, address: dict[str, Any] | None) -> SyncConnection:
         arguments = self._location.arguments
         connection_class = arguments.get("connection_class", redis.Connection)
         connection: SyncConnection = connection_class(
@@ -165,8 +159,12 @@ class Node:
         )
         return connection
 
-    def connect(self, timeout: float, **address: Any) -> SyncConnection:
-        """Return a connected connection, of which every step takes at most ``timeout`` seconds.
+    def connect(self, timeout: float, address: dict[str, Any] | None = None) -> SyncConnection:
+        """Return a connected connection.
+
+        Args:
+            timeout: seconds that each step takes at most.
+            address: of a primary, as a Sentinel has it.
 
         Raises:
             Exception: there is none to be had; see ``ERRORS``.
@@ -174,24 +172,26 @@ class Node:
         connection = self._connection(timeout, address)
         try:
             connection.connect()
+            if address is not None:
+                connection.send_command("ROLE")
+                _check_role(connection.read_response())
         except BaseException:
             # What redis-py did not expect leaves the socket open.
             connection.disconnect()
             raise
         return connection
 
-    async def aconnect(self, **address: Any) -> AsyncConnection:
-        """Return a connected connection without time-outs: the caller has one around it.
-
-        Raises:
-            Exception: there is none to be had; see ``ERRORS``.
-        """
+    async def aconnect(self, address: dict[str, Any] | None = None) -> AsyncConnection:
+        """See ``connect()``; without time-outs: the caller has one around it."""
         arguments = self._location.async_arguments
         connection_class = arguments.get("connection_class", AsyncConnection)
         connection: AsyncConnection = connection_class(**self._arguments(arguments, address, None))
         connect: Callable[[], Awaitable[None]] = connection.connect
         try:
             await connect()
+            if address is not None:
+                await connection.send_command("ROLE")
+                _check_role(await connection.read_response())
         except BaseException:
             # Cancelled in the handshake, redis-py leaves the transport open.
             await connection.disconnect(nowait=True)
@@ -224,7 +224,7 @@ class SentinelNode(Node):
         self._question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
         self.name = f"{service} of {', '.join(one.name for one in sentinels)}"
 
-    def connect(self, timeout: float, **address: Any) -> SyncConnection:
+    def connect(self, timeout: float, address: dict[str, Any] | None = None) -> SyncConnection:
         timeout /= len(self._sentinels)
         errors = []
         for sentinel in self._sentinels:
@@ -235,20 +235,12 @@ class SentinelNode(Node):
                     answer = connection.read_response()
                 finally:
                     connection.disconnect()
-                connection = super().connect(timeout, **_address(answer))
-                try:
-                    connection.send_command("ROLE")
-                    _check_role(connection.read_response())
-                except BaseException:
-                    connection.disconnect()
-                    raise
+                return super().connect(timeout, _address(answer))
             except Exception as exc:
                 errors.append(f"{sentinel.name}: {describe(exc)}")
-            else:
-                return connection
         raise RedisConnectionError(f"No primary found ({'; '.join(errors)})")
 
-    async def aconnect(self, **address: Any) -> AsyncConnection:
+    async def aconnect(self, address: dict[str, Any] | None = None) -> AsyncConnection:
         errors = []
         for sentinel in self._sentinels:
             try:
@@ -258,17 +250,9 @@ class SentinelNode(Node):
                     answer = await connection.read_response()
                 finally:
                     await connection.disconnect(nowait=True)
-                connection = await super().aconnect(**_address(answer))
-                try:
-                    await connection.send_command("ROLE")
-                    _check_role(await connection.read_response())
-                except BaseException:
-                    await connection.disconnect(nowait=True)
-                    raise
+                return await super().aconnect(_address(answer))
             except Exception as exc:
                 errors.append(f"{sentinel.name}: {describe(exc)}")
-            else:
-                return connection
         raise RedisConnectionError(f"No primary found ({'; '.join(errors)})")
 
 
