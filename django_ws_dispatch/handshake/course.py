@@ -27,6 +27,9 @@ from .denial import plain_response
 __all__ = ["Course", "Failure", "current", "guard", "watch"]
 
 
+Route = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
 class Failure(NamedTuple):
     """A middleware that has failed: ``"the middleware a.b.C"``, and what it raised."""
 
@@ -39,7 +42,10 @@ class Course:
 
     Attributes:
         failures: the middleware that raised what has no meaning for a handshake, in their order.
+        route: the handler, its args and its kwargs, as ``process_view`` gets them.
     """
+
+    route: Route
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []

@@ -152,9 +152,7 @@ def response_headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
         headers = response.raw_headers
     else:
         headers = [check_header(_encoded(key), _encoded(value)) for key, value in response.items()]
-        headers += [
-            check_header(b"set-cookie", _cookie(cookie)) for cookie in response.cookies.values()
-        ]
+        headers += map(_cookie, response.cookies.values())
     return [header for header in headers if header[0] not in _HOP_BY_HOP]
 
 
@@ -174,16 +172,15 @@ def check_header(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     return name, value
 
 
-def _cookie(cookie: Morsel[Any]) -> bytes:
-    """Return a cookie with its attributes, which newer versions of Python check themselves."""
+def _cookie(cookie: Morsel[Any]) -> tuple[bytes, bytes]:
     try:
-        return _encoded(cookie.OutputString())
-    except CookieError:
+        return check_header(b"set-cookie", _encoded(cookie.OutputString()))
+    except CookieError:  # newer versions of Python check the attributes themselves
         raise ValueError(f"The cookie {cookie.key!r} is not one that can be sent.") from None
 
 
-def _encoded(text: str | bytes) -> bytes:
-    return text if isinstance(text, bytes) else text.encode("latin-1", "replace")
+def _encoded(text: str) -> bytes:
+    return text.encode("latin-1", "replace")
 
 
 async def _collected(response: HttpResponseBase) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -194,8 +191,7 @@ async def _collected(response: HttpResponseBase) -> tuple[int, list[tuple[bytes,
         headers = response_headers(response)
     except Exception:
         logger.exception("The response that was to deny a handshake failed")
-        response = plain_response(500)
-        status, headers, body = 500, response_headers(response), await _body(response)
+        return await _collected(plain_response(500))
     if status < 200:  # an interim response is no answer
         logger.error("A handshake can not be denied with the status %s", status)
         status = 500
@@ -219,11 +215,11 @@ async def _body(response: Any) -> bytes:
 async def _release(response: Any) -> None:
     closers, response._resource_closers = response._resource_closers, []
     response.closed = True
+
+    def close_all() -> None:
+        for close in closers:
+            with suppress(Exception):
+                close()
+
     if closers:
-        await sync_to_async(_close_all)(closers)
-
-
-def _close_all(closers: list[Any]) -> None:
-    for close in closers:
-        with suppress(Exception):
-            close()
+        await sync_to_async(close_all)()

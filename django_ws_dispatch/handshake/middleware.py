@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
 from typing import Any
 
 from django.conf import settings
@@ -33,13 +32,8 @@ logger = logging.getLogger("django_ws_dispatch")
 
 REMEDY = "Write dotted paths of Django middleware, as in MIDDLEWARE."
 
-Route = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-
 # What describes a body. CommonMiddleware gives a length even to a response without one.
 _OF_A_BODY = frozenset((b"content-encoding", b"content-length", b"content-type"))
-
-# One chain serves many handshakes at once: what belongs to one of them is in its context.
-_route: ContextVar[Route] = ContextVar("_route")
 
 
 class SwitchingProtocols(HttpResponse):
@@ -92,15 +86,15 @@ class Chain(BaseHandler):
         """
         if self._urlconf is not None:
             request.urlconf = self._urlconf
-        route = _route.set((handler, tuple(args), dict(kwargs or {})))
-        on_course = current.set(course or Course())
+        course = course or Course()
+        course.route = (handler, tuple(args), dict(kwargs or {}))
+        token = current.set(course)
         try:
             # What sync middleware leaves on its thread, or on a connection, ends there.
             with lanes.private_lane():
                 response: HttpResponseBase = await self._chain(request)
         finally:
-            current.reset(on_course)
-            _route.reset(route)
+            current.reset(token)
         if is_accepted(response) and request.has_session:
             # From here on there is no response that could carry a session's cookie.
             guard_session(request.session)
@@ -108,7 +102,7 @@ class Chain(BaseHandler):
 
     def resolve_request(self, request: HttpRequest) -> Any:
         """Django's hook for routing, which is over: the handler is the view."""
-        return _route.get()
+        return current.get().route
 
     def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """Django's last hook before it calls the view: the handler's turn comes later."""

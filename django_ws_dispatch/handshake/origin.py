@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -53,9 +54,12 @@ class _Rules:
         self.origins = tuple(origins)
         # "*" alone is no wildcard in CSRF_TRUSTED_ORIGINS, where it would come from by mistake.
         self.any = not own and "*" in self.origins
-        exact = (origin for origin in self.origins if "*" not in origin)
-        # As it comes: bytes, which are read as latin-1. A site writes them as UTF-8.
-        self.exact = frozenset(exact if own else map(_as_bytes, exact))
+        # Others than Django's as they come: bytes of UTF-8, which are read as latin-1.
+        self.exact = frozenset(
+            origin if own else origin.encode(errors="surrogatepass").decode("latin-1")
+            for origin in self.origins
+            if "*" not in origin
+        )
         self.wildcards: dict[str, list[str]] = {}
         for origin in self.origins:
             if "*" in origin and origin != "*":
@@ -108,9 +112,21 @@ class OriginCheck:
             self._rules = _Rules(settings.CSRF_TRUSTED_ORIGINS, "CSRF_TRUSTED_ORIGINS", own=True)
         else:
             self._rules = _Rules(allowed_origins, "WEBSOCKET_ALLOWED_ORIGINS", own=False)
-        self._of_handlers: dict[tuple[str, ...], _Rules] = {}
-        self._proxy = _Proxy()
-        self._forwarded = self._proxy.headers
+        self._rules_of = cache(partial(_Rules, name="allowed_origins()", own=False))
+        self._host = _raw("HTTP_X_FORWARDED_HOST") if settings.USE_X_FORWARDED_HOST else None
+        self._proto: bytes | None = None
+        self._secure = ""
+        try:
+            if settings.SECURE_PROXY_SSL_HEADER:
+                name, self._secure = settings.SECURE_PROXY_SSL_HEADER
+                self._proto = _raw(name)
+        except (AttributeError, TypeError, ValueError) as exc:
+            raise ImproperlyConfigured(
+                "SECURE_PROXY_SSL_HEADER must be a tuple of a header and its value, such as "
+                '("HTTP_X_FORWARDED_PROTO", "https").'
+            ) from exc
+        # By which a proxy decides on scheme and host, as they are in a scope.
+        self._forwarded = tuple(name for name in (self._host, self._proto) if name is not None)
         self._deciding = frozenset((b"host", b"origin", *self._forwarded))
 
     def check(self, scope: Scope, allowed: Sequence[str] | None = None) -> Refusal | None:
@@ -144,13 +160,6 @@ class OriginCheck:
         request = self._request(scope, self._headers(scope))
         return request if isinstance(request, Refusal) else None
 
-    def _rules_of(self, allowed: tuple[str, ...]) -> _Rules:
-        rules = self._of_handlers.get(allowed)
-        if rules is None:
-            rules = _Rules(allowed, "allowed_origins()", own=False)
-            self._of_handlers[allowed] = rules
-        return rules
-
     def _headers(self, scope: Scope) -> _Headers:
         # Names as ASGI has them, in lower case: a server that does not must not hide an Origin.
         return [
@@ -174,7 +183,7 @@ class OriginCheck:
                 return Refusal(403, f"{len(origins)} Origin headers: expected one.")
             origin, own = origins[0].decode("latin-1"), _own_origins(request)
             if not rules.allow(origin, own):
-                expected = rules.expected(own[0], self._proxy.advice(request, headers))
+                expected = rules.expected(own[0], self._advice(request, headers))
                 return Refusal(403, f"Origin {quoted(origin)} is not allowed: expected {expected}.")
         # Without a Host it is the server's address that counts, and it is no part of the key.
         if hosts and sum(len(value) for _, value in headers) <= MEMO_KEY_BYTES:
@@ -203,6 +212,23 @@ class OriginCheck:
             return Refusal(400, f"{came} is not allowed: expected {expected}.")
         return request
 
+    def _advice(self, request: HandshakeRequest, headers: _Headers) -> str:
+        """Return what to set for a proxy, and what came where that is set."""
+        unset = []
+        said = ""
+        if self._host is None:
+            unset.append("USE_X_FORWARDED_HOST if it changes Host")
+        else:
+            said += f"USE_X_FORWARDED_HOST is set, and {_said(self._host, request, headers)}. "
+        if self._proto is None:
+            unset.append("SECURE_PROXY_SSL_HEADER if it ends TLS")
+        else:
+            said += (
+                f"SECURE_PROXY_SSL_HEADER waits for {quoted(str(self._secure))}, and "
+                f"{_said(self._proto, request, headers)}. "
+            )
+        return said + (f"Behind a proxy set {' and '.join(unset)}. " if unset else "")
+
 
 def _own_origins(request: HandshakeRequest) -> tuple[str, ...]:
     """Return the origin of a page of the handshake's own site.
@@ -215,47 +241,6 @@ def _own_origins(request: HandshakeRequest) -> tuple[str, ...]:
     if host.endswith(port):
         return f"{scheme}://{host.removesuffix(port)}", f"{scheme}://{host}"
     return (f"{scheme}://{host}",)
-
-
-class _Proxy:
-    """What the settings let a proxy say of a handshake.
-
-    Raises:
-        ImproperlyConfigured: ``SECURE_PROXY_SSL_HEADER`` is not a header and its value.
-    """
-
-    def __init__(self) -> None:
-        self.host = _raw("HTTP_X_FORWARDED_HOST") if settings.USE_X_FORWARDED_HOST else None
-        self.proto: bytes | None = None
-        self.secure = ""
-        try:
-            if settings.SECURE_PROXY_SSL_HEADER:
-                name, self.secure = settings.SECURE_PROXY_SSL_HEADER
-                self.proto = _raw(name)
-        except (AttributeError, TypeError, ValueError) as exc:
-            raise ImproperlyConfigured(
-                "SECURE_PROXY_SSL_HEADER must be a tuple of a header and its value, such as "
-                '("HTTP_X_FORWARDED_PROTO", "https").'
-            ) from exc
-        # The headers, as they are in a scope, that decide on scheme and host.
-        self.headers = tuple(name for name in (self.host, self.proto) if name is not None)
-
-    def advice(self, request: HandshakeRequest, headers: _Headers) -> str:
-        """Return what to set, and what came where that is set: sentences, or nothing."""
-        unset = []
-        said = ""
-        if self.host is None:
-            unset.append("USE_X_FORWARDED_HOST if it changes Host")
-        else:
-            said += f"USE_X_FORWARDED_HOST is set, and {_said(self.host, request, headers)}. "
-        if self.proto is None:
-            unset.append("SECURE_PROXY_SSL_HEADER if it ends TLS")
-        else:
-            said += (
-                f"SECURE_PROXY_SSL_HEADER waits for {quoted(str(self.secure))}, and "
-                f"{_said(self.proto, request, headers)}. "
-            )
-        return said + (f"Behind a proxy set {' and '.join(unset)}. " if unset else "")
 
 
 def _raw(name: str) -> bytes:
@@ -274,10 +259,6 @@ def _said(name: bytes, request: HandshakeRequest, headers: _Headers) -> str:
     came, read = b",".join(values).decode("latin-1"), request.headers.get(header)
     meaning = f", read as {quoted(read)}" if read is not None and read != came else ""
     return f"{header} was {quoted(came)}{meaning}"
-
-
-def _as_bytes(origin: str) -> str:
-    return origin.encode(errors="surrogatepass").decode("latin-1")
 
 
 def _listed(items: Sequence[str]) -> str:
