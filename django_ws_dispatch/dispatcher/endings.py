@@ -55,8 +55,8 @@ async def fail(scope: Scope, send: Send, exc: Exception) -> None:
     meant, meaning = _meant(exc)
     reason = None
     if meaning is FAILURE:
-        request = partial(build_request, scope)
-        await _report(exc, FAILURE.status, WebSocket, request, "The handshake of %s failed", path)
+        request_of = partial(build_request, scope)
+        await _report(exc, FAILURE.status, request_of, "The handshake of %s failed", path)
     else:
         reason = _reason(meant, path, "routing")
     await _deny(scope, send, response_for(meant), reason)
@@ -178,11 +178,11 @@ async def report(
         culprit: another one than the handler, as in ``"the middleware a.b.C"``.
         connecting: whether the socket was not accepted yet.
     """
-    line: tuple[str, ...] = ("The handler of %s failed", socket.path)
+    line = ["The handler of %s failed", socket.path]
     if culprit is not None:
-        line = ("The handshake of %s failed in %s", socket.path, culprit)
+        line = ["The handshake of %s failed in %s", socket.path, culprit]
     code = FAILURE.status if connecting else FAILURE.code
-    await _report(exc, code, type(socket), lambda: socket.request, *line)
+    await _report(exc, code, lambda: socket.request, *line)
 
 
 @asynccontextmanager
@@ -206,18 +206,13 @@ async def _bounded(signal: str, path: str, socket: WebSocket | None = None) -> A
 
 
 async def _report(
-    exc: BaseException,
-    code: int,
-    sender: type[WebSocket],
-    request_of: Callable[[], HandshakeRequest],
-    text: str,
-    path: str,
-    *args: str,
+    exc: BaseException, code: int, request_of: Callable[[], HandshakeRequest], *line: str
 ) -> None:
+    path = line[1]
     extra: dict[str, Any] = {"status_code": int(code)}
     with suppress(SuspiciousOperation):
         extra["request"] = request_of()
-    reports.failed(text, path, *args, exc=exc, **extra)
+    reports.failed(*line, exc=exc, **extra)
     if not got_request_exception.receivers:
         return
     try:
@@ -226,6 +221,6 @@ async def _report(
         # Receivers look at sys.exc_info(), which asend_robust() hides before Django 6.0.
         send = sync_to_async(got_request_exception.send_robust)
         async with _bounded("got_request_exception", path):
-            for receiver, result in await send(sender, request=extra.get("request")):
+            for receiver, result in await send(WebSocket, request=extra.get("request")):
                 if isinstance(result, Exception):
                     reports.receiver_failed(receiver, path, result)

@@ -17,12 +17,7 @@ LAG_INTERVAL = 0.05
 
 
 class LagWatch(threading.Thread):
-    """Tells which task blocks an event loop, and where.
-
-    Args:
-        loop: the running one.
-        blame: is called in this thread with the task and the place in the source.
-    """
+    """Calls ``blame`` in this thread, with the task that blocks the running loop and the place."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, blame: Callable[[asyncio.Task[Any], str], None]

@@ -27,24 +27,16 @@ _WHOLE = (
 
 
 def load_allowed_origins() -> list[str] | None:
-    """Return ``WEBSOCKET_ALLOWED_ORIGINS``: whole origins, or ``None`` for the page's own.
-
-    Raises:
-        ImproperlyConfigured: it is no list of them.
-    """
+    """Return ``WEBSOCKET_ALLOWED_ORIGINS``: whole origins, or ``None`` for the page's own."""
     origins = conf.allowed_origins
     return None if origins is None else check_origins("WEBSOCKET_ALLOWED_ORIGINS", origins)
 
 
 def check_origins(name: str, value: object) -> list[str]:
-    """Return ``value`` as a list of origins.
+    """Return the value of a setting or decorator as a list of origins.
 
     Whatever a client may send can be listed, and is let in as it is written. What no browser sends
     is for ``unsent()`` to say.
-
-    Args:
-        name: of the setting or decorator, for the message.
-        value: ``"*"``, origins, and origins with a ``*`` for the subdomains.
 
     Raises:
         ImproperlyConfigured: it is no list of them.
@@ -89,9 +81,6 @@ def unsent(origin: str) -> str | None:
 
     Browsers write an origin as RFC 6454 section 6.2 and the URL standard of WHATWG have it. What
     native clients send with schemes of their own is their own affair.
-
-    Args:
-        origin: one that ``check_origins()`` has taken.
     """
     scheme, _, rest = origin.partition("://")
     if not scheme:

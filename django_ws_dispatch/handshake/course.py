@@ -38,18 +38,15 @@ class Failure(NamedTuple):
 
 
 class Course:
-    """What happened to one handshake so far.
+    """What happened to one handshake so far."""
 
-    Attributes:
-        failures: the middleware that raised what has no meaning for a handshake, in their order.
-        route: the handler, its args and its kwargs, as ``process_view`` gets them.
-    """
-
-    route: Route
+    route: Route  # as process_view gets it
 
     def __init__(self) -> None:
+        # Those that raised what has no meaning for a handshake, in their order.
         self.failures: list[Failure] = []
-        self._blamed: tuple[Exception, str] | None = None
+        # The hook that raised: it is called by what is behind all middleware.
+        self.blamed: tuple[Exception, str] | None = None
         self._response: HttpResponseBase | None = None
         self._reason: str | None = None
 
@@ -62,14 +59,10 @@ class Course:
         if response is not self._response:
             self._response, self._reason = response, reason
 
-    def blame(self, name: str, exc: Exception) -> None:
-        """Note that a hook raised: it is called by what is behind all middleware."""
-        self._blamed = exc, name
-
     def culprit(self, name: str | None, exc: Exception) -> str:
         """Return who raised it, where it came out of ``name``."""
-        if self._blamed is not None and self._blamed[0] is exc:
-            return _culprit(self._blamed[1])
+        if self.blamed is not None and self.blamed[0] is exc:
+            return _culprit(self.blamed[1])
         if name is None and self._reason is not None:
             return self._reason  # whose process_view has returned a template that fails
         return _culprit(name)
@@ -82,10 +75,7 @@ current: ContextVar[Course] = ContextVar("current")
 def guard(name: str | None, middleware: Callable[..., Any], is_async: bool) -> Callable[..., Any]:
     """Return a middleware that raises nothing, and returns nothing but responses.
 
-    Args:
-        name: its dotted path; ``None`` for what is behind all of them.
-        middleware: takes a request.
-        is_async: whether to await what it returns.
+    Its name is the dotted path; ``None`` for what is behind all of them.
     """
     # Wrapped as Django does it: for middleware that looks at its get_response.
     if is_async:
@@ -113,14 +103,7 @@ def guard(name: str | None, middleware: Callable[..., Any], is_async: bool) -> C
 
 
 def watch(name: str, middleware: Any, hook: Callable[..., Any], is_async: bool) -> Any:
-    """Return a hook of a middleware, such as ``process_view``, that is known for what it does.
-
-    Args:
-        name: the dotted path of the middleware.
-        middleware: whose method the hook is.
-        hook: takes a request and more.
-        is_async: whether it is a coroutine function.
-    """
+    """Return a hook of a middleware, such as ``process_view``, that is known for what it does."""
 
     def answered(response: Any) -> Any:
         if response is not None:
@@ -131,14 +114,14 @@ def watch(name: str, middleware: Any, hook: Callable[..., Any], is_async: bool) 
         try:
             return answered(await hook(*args))
         except Exception as exc:
-            current.get().blame(name, exc)
+            current.get().blamed = exc, name
             raise
 
     def sync_watched(*args: Any) -> Any:
         try:
             return answered(hook(*args))
         except Exception as exc:
-            current.get().blame(name, exc)
+            current.get().blamed = exc, name
             raise
 
     result: Any = watched if is_async else sync_watched

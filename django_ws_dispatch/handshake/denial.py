@@ -57,12 +57,10 @@ _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 class RawResponse(HttpResponse):
     """A response whose headers stay as ASGI has them: ``SimpleCookie`` would lose some cookies.
 
-    Args:
-        status: of the response.
-        headers: pairs of name and value. Values of one name are joined, but for cookies.
+    Values of one name are joined, but for cookies.
 
     Raises:
-        ValueError: one of them can not be sent.
+        ValueError: a header can not be sent.
     """
 
     def __init__(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -101,7 +99,6 @@ async def deny(server: Server, response: HttpResponseBase, reason: str | None = 
     shared with sockets that are open.
 
     Args:
-        server: of the connection.
         response: any kind; a streaming one is collected first.
         reason: for the log; ``None`` where that says more already.
     """

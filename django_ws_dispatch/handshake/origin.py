@@ -33,16 +33,11 @@ MEMO_KEY_BYTES = 512
 
 
 class Refusal(NamedTuple):
-    """Why a handshake is refused.
-
-    Attributes:
-        status: of the HTTP response.
-        reason: the text of the log line: what came, what was expected, which setting decides.
-            Nothing in it comes from the client unescaped or at any length.
-    """
+    """Why a handshake is refused, and with which HTTP status."""
 
     status: int
     reason: str
+    """the text of the log line; nothing in it comes from the client unescaped or at any length"""
 
 
 class _Rules:
@@ -132,9 +127,7 @@ class OriginCheck:
     def check(self, scope: Scope, allowed: Sequence[str] | None = None) -> Refusal | None:
         """Return why the handshake is refused, or ``None``. It raises for nothing in a header.
 
-        Args:
-            scope: of the connection.
-            allowed: the origins that a handler was decorated with, instead of the setting's.
+        The origins that a handler was decorated with count instead of the setting's.
         """
         rules = self._rules if allowed is None else self._rules_of(tuple(allowed))
         if not self._forwarded:
@@ -231,11 +224,8 @@ class OriginCheck:
 
 
 def _own_origins(request: HandshakeRequest) -> tuple[str, ...]:
-    """Return the origin of a page of the handshake's own site.
-
-    A Host with the default port is the same as one without, and browsers leave it out of an origin
-    (RFC 6454 section 6.1): then it is both.
-    """
+    # A Host with the default port is the same as one without, and browsers leave it out of an
+    # origin (RFC 6454 section 6.1): then it is both.
     scheme, host = str(request.scheme), request.get_host()
     port = f":{DEFAULT_PORTS.get(scheme)}"
     if host.endswith(port):

@@ -110,26 +110,18 @@ class HandshakeRequest(ASGIRequest):
         return _is_known(self._user)
 
     def resolve_user(self) -> Any:
-        """Return the user itself; where an event loop runs it has to be resolved already.
-
-        Raises:
-            SynchronousOnlyOperation: it is not.
-        """
+        """Return the user itself; ``SynchronousOnlyOperation`` where a loop would have to load it."""
         return self._keep(self.user)
 
     def _load_user(self, auser: Callable[[], Awaitable[Any]] | None) -> Any:
-        if _is_known(self._user):
-            return _bare(self._user)
-        return self._load_user_now(auser)
+        return _bare(self._user) if _is_known(self._user) else self._load_user_now(auser)
 
     @async_unsafe(
         "The user is not resolved yet, and finding out may block: use 'await websocket.auser()', "
         "or decorate the handler with with_user or login_required."
     )
     def _load_user_now(self, auser: Callable[[], Awaitable[Any]] | None) -> Any:
-        if auser is not None:
-            return async_to_sync(auser)()
-        return load_user(self.session)
+        return load_user(self.session) if auser is None else async_to_sync(auser)()
 
     @property
     def has_session(self) -> bool:
@@ -225,14 +217,10 @@ def _page_scheme(scheme: str) -> str:
 
 
 def _read_proxy(meta: dict[str, Any], name: str, secure: str) -> None:
-    """Let a proxy say of a socket what it says of a page.
+    """Let a proxy say of a socket, in ``SECURE_PROXY_SSL_HEADER``, what it says of a page.
 
-    Some write ``wss`` into ``X-Forwarded-Proto`` where the page's request had ``https``. Only the
-    header that the settings trust is read, and nothing else in it changes.
-
-    Args:
-        meta: of the request; it is changed.
-        name, secure: what ``SECURE_PROXY_SSL_HEADER`` has.
+    Some write ``wss`` into ``X-Forwarded-Proto`` where the page's request had ``https``. Nothing
+    else in the header changes.
     """
     value = meta.get(name)
     if not isinstance(value, str) or value.partition(",")[0].strip() == secure:
