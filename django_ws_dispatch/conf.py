@@ -56,11 +56,7 @@ def _dotted_path(name: str, of: str) -> str | None:
 
 
 def import_setting(name: str, path: str, remedy: str) -> Any:
-    """Return what is at a dotted path in a setting.
-
-    Raises:
-        ImproperlyConfigured: nothing is.
-    """
+    """Return what is at a dotted path in a setting, or raise ``ImproperlyConfigured``."""
     try:
         return import_string(path)
     except (ImportError, TypeError, ValueError) as exc:  # the last two for ".." and "."
@@ -70,11 +66,7 @@ def import_setting(name: str, path: str, remedy: str) -> Any:
 
 
 def import_function(name: str, path: str, remedy: str) -> Any:
-    """Return the function at the dotted path of a setting.
-
-    Raises:
-        ImproperlyConfigured: nothing that can be called is there.
-    """
+    """Return what can be called at a dotted path, or raise ``ImproperlyConfigured``."""
     function = import_setting(name, path, remedy)
     if not callable(function):
         raise ImproperlyConfigured(f"{name}: {path!r} is {function!r}, and no function. {remedy}")
@@ -144,11 +136,9 @@ class Conf:
     def max_connections(self) -> int | None:
         """``WEBSOCKET_MAX_CONNECTIONS``: open sockets in this process."""
         name = "WEBSOCKET_MAX_CONNECTIONS"
-        return (
-            None
-            if getattr(settings, name, None) is None
-            else _positive_int(name, "open sockets or None")
-        )
+        if getattr(settings, name, None) is None:
+            return None
+        return _positive_int(name, "open sockets or None")
 
     @property
     def outbox_size(self) -> int:

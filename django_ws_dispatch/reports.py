@@ -85,13 +85,7 @@ def shown_path(scope: Scope) -> str:
 
 
 def closed(path: str, code: int, why: str) -> None:
-    """Tell that an open socket was closed by this side.
-
-    Args:
-        path: as ``shown_path()`` returns it.
-        code: of the close frame.
-        why: for people, without a full stop.
-    """
+    """Tell that an open socket was closed by this side, and why: without a full stop."""
     extra = {"path": path, "status_code": int(code)}
     connection_logger.warning("Closed %s with %d: %s.", path, code, why, extra=extra)
 
@@ -109,11 +103,8 @@ def denied(path: str, status: int, why: str) -> None:
 def failed(text: str, path: str, *args: str, exc: BaseException, **extra: Any) -> None:
     """Tell of a failure with its traceback.
 
-    Args:
-        text: what failed, with a place for the path and for each of ``args``.
-        exc: what was raised.
-        extra: what else a handler of the log gets, with the ``status_code`` of the denial or the
-            close.
+    ``extra`` has the ``status_code`` of the denial or the close, and what else a handler of the log
+    gets.
     """
     logger = handshake_logger if extra["status_code"] < 1000 else connection_logger
     logger.error(text, path, *args, exc_info=exc, extra={"path": path, **extra})

@@ -25,24 +25,14 @@ _CLOSED = ("django_ws_dispatch", "django.conf")
 
 
 class Lost(NamedTuple):
-    """A handler inside another one.
-
-    Attributes:
-        name: its dotted name.
-        decorators: those of it that do not count, the outermost first.
-    """
+    """A handler inside another one, and its decorators that do not count, the outermost first."""
 
     name: str
     decorators: list[str]
 
 
 def warnings(handlers: Iterable[tuple[str, Handler]], id: str) -> Iterator[Warning]:
-    """Warn of the decorators that are lost.
-
-    Args:
-        handlers: each with what its route is called in the warning.
-        id: of the check.
-    """
+    """Warn of the decorators that are lost in handlers, each with what its route is called."""
     for route, handler in handlers:
         for name, decorators in lost_decorators(handler):
             yield Warning(

@@ -49,7 +49,9 @@ def check_routes(said: set[str]) -> Iterator[CheckMessage]:
     patterns = list(_walk(routes.patterns, ""))
     yield from _check_slashes(patterns)
     yield from _check_twins(patterns)
-    yield from _check_patterns(patterns)
+    for _, pattern in patterns:
+        checked = pattern.pattern if isinstance(pattern, URLResolver) else pattern
+        yield from (message for message in checked.check() if message.id not in _OWN_WORDS)
 
 
 def _obj(route: str) -> str:
@@ -102,12 +104,6 @@ def _check_twins(patterns: Iterable[tuple[str, Any]]) -> Iterator[Warning]:
                 obj=_obj(routes[0]),
                 id="ws_dispatch.W005",
             )
-
-
-def _check_patterns(patterns: Iterable[tuple[str, Any]]) -> Iterator[CheckMessage]:
-    for _, pattern in patterns:
-        checked = pattern.pattern if isinstance(pattern, URLResolver) else pattern
-        yield from (message for message in checked.check() if message.id not in _OWN_WORDS)
 
 
 def _allowed_origins() -> Iterator[tuple[str, Iterable[str], str | None]]:

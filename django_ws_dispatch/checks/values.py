@@ -52,7 +52,7 @@ _BUILT: dict[str, Callable[[], object]] = {
 
 
 def check_settings() -> Iterator[Error]:
-    """Check every setting but for the routes."""
+    """Check every setting, but for the routes."""
     for attribute in SETTINGS:
         for problem in _problems(attribute):
             yield setting_error(attribute, problem)
@@ -66,7 +66,6 @@ def setting_error(attribute: str, problem: str) -> Error:
 
 
 def _problems(attribute: str) -> Iterator[str]:
-    """Everything that is wrong with one setting, but for the routes."""
     try:
         value = getattr(conf, attribute)
     except ImproperlyConfigured as exc:

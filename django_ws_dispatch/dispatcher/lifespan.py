@@ -24,11 +24,7 @@ Factory = Callable[[], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 
 
 def load_lifespan() -> Factory | None:
-    """Return the function that ``WEBSOCKET_LIFESPAN`` names.
-
-    Raises:
-        ImproperlyConfigured: it can not be imported, or is no ``@asynccontextmanager`` function.
-    """
+    """Return the function that ``WEBSOCKET_LIFESPAN`` names, or raise ``ImproperlyConfigured``."""
     path = conf.lifespan
     if path is None:
         return None

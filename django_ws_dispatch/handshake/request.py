@@ -110,7 +110,7 @@ class HandshakeRequest(ASGIRequest):
         return _is_known(self._user)
 
     def resolve_user(self) -> Any:
-        """Return the user itself; ``SynchronousOnlyOperation`` where a loop would have to load it."""
+        """Return the user itself; where an event loop runs it has to be resolved already."""
         return self._keep(self.user)
 
     def _load_user(self, auser: Callable[[], Awaitable[Any]] | None) -> Any:

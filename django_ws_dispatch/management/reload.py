@@ -32,9 +32,7 @@ PATIENCE = 6.0
 def run_with_reloader(main: Callable[..., None], stop: Callable[[], None], **options: Any) -> None:
     """Run ``main(**options)`` in a process that is started anew when a file changes.
 
-    Args:
-        main: serves, in a thread of that process.
-        stop: makes ``main`` return, from another thread.
+    There it runs in a thread, and ``stop``, called in another one, makes it return.
     """
     if os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) != "true":
         sys.exit(supervise())
@@ -62,11 +60,7 @@ def run_with_reloader(main: Callable[..., None], stop: Callable[[], None], **opt
 
 
 def supervise() -> int:
-    """Run this command in a process of its own, again and again while it asks for it.
-
-    Returns:
-        Its exit code.
-    """
+    """Run this command in a process as long as that asks for another one; return its exit code."""
     signal.signal(signal.SIGTERM, lambda *args: sys.exit(0))
     command = autoreload.get_child_arguments()
     environment = {**os.environ, autoreload.DJANGO_AUTORELOAD_ENV: "true"}

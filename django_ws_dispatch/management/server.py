@@ -50,15 +50,7 @@ def _handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 class DevelopmentServer:
     """What ``django.core.servers.basehttp.run()`` takes for a server class.
 
-    Binds at once, so that Django's runserver says which address can not be had.
-
-    Args:
-        address: host and port; port 0 is any free one.
-        handler_class: is Django's, for requests, and not used.
-        ipv6: listen on IPv6.
-
-    Raises:
-        OSError: the address can not be had.
+    Binds at once, so that Django's runserver says which address can not be had (``OSError``).
     """
 
     def __init__(

@@ -40,14 +40,6 @@ class Command(Base):
     _raw_ipv6: bool
 
     def run(self, **options: Any) -> None:
-        self.require_server()
-        if options["use_reloader"]:
-            run_with_reloader(self.inner_run, self.stop, **options)
-        else:
-            self.inner_run(None, **options)
-
-    def require_server(self) -> None:
-        """Raise the remedy where there is no uvicorn that speaks WebSocket."""
         missing = None
         if find_spec("uvicorn") is None:
             missing = "runserver needs uvicorn"
@@ -55,6 +47,10 @@ class Command(Base):
             missing = "uvicorn needs the package websockets to serve WebSockets"
         if missing is not None:
             raise CommandError(f'{missing}: pip install "django-ws-dispatch[uvicorn]".')
+        if options["use_reloader"]:
+            run_with_reloader(self.inner_run, self.stop, **options)
+        else:
+            self.inner_run(None, **options)
 
     def inner_run(self, *args: Any, **options: Any) -> None:
         self.server_cls = self.make_server  # type: ignore[assignment]
