@@ -38,11 +38,7 @@ class NoApplication(ImproperlyConfigured):
 
 
 def application_path() -> str:
-    """Return the dotted path of the site's application.
-
-    Raises:
-        NoApplication: nothing says where it is.
-    """
+    """Return the dotted path of the site's application, or raise ``NoApplication``."""
     path = getattr(settings, "ASGI_APPLICATION", None)
     if isinstance(path, str) and not path.startswith("."):
         return path
@@ -87,8 +83,5 @@ def load_application() -> ASGIApplication:
 
 
 def leads_to_dispatcher(application: object) -> bool:
-    """Whether an ASGI application is a dispatcher, or something around one.
-
-    Looks at what it wraps, holds, binds and closes over, a few levels deep.
-    """
+    """Whether an ASGI application is a dispatcher, or something around one."""
     return any(issubclass(type(one), WebSocketDispatcher) for one in walk(application))

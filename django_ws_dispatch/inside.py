@@ -60,12 +60,7 @@ def attributes(holder: Any) -> dict[str, Any]:
 
 
 def walk(root: Any, parts: Callable[[Any], Iterator[Any]] = inside) -> Iterator[Any]:
-    """An object and whatever is inside it, the nearest first, each once.
-
-    Args:
-        root: where to begin.
-        parts: what is directly inside an object.
-    """
+    """An object and whatever is inside it, the nearest first, each once."""
     level, seen = [root], {id(root)}
     for _ in range(LEVELS):
         yield from level

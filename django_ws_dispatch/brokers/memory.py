@@ -117,9 +117,7 @@ class MemorySubscriber(BaseSubscriber):
     ) -> bool:
         """Leave a message for this loop, behind what waits; ``False`` if there is no room.
 
-        Args:
-            timeout: seconds to wait for room; 0 where a loop runs.
-            delivered: of this loop, if it is the sender's. It is done once that has happened.
+        ``timeout`` is in seconds, 0 where a loop runs; ``delivered`` is of this loop.
         """
         size = entry_size(message) + sys.getsizeof(channel)
         with self._room:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable
+from functools import cached_property
 
 from django.apps import apps
 from django.conf import settings
@@ -98,29 +99,24 @@ class WebSocketDispatcher:
 
     def __init__(self, http_application: ASGIApplication) -> None:
         self.http_application = http_application
-        self._site: Site | None = Site()
-        self._lifespan: Lifespan | None = Lifespan(load_lifespan())
+        self.site, self.lifespan = Site(), Lifespan(load_lifespan())
         self._page: ASGIApplication = self._first_page
         setting_changed.connect(self._forget)
 
     def _forget(self, *, setting: str, **kwargs: object) -> None:
-        self._site = None
+        self.__dict__.pop("site", None)
         if setting == "WEBSOCKET_LIFESPAN":
-            self._lifespan = None
+            self.__dict__.pop("lifespan", None)
 
-    @property
+    @cached_property
     def site(self) -> Site:
         """What the settings say now."""
-        if self._site is None:
-            self._site = Site()
-        return self._site
+        return Site()
 
-    @property
+    @cached_property
     def lifespan(self) -> Lifespan:
         """The life of this process."""
-        if self._lifespan is None:
-            self._lifespan = Lifespan(load_lifespan())
-        return self._lifespan
+        return Lifespan(load_lifespan())
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # No coroutine of its own: a page pays for no more than this call.
@@ -161,8 +157,7 @@ class WebSocketDispatcher:
         if (await receive())["type"] != "websocket.connect":
             return  # the client is gone already
         try:
-            site = self._site or self.site
-            lifespan = self._lifespan or self.lifespan
+            site, lifespan = self.site, self.lifespan
             if not lifespan.started:
                 await lifespan.start()
             match = site.routes.find(scope)

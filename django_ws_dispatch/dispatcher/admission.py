@@ -27,13 +27,7 @@ __all__ = ["Admission"]
 
 
 class Admission:
-    """One socket's way to a handler that asks for more than host and origin.
-
-    Args:
-        site: with its middleware, and its namespaces.
-        handler: with its options.
-        socket: not accepted yet.
-    """
+    """One socket's way to a handler that asks for more than host and origin."""
 
     def __init__(self, site: Site, handler: Handler, socket: WebSocket) -> None:
         self._site = site

@@ -119,17 +119,15 @@ class Lifespan:
                 entered.set_result(None)
                 await stop.wait()
         except BaseException as exc:
-            if entered.done():
-                if stop.is_set() or not isinstance(exc, Exception):
-                    raise
-                failure = exc
-            else:
+            if not entered.done():
                 self._entering = None
-                if not isinstance(exc, Exception):
-                    entered.cancel()
-                    raise
-                entered.set_exception(exc)
-                return
+                if isinstance(exc, Exception):
+                    entered.set_exception(exc)
+                    return
+                entered.cancel()
+            if stop.is_set() or not isinstance(exc, Exception):
+                raise
+            failure = exc
         if not stop.is_set():
             # Nobody waits for this task before the stop: it would come hours too late.
             logger.error(

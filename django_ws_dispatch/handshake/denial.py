@@ -36,16 +36,8 @@ logger = logging.getLogger("django_ws_dispatch")
 
 # Of one connection, and the server's business (RFC 9110 section 7.6.1).
 _HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
+    b"connection keep-alive proxy-authenticate proxy-connection te trailer transfer-encoding "
+    b"upgrade".split()
 )
 _WITHOUT_BODY = (204, 304)
 # RFC 9110 sections 5.1 and 5.5. Of anything else servers make different things: uvicorn sends some

@@ -59,58 +59,10 @@ class Chain(BaseHandler):
     """
 
     def __init__(self, paths: Sequence[str], urlconf: Any = None) -> None:
-        super().__init__()
-        self._urlconf = urlconf
-        self._load(paths)
-
-    async def run(
-        self,
-        request: HandshakeRequest,
-        handler: Callable[..., Any],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        course: Course | None = None,
-    ) -> HttpResponseBase:
-        """Run the handshake through the middleware, in the calling task.
-
-        What they activate (a language, a time zone, any context variable) holds in the caller's
-        context afterwards. Exceptions become what Django makes of them; cancellation passes.
-
-        Args:
-            request: with ``resolver_match`` set, as ``process_view`` may read it.
-            handler: what ``process_view`` gets as the view, with ``args`` and ``kwargs``.
-            course: finds out who failed, and who answered.
-
-        Returns:
-            A response that ``is_accepted()``, or the one to deny the handshake with.
-        """
-        if self._urlconf is not None:
-            request.urlconf = self._urlconf
-        course = course or Course()
-        course.route = (handler, tuple(args), dict(kwargs or {}))
-        token = current.set(course)
-        try:
-            # What sync middleware leaves on its thread, or on a connection, ends there.
-            with lanes.private_lane():
-                response: HttpResponseBase = await self._chain(request)
-        finally:
-            current.reset(token)
-        if is_accepted(response) and request.has_session:
-            # From here on there is no response that could carry a session's cookie.
-            guard_session(request.session)
-        return response
-
-    def resolve_request(self, request: HttpRequest) -> Any:
-        """Django's hook for routing, which is over: the handler is the view."""
-        return current.get().route
-
-    def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
-        """Django's last hook before it calls the view: the handler's turn comes later."""
-        return _switch_protocols
-
-    def _load(self, paths: Sequence[str]) -> None:
         # BaseHandler.load_middleware(is_async=True) of Django 5.2 to 6.1, which knows no other list
         # than settings.MIDDLEWARE.
+        super().__init__()
+        self._urlconf = urlconf
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
@@ -160,6 +112,51 @@ class Chain(BaseHandler):
             handler, handler_is_async = guard(path, middleware, is_async), is_async
         self._view_middleware.reverse()  # a request passes the outermost first
         self._chain: Any = self.adapt_method_mode(True, handler, handler_is_async)
+
+    async def run(
+        self,
+        request: HandshakeRequest,
+        handler: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        course: Course | None = None,
+    ) -> HttpResponseBase:
+        """Run the handshake through the middleware, in the calling task.
+
+        What they activate (a language, a time zone, any context variable) holds in the caller's
+        context afterwards. Exceptions become what Django makes of them; cancellation passes.
+
+        Args:
+            request: with ``resolver_match`` set, as ``process_view`` may read it.
+            handler: what ``process_view`` gets as the view, with ``args`` and ``kwargs``.
+            course: finds out who failed, and who answered.
+
+        Returns:
+            A response that ``is_accepted()``, or the one to deny the handshake with.
+        """
+        if self._urlconf is not None:
+            request.urlconf = self._urlconf
+        course = course or Course()
+        course.route = (handler, tuple(args), dict(kwargs or {}))
+        token = current.set(course)
+        try:
+            # What sync middleware leaves on its thread, or on a connection, ends there.
+            with lanes.private_lane():
+                response: HttpResponseBase = await self._chain(request)
+        finally:
+            current.reset(token)
+        if is_accepted(response) and request.has_session:
+            # From here on there is no response that could carry a session's cookie.
+            guard_session(request.session)
+        return response
+
+    def resolve_request(self, request: HttpRequest) -> Any:
+        """Django's hook for routing, which is over: the handler is the view."""
+        return current.get().route
+
+    def make_view_atomic(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        """Django's last hook before it calls the view: the handler's turn comes later."""
+        return _switch_protocols
 
 
 def is_accepted(response: HttpResponseBase) -> bool:

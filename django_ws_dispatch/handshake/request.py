@@ -182,9 +182,7 @@ def split_path(scope: Scope) -> tuple[str, str]:
 def build_request(scope: Scope) -> HandshakeRequest:
     """Return the handshake as a GET request without a body.
 
-    Args:
-        scope: of a ``websocket`` connection; it is copied, never changed. Servers leave out keys
-            that the ASGI spec requires, so that each of them may be missing.
+    Servers leave out keys that the ASGI spec requires: each of them may be missing in a scope.
 
     Raises:
         BadRequest: the query string is not UTF-8, or a header can not be understood.

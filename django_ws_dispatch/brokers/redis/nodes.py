@@ -108,14 +108,10 @@ class Location:
 
 
 class Node:
-    """One server. Making the object does not connect.
-
-    Args:
-        location: where it is.
-        extra: further arguments of redis-py's connections.
+    """One server, and further arguments of redis-py's connections to it.
 
     Raises:
-        ValueError: redis-py does not take the arguments.
+        ValueError: redis-py does not take the arguments. Making the object does not connect.
     """
 
     def __init__(self, location: Location, extra: dict[str, Any]) -> None:
@@ -160,10 +156,9 @@ class Node:
         return connection
 
     def connect(self, timeout: float, address: dict[str, Any] | None = None) -> SyncConnection:
-        """Return a connected connection.
+        """Return a connected connection, of which every step takes at most ``timeout`` seconds.
 
         Args:
-            timeout: seconds that each step takes at most.
             address: of a primary, as a Sentinel has it.
 
         Raises:
