@@ -136,8 +136,7 @@ class Wanted:
         subscription.pending = max(subscription.pending - 1, 0)
         if not subscription.pending and subscription.sent:
             subscription.acknowledged = True
-            waiter = subscription.waiter
-            subscription.waiter = None
+            waiter, subscription.waiter = subscription.waiter, None
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
         self._forget_if_done(name, subscription)

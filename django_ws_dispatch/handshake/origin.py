@@ -49,7 +49,7 @@ class _Rules:
         self.origins = tuple(origins)
         # "*" alone is no wildcard in CSRF_TRUSTED_ORIGINS, where it would come from by mistake.
         self.any = not own and "*" in self.origins
-        # Others than Django's as they come: bytes of UTF-8, which are read as latin-1.
+        # As one comes: bytes, which are read as latin-1. A site writes UTF-8 into lists of ours.
         self.exact = frozenset(
             origin if own else origin.encode(errors="surrogatepass").decode("latin-1")
             for origin in self.origins
@@ -70,12 +70,6 @@ class _Rules:
         return match is not None and any(
             is_same_domain(match[2], pattern) for pattern in self.wildcards.get(match[1], ())
         )
-
-    def accept(self, *keys: tuple[Any, ...]) -> None:
-        """Remember an accepted handshake. Strangers who make many of them fill no memory."""
-        if len(self.accepted) >= MEMO_SIZE:
-            self.accepted.clear()
-        self.accepted.update(keys)
 
     def expected(self, own: str, proxy: str) -> str:
         listed = _listed(self.origins)
@@ -180,7 +174,9 @@ class OriginCheck:
                 return Refusal(403, f"Origin {quoted(origin)} is not allowed: expected {expected}.")
         # Without a Host it is the server's address that counts, and it is no part of the key.
         if hosts and sum(len(value) for _, value in headers) <= MEMO_KEY_BYTES:
-            rules.accept(key, (scheme, hosts[0], *origins[:1]))
+            if len(rules.accepted) >= MEMO_SIZE:  # strangers can make many
+                rules.accepted.clear()
+            rules.accepted.update((key, (scheme, hosts[0], *origins[:1])))
         return None
 
     def _request(self, scope: Scope, headers: _Headers) -> HandshakeRequest | Refusal:

@@ -85,8 +85,8 @@ class DevelopmentServer:
             self.socket.close()
             self.ended.set()
 
-    def stop(self, timeout: float = END) -> None:
+    def stop(self) -> None:
         """Stop it, from another thread; return once it has ended."""
         if self.server is not None:
             self.server.should_exit = True
-            self.ended.wait(timeout)
+            self.ended.wait(END)

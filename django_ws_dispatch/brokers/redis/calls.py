@@ -14,6 +14,7 @@ import asyncio
 import os
 import time
 from collections import deque
+from contextlib import suppress
 
 from redis.asyncio.connection import Connection as AsyncConnection
 from redis.exceptions import DataError, InvalidResponse
@@ -89,11 +90,9 @@ class Calls:
 
     def close(self) -> None:
         """Close the connections that are idle."""
-        while True:
-            try:
+        with suppress(IndexError):
+            while True:
                 self._idle.pop().disconnect()
-            except IndexError:
-                return
 
 
 class AsyncCalls:

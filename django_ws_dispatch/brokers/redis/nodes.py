@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -21,7 +20,6 @@ __all__ = [
     "SentinelNode",
     "SyncConnection",
     "describe",
-    "transport_of",
 ]
 
 # What a broker that is away or refuses can do to a client. redis-py's own time-out is a RedisError.
@@ -41,13 +39,6 @@ def describe(exc: BaseException) -> str:
 
 # Query arguments of a URL that are for redis-py's pools, which we do not use.
 POOL_ARGUMENTS = ("max_connections", "timeout")
-
-
-def transport_of(connection: AsyncConnection) -> asyncio.WriteTransport | None:
-    """Return the transport of a connected connection, where this redis-py has one to be found."""
-    # uvloop's is none of asyncio's classes.
-    transport = getattr(getattr(connection, "_writer", None), "transport", None)
-    return transport if hasattr(transport, "abort") else None
 
 
 class SyncConnection(Protocol):

@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ..base import BaseBroker, Receiver
 from ..supervised import Connection, SupervisedSubscriber
-from .nodes import ERRORS, Node, transport_of
+from .nodes import ERRORS, Node
 
 __all__ = ["RedisSubscriber"]
 
@@ -33,7 +33,8 @@ class RedisSubscriber(SupervisedSubscriber):
 class _Connection:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
-        self._transport = transport_of(connection)
+        writer = getattr(connection, "_writer", None)  # private, and not in every redis-py perhaps
+        self._abort = getattr(getattr(writer, "transport", None), "abort", None)
 
     async def subscribe(self, names: Sequence[bytes]) -> None:
         await self._send("SUBSCRIBE", *names)
@@ -55,6 +56,6 @@ class _Connection:
 
     async def close(self) -> None:
         # Where the server has not taken all, redis-py leaves it waiting for that without end.
-        if self._transport is not None:
-            self._transport.abort()
+        if self._abort is not None:
+            self._abort()
         await self._connection.disconnect(nowait=True)
