@@ -38,11 +38,7 @@ def _positive_int(name: str, unit: str, default: int | None = None, most: float 
 
 
 def strings(name: str, value: object, what: str) -> list[str]:
-    """Return the value of a setting, or what a decorator was given, as a list of strings.
-
-    Raises:
-        ImproperlyConfigured: it is none; ``what`` says of what it should be one.
-    """
+    """Return the value of a setting or decorator as a list of strings, which it has to be."""
     if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
         raise _wrong(name, value, f"a list of {what}")
     return list(value)

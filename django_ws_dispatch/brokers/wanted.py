@@ -24,9 +24,7 @@ class _Subscription:
 class Wanted:
     """What is wanted, what the connection of the moment was told of it, and what it acknowledged.
 
-    Args:
-        timeout: seconds that an acknowledgement may take.
-        error: makes the exception for whoever waited longer.
+    ``error`` is for whoever has waited ``timeout`` seconds for an acknowledgement.
     """
 
     def __init__(self, timeout: float, error: Callable[[], Exception]) -> None:

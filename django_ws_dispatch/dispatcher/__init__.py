@@ -36,11 +36,7 @@ APP = "django_ws_dispatch"
 
 
 class Site:
-    """Everything that is built from the settings.
-
-    Raises:
-        ImproperlyConfigured: one of them is wrong, or ``INSTALLED_APPS`` lacks this package.
-    """
+    """Everything that is built from the settings; ``ImproperlyConfigured`` where one is wrong."""
 
     def __init__(self) -> None:
         require_app()
@@ -60,11 +56,7 @@ class Site:
 
 
 def require_app() -> None:
-    """Refuse to serve sockets that nobody would close.
-
-    Raises:
-        ImproperlyConfigured: this package is no app of the site, or has connected nothing.
-    """
+    """Raise ``ImproperlyConfigured`` rather than serve sockets that nobody would close."""
     if not apps.ready:
         raise ImproperlyConfigured(
             "The apps are not loaded yet: call django.setup() before WebSocketDispatcher(), or "

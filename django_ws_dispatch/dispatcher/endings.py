@@ -63,10 +63,7 @@ async def fail(scope: Scope, send: Send, exc: Exception) -> None:
 
 
 async def finish(socket: WebSocket, exc: BaseException | None) -> None:
-    """The one way out: answer or close for what the handler did, then take the socket down.
-
-    Args:
-        exc: what the handler raised, ``None`` if it returned.
+    """The one way out: answer or close for what the handler raised, then take the socket down.
 
     Raises:
         BaseException: a cancellation that is not this package's, or ``KeyboardInterrupt`` and its
@@ -172,12 +169,7 @@ async def _answer(socket: WebSocket, exc: BaseException) -> None:
 async def report(
     socket: WebSocket, exc: BaseException, culprit: str | None = None, *, connecting: bool = True
 ) -> None:
-    """One traceback, and Django's signal, for a handler that failed.
-
-    Args:
-        culprit: another one than the handler, as in ``"the middleware a.b.C"``.
-        connecting: whether the socket was not accepted yet.
-    """
+    """One traceback, and Django's signal, for a handler, or a culprit before it, that failed."""
     line = ["The handler of %s failed", socket.path]
     if culprit is not None:
         line = ["The handshake of %s failed in %s", socket.path, culprit]

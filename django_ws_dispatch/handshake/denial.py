@@ -132,11 +132,7 @@ async def _send_all(server: Server, *events: Event) -> None:
 
 
 def response_headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
-    """Return headers and cookies as ASGI has them, without those of one connection.
-
-    Raises:
-        ValueError: one of them can not be sent.
-    """
+    """Return headers and cookies as ASGI has them; ``ValueError`` if one can not be sent."""
     if isinstance(response, RawResponse):
         headers = response.raw_headers
     else:
@@ -146,11 +142,7 @@ def response_headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
 
 
 def check_header(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """Return a header as it goes on a wire: the name in lower case, no blanks around the value.
-
-    Raises:
-        ValueError: it can not be sent.
-    """
+    """Return a header as it goes on a wire; ``ValueError`` if it can not."""
     name, value = name.lower(), value.strip(b" \t")
     if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
         if name == b"set-cookie":  # what it holds is for the browser only
