@@ -125,7 +125,17 @@ class SupervisedSubscriber(ABC):
                     connection = await self.connect()
                 await self._serve(connection)
             except Exception as exc:  # Garbage, or a bug, must not end all deliveries.
-                self._note_lost(exc)
+                why = self.why(exc)
+                if self._lost is None:
+                    logger.error(
+                        "Lost the broker %r (%s): %s. Sockets stay open; messages of their groups "
+                        "are lost until it is back.",
+                        self._broker.alias,
+                        self._server,
+                        why,
+                        exc_info=None if isinstance(exc, self.expected) else exc,
+                    )
+                self._lost = why
             if self._confirmed:
                 pause = FIRST_PAUSE
             await asyncio.sleep(pause * random.uniform(0.5, 1))
@@ -148,19 +158,6 @@ class SupervisedSubscriber(ABC):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await connection.close()
-
-    def _note_lost(self, exc: Exception) -> None:
-        why = self.why(exc)
-        if self._lost is None:
-            logger.error(
-                "Lost the broker %r (%s): %s. Sockets stay open; messages of their groups are lost "
-                "until it is back.",
-                self._broker.alias,
-                self._server,
-                why,
-                exc_info=None if isinstance(exc, self.expected) else exc,
-            )
-        self._lost = why
 
     def _note_confirmed(self) -> None:
         self._confirmed = True

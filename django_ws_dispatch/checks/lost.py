@@ -7,18 +7,16 @@ sees, so that ``login_required`` is lost behind a wrapper that does not say what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
-
-from django.core.checks import Warning
 
 from ..inside import attributes, inside, walk
 from ..routing.handlers import Handler, name_of
 from ..routing.options import ADDED_UP, OPTIONS, Applied, Decorated, Options, levels
 
-__all__ = ["Lost", "lost_decorators", "warnings"]
+__all__ = ["Lost", "lost_decorators"]
 
 # This package enforces what its own objects hold, and the settings lead to every handler there is.
 _CLOSED = ("django_ws_dispatch", "django.conf")
@@ -29,20 +27,6 @@ class Lost(NamedTuple):
 
     name: str
     decorators: list[str]
-
-
-def warnings(handlers: Iterable[tuple[str, Handler]], id: str) -> Iterator[Warning]:
-    """Warn of the decorators that are lost in handlers, each with what its route is called."""
-    for route, handler in handlers:
-        for name, decorators in lost_decorators(handler):
-            yield Warning(
-                f"{handler.name} has {name} inside, whose decorators do not count here: "
-                f"{', '.join(decorators)}.",
-                hint=f"Decorate {handler.name} as well; where it is a wrapper, functools.wraps() "
-                "does it. Silence this check where it is meant so.",
-                obj=route,
-                id=id,
-            )
 
 
 def lost_decorators(handler: Handler) -> Iterator[Lost]:

@@ -14,7 +14,7 @@ from ..conf import conf
 from ..handshake.allowed import load_allowed_origins, unsent
 from ..routing.patterns import shape_of
 from ..routing.routes import Routes
-from .lost import warnings
+from .lost import lost_decorators
 from .values import setting_error
 
 __all__ = ["check_open_origins", "check_routes", "check_unsent_origins"]
@@ -44,8 +44,17 @@ def check_routes(said: set[str]) -> Iterator[CheckMessage]:
                 obj=_obj(route.route),
                 id="ws_dispatch.E002",
             )
-    handlers = ((_obj(one.route), one.handler) for one in routes.routes if one.handler is not None)
-    yield from warnings(handlers, "ws_dispatch.W012")
+    for route in routes.routes:
+        if route.handler is not None:
+            for name, decorators in lost_decorators(route.handler):
+                yield Warning(
+                    f"{route.handler.name} has {name} inside, whose decorators do not count here: "
+                    f"{', '.join(decorators)}.",
+                    hint=f"Decorate {route.handler.name} as well; where it is a wrapper, "
+                    "functools.wraps() does it. Silence this check where it is meant so.",
+                    obj=_obj(route.route),
+                    id="ws_dispatch.W012",
+                )
     patterns = list(_walk(routes.patterns, ""))
     yield from _check_slashes(patterns)
     yield from _check_twins(patterns)

@@ -40,12 +40,7 @@ class _Life:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
             self._to_application.put_nowait({"type": "lifespan.startup"})
-        event = await self._answer("lifespan.startup")
-        if event is not None and event["type"] == "lifespan.startup.failed":
-            await self._end_task()
-            raise RuntimeError(
-                f"The application's start-up failed: {event.get('message') or 'see the log'}"
-            )
+        await self._wait_for("startup", "start-up")
         self._begun = True
 
     async def end(self) -> None:
@@ -53,27 +48,27 @@ class _Life:
             await self.begin()  # whoever began was cancelled: the start-up's answer comes first
         self._to_application.put_nowait({"type": "lifespan.shutdown"})
         try:
-            event = await self._answer("lifespan.shutdown")
+            await self._wait_for("shutdown", "shutdown")
         finally:
             await self._end_task()
-        if event is not None and event["type"] == "lifespan.shutdown.failed":
-            raise RuntimeError(
-                f"The application's shutdown failed: {event.get('message') or 'see the log'}"
-            )
 
-    async def _answer(self, kind: str) -> Event | None:
-        """Return what the application answers; ``None`` if it has no lifespan."""
+    async def _wait_for(self, kind: str, name: str) -> None:
+        """Wait until the application has answered, or turns out to have no lifespan."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 event = await self._to_server.get()
         except TimeoutError:
             await self._end_task()
             raise TimeoutError(
-                f"The application did not answer {kind} within {TIMEOUT:g} s."
+                f"The application did not answer lifespan.{kind} within {TIMEOUT:g} s."
             ) from None
         if event is None:
             self._to_server.put_nowait(None)
-        return event
+        elif event["type"] == f"lifespan.{kind}.failed":
+            await self._end_task()
+            raise RuntimeError(
+                f"The application's {name} failed: {event.get('message') or 'see the log'}"
+            )
 
     async def _end_task(self) -> None:
         task, self._task = self._task, None
