@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import redis
@@ -138,13 +138,10 @@ class Node:
         )
         return merged
 
-    def _connection(self, timeout: float, address: dict[str, Any] | None) -> SyncConnection:
+    def _connection(self, timeout: float, address: dict[str, Any] | None) -> Any:
         arguments = self._location.arguments
-        connection_class = arguments.get("connection_class", redis.Connection)
-        connection: SyncConnection = connection_class(
-            **self._arguments(arguments, address, timeout)
-        )
-        return connection
+        make = arguments.get("connection_class", redis.Connection)
+        return make(**self._arguments(arguments, address, timeout))
 
     def connect(self, timeout: float, address: dict[str, Any] | None = None) -> SyncConnection:
         """Return a connected connection, of which every step takes at most ``timeout`` seconds.
@@ -155,7 +152,7 @@ class Node:
         Raises:
             Exception: there is none to be had; see ``ERRORS``.
         """
-        connection = self._connection(timeout, address)
+        connection: SyncConnection = self._connection(timeout, address)
         try:
             connection.connect()
             if address is not None:
@@ -170,11 +167,10 @@ class Node:
     async def aconnect(self, address: dict[str, Any] | None = None) -> AsyncConnection:
         """See ``connect()``; without time-outs: the caller has one around it."""
         arguments = self._location.async_arguments
-        connection_class = arguments.get("connection_class", AsyncConnection)
-        connection: AsyncConnection = connection_class(**self._arguments(arguments, address, None))
-        connect: Callable[[], Awaitable[None]] = connection.connect
+        make: Any = arguments.get("connection_class", AsyncConnection)
+        connection = make(**self._arguments(arguments, address, None))
         try:
-            await connect()
+            await connection.connect()
             if address is not None:
                 await connection.send_command("ROLE")
                 _check_role(await connection.read_response())
@@ -182,7 +178,7 @@ class Node:
             # Cancelled in the handshake, redis-py leaves the transport open.
             await connection.disconnect(nowait=True)
             raise
-        return connection
+        return cast(AsyncConnection, connection)
 
 
 class SentinelNode(Node):
