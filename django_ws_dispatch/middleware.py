@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.deprecation import MiddlewareMixin
 
 from .groups.namespaces import anamespace_of, load_namespace, namespace, namespace_of
 
 __all__ = ["NamespaceMiddleware"]
 
 
-class NamespaceMiddleware:
+class NamespaceMiddleware(MiddlewareMixin):
     """Makes the namespace of a page that of its request, as ``WEBSOCKET_NAMESPACE`` has it.
 
     What the view sends to groups and users goes to the sockets of that namespace, and so does what
@@ -27,27 +27,20 @@ class NamespaceMiddleware:
         ImproperlyConfigured: it is wrong.
     """
 
-    sync_capable = True
-    async_capable = True
-
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         function = load_namespace()
         if function is None:
             raise MiddlewareNotUsed("WEBSOCKET_NAMESPACE is not set.")
         self._function = function
-        self._get_response = get_response
-        self._is_async = iscoroutinefunction(get_response)
-        if self._is_async:
-            markcoroutinefunction(self)
+        super().__init__(get_response)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if self._is_async:
-            return self._acall(request)
+        if self.async_mode:
+            return self.__acall__(request)
         with namespace(namespace_of(self._function, request)):
-            response: HttpResponseBase = self._get_response(request)
-        return response
+            return self.get_response(request)
 
-    async def _acall(self, request: HttpRequest) -> HttpResponseBase:
+    async def __acall__(self, request: HttpRequest) -> Any:
         with namespace(await anamespace_of(self._function, request)):
-            response: HttpResponseBase = await self._get_response(request)
-        return response
+            response: Any = self.get_response(request)
+            return await response
