@@ -30,33 +30,25 @@ _current: contextvars.ContextVar[Wire | None] = contextvars.ContextVar(
 
 
 class Wire:
-    """One connection, as a server with ``websocket.http.response`` keeps it (ASGI spec).
+    """One connection, as a server with ``websocket.http.response`` keeps it (ASGI spec)."""
 
-    Attributes:
-        accepted: the application accepted the handshake.
-        status: of the response that denies it.
-        headers: of the accept, or of that response.
-        body: of that response.
-        subprotocol: the one that the application chose.
-        close_code, close_reason: once it is over, for both sides.
-        failure: what the application, or the handler in it, raised.
-        messages: what the application has sent; ``None`` stands behind the last.
-    """
+    _task: asyncio.Task[None]
 
     def __init__(self, application: ASGIApplication, scope: Scope) -> None:
         self.scope = scope
         self.accepted = False
-        self.status: int | None = None
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.status: int | None = None  # of the response that denies it, as the body
+        self.headers: list[tuple[bytes, bytes]] = []  # of the accept, or of that response
         self.body = b""
         self.subprotocol: str | None = None
         self.close_code: int | None = None
         self.close_reason: str | None = None
-        self.failure: BaseException | None = None
+        self.failure: BaseException | None = None  # of the application, or of the handler in it
+        # What the application has sent; None stands behind the last.
         self.messages: asyncio.Queue[str | bytes | None] = asyncio.Queue()
         self._application = application
         self._answered = asyncio.get_running_loop().create_future()
-        self._task: asyncio.Task[None] | None = None
+        self._uid = f"django_ws_dispatch.testing.{id(self)}"
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._events.put_nowait({"type": "websocket.connect"})
         self._last: Event | None = None
@@ -104,12 +96,11 @@ class Wire:
         round more often for a connection whose end is waited for.
         """
         deadline = monotonic() + timeout
-        task = self._task
-        while task is not None and not task.done():
+        while not self._task.done():
             left = deadline - monotonic()
             if left <= 0:
                 return False
-            await asyncio.wait([task], timeout=min(LOOK_AFTER, left))
+            await asyncio.wait([self._task], timeout=min(LOOK_AFTER, left))
             if self.close_code is not None:
                 for socket in list(connections.local().sockets):
                     # The application may have copied the scope.
@@ -130,8 +121,7 @@ class Wire:
             where = self.whereabouts()
             outcome = "was cancelled" if await self._cancel() else "can not be cancelled"
         except asyncio.CancelledError:
-            if self._task is not None:
-                self._task.cancel()
+            self._task.cancel()
             raise
         finally:
             got_request_exception.disconnect(dispatch_uid=self._uid)
@@ -142,23 +132,18 @@ class Wire:
 
     def whereabouts(self) -> str:
         """Say where the handler is, for a person who wonders why nothing happens."""
-        if self._task is None or self._task.done():
+        if self._task.done():
             return " Its handler has ended."
         stack = traceback.StackSummary.extract(iter(frames(self._task)))
         return " Its handler is here:\n" + "".join(stack.format())
 
     async def _cancel(self) -> bool:
-        task = self._task
         for _ in range(CANCELS):
-            if task is None or task.done():
+            if self._task.done():
                 break
-            task.cancel()
-            await asyncio.wait([task], timeout=CANCEL_GRACE)
-        return task is None or task.done()
-
-    @property
-    def _uid(self) -> str:
-        return f"django_ws_dispatch.testing.{id(self)}"
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=CANCEL_GRACE)
+        return self._task.done()
 
     def _note_failure(self, *, sender: object, **kwargs: object) -> None:
         # A page that the handler asks for by itself has failures of its own.
