@@ -170,9 +170,9 @@ async def report(
     socket: WebSocket, exc: BaseException, culprit: str | None = None, *, connecting: bool = True
 ) -> None:
     """One traceback, and Django's signal, for a handler, or a culprit before it, that failed."""
-    line = ["The handler of %s failed", socket.path]
+    line: tuple[str, ...] = ("The handler of %s failed", socket.path)
     if culprit is not None:
-        line = ["The handshake of %s failed in %s", socket.path, culprit]
+        line = ("The handshake of %s failed in %s", socket.path, culprit)
     code = FAILURE.status if connecting else FAILURE.code
     await _report(exc, code, lambda: socket.request, *line)
 
@@ -198,13 +198,17 @@ async def _bounded(signal: str, path: str, socket: WebSocket | None = None) -> A
 
 
 async def _report(
-    exc: BaseException, code: int, request_of: Callable[[], HandshakeRequest], *line: str
+    exc: BaseException,
+    code: int,
+    request_of: Callable[[], HandshakeRequest],
+    text: str,
+    path: str,
+    *args: str,
 ) -> None:
-    path = line[1]
     extra: dict[str, Any] = {"status_code": int(code)}
     with suppress(SuspiciousOperation):
         extra["request"] = request_of()
-    reports.failed(*line, exc=exc, **extra)
+    reports.failed(text, path, *args, exc=exc, **extra)
     if not got_request_exception.receivers:
         return
     try:
