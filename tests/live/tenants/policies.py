@@ -71,9 +71,17 @@ def within(name: str) -> Iterator[None]:
 
 
 class UnlessUnsetMiddleware(TenantMiddleware):
-    """With a page that says for no tenant that it reads."""
+    """With a page that says for no tenant that it reads.
+
+    The other pages leave theirs to nobody: what is still set on a connection of a pool is a
+    socket's.
+    """
 
     def __call__(self, request: Any) -> Any:
         if request.path == "/unset/":
             return self.get_response(request)
-        return super().__call__(request)
+        try:
+            return super().__call__(request)
+        finally:
+            if connection.connection is not None:
+                connection.connection.close()  # a pool drops it
