@@ -73,16 +73,14 @@ def release(holder: HasLane) -> None:
         lane.pool.release(lane)
 
 
-@contextlib.contextmanager
-def lane_for(websocket: Any, *, urgent: bool = False) -> Iterator[None]:
+def lane_for(websocket: Any, *, urgent: bool = False) -> contextlib.AbstractContextManager[None]:
     """Send the sync work of this block to a lane of its own, though it is not the handler's.
 
     Args:
         websocket: on whose behalf: its sync context is entered.
         urgent: others wait for it.
     """
-    with _held_by(Block(websocket, urgent=urgent)):
-        yield
+    return _held_by(Block(websocket, urgent=urgent))
 
 
 @contextlib.contextmanager
@@ -97,7 +95,7 @@ def private_lane() -> Iterator[None]:
     if isinstance(around, PrivateBlock) and not around.lane_ended:
         yield
         return
-    with _held_by(PrivateBlock()):
+    with _held_by(PrivateBlock(urgent=True)):
         yield
 
 

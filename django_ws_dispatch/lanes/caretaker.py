@@ -33,26 +33,17 @@ TICK_SECONDS = 0.1
 
 
 class Caretaker(threading.Thread):
-    """Looks after one pool; ends when there is nothing to look after.
-
-    Args:
-        pool: which calls ``start()``, and makes another one later.
-    """
+    """Looks after one pool, which starts it; ends when there is nothing to look after."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(name="websocket-lanes", daemon=True)
         self._pool = pool
-        self._hurried = threading.Event()
-
-    def hurry(self) -> None:
-        """Look at once: somebody waits for the end."""
-        self._hurried.set()
+        self.hurried = threading.Event()  # somebody waits for the end
 
     def run(self) -> None:
-        """See ``threading.Thread``."""
         while True:
-            self._hurried.wait(TICK_SECONDS)
-            self._hurried.clear()
+            self.hurried.wait(TICK_SECONDS)
+            self.hurried.clear()
             try:
                 if self._look():
                     return
@@ -113,15 +104,15 @@ class Caretaker(threading.Thread):
     def _let_through(self, now: float) -> None:
         """Let what is urgent run beside calls that do not come to their end."""
         pool = self._pool
+        stalled = all(
+            now - slot.since >= STALLED_SECONDS and not slot.is_free_for(None)
+            for slot in pool.slots
+        )
         # What is private would lose what it has left there.
-        if pool.is_private or not (pool.extra.is_idle and pool.waiting.has(Rank.URGENT)):
-            return
-        for slot in pool.slots:
-            if slot.is_free_for(None) or now - slot.since < STALLED_SECONDS:
-                return
-        lane = pool.waiting.take(Rank.URGENT)
-        if lane is not None:
-            pool.grant(lane, pool.extra)
+        if stalled and pool.extra.is_idle and not pool.is_private:
+            lane = pool.waiting.take(Rank.URGENT)
+            if lane is not None:
+                pool.grant(lane, pool.extra)
 
     def _is_due(self, slot: Slot, now: float) -> bool:
         if slot.rested or not slot.is_free_for(None) or slot.databases.has_open_cursors():

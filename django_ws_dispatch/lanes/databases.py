@@ -109,8 +109,8 @@ class Databases:
         for alias, wrapper in self._wrappers.items():
             open_transaction = _has_transaction(wrapper)
             changed = open_transaction or self._is_changed(alias, wrapper)
-            transaction = transaction or open_transaction
-            state = state or changed
+            transaction |= open_transaction
+            state |= changed
             # What the context manager has set, and not put back, a page would not set anew.
             kept = changed or owners or self._observer.has_set(alias)
             if not kept and _is_pooled(wrapper):
@@ -184,12 +184,9 @@ class Databases:
             self._wrappers[alias] = wrapper
 
     def close(self) -> None:
-        """Close everything."""
-        for alias in list(self._wrappers):
-            self._observer.forget(alias)
-            _close(self._wrappers.pop(alias))
-        for keeper, _ in self._outgoing:
-            _close(keeper)
+        for wrapper in (*self._wrappers.values(), *(keeper for keeper, _ in self._outgoing)):
+            _close(wrapper)
+        self._wrappers.clear()
         self._outgoing.clear()
         self._observer = Observer()
 
@@ -237,13 +234,10 @@ class Databases:
         """Close connections that are unusable or too old, and drop those that the database dropped.
 
         The first is done where no cursor may be open. But a lost connection has no cursor left to
-        break, so the second is done before every call, for the price of a ``poll()``; then nobody
-        notices that the database was restarted. The round trip of ``is_usable()`` is paid where
-        that, or an error, raised suspicion, and after a rest: a network can lose a connection
-        without a word.
-
-        ``working``: a call is about to run; with ``CONN_MAX_AGE = 0`` to count here, each message
-        would get its own connection.
+        break, so the second is done before every call, for the price of a ``poll()``. The round
+        trip of ``is_usable()`` is paid where that, or an error, raised suspicion, and after a rest:
+        a network can lose a connection without a word. Before a call (``working``) no
+        ``CONN_MAX_AGE = 0`` counts: each message would get its own connection.
         """
         for wrapper in self._wrappers.values():
             if wrapper.connection is None or wrapper.in_atomic_block:

@@ -77,9 +77,6 @@ class PrivateBlock(Block):
 
     is_between_reads = True
 
-    def __init__(self) -> None:
-        super().__init__(urgent=True)
-
 
 class LaneExecutor(Executor):
     """Runs a call in the lane of whoever holds the context in which it is made.
@@ -94,7 +91,6 @@ class LaneExecutor(Executor):
         self._lock = threading.Lock()
 
     def submit(self, fn: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_R]:
-        """See ``concurrent.futures.Executor``."""
         # asgiref calls this in the loop's thread, in the context of the task.
         holder = current.get()
         if holder is None:

@@ -109,11 +109,12 @@ class Lane:
         self.idle_since = 0.0
         self._kept: dict[str, Any] = {}
         self.thread: LaneThread | None = None  # before its first call runs
-        self._steps: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # What its thread is to do next; ``None`` ends it.
+        self.steps: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     def run_call(self) -> None:
         """Have the thread run the next call. Not under the pool's lock: to start one waits."""
-        self._steps.put(self._run_call)
+        self.steps.put(self._run_call)
         if self.thread is not None:
             return
         name = f"websocket-lane-{self.slot.number}"
@@ -123,25 +124,17 @@ class Lane:
             contextvars.Context().run(self.thread.start)
         except RuntimeError as exc:  # no more threads are to be had
             self.thread = None
-            self._steps.get()
+            self.steps.get()
             future, _ = self.calls.popleft()
             is_wanted = future.set_running_or_notify_cancel()
             self.pool.done(self, None)
             if is_wanted:
                 future.set_exception(exc)
 
-    def give_back(self) -> None:
-        """Have it close the connections on which it has left something: others want the slot."""
-        self._steps.put(self._give_back)
-
-    def end(self) -> None:
-        """Have it end."""
-        self._steps.put(None)
-
     # What follows runs on the lane's own thread.
 
     def _run(self) -> None:
-        while (step := self._steps.get()) is not None:
+        while (step := self.steps.get()) is not None:
             step()
 
     def _run_call(self) -> None:
@@ -172,7 +165,8 @@ class Lane:
         # Or they would live until the next call: the traceback leads to this frame.
         del future, call, result, failure
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Close the connections on which it has left something."""
         kept = _guarded(self.slot.databases.discard)
         if kept is None or self.pool.is_private:
             self.slot.databases.close()

@@ -132,7 +132,6 @@ class Observer:
         return [owner for owner, _ in self._open_cursors() if owner is not None]
 
     def forget_closed(self) -> None:
-        """Keep no list of what is closed."""
         self._cursors = self._open_cursors()
         self._most_cursors = _MANY_CURSORS
 
@@ -208,12 +207,12 @@ def _is_backends_own(wrapper: BaseDatabaseWrapper) -> bool:
     codes = _making(kind)
     frame: FrameType | None = sys._getframe(2)
     for _ in range(_FRAMES):
-        if frame is None or frame.f_code in codes:
-            break
+        if frame is None:
+            return False
+        if frame.f_code in codes:
+            return True
         frame = frame.f_back
-    else:
-        return False
-    return frame is not None
+    return False
 
 
 @cache

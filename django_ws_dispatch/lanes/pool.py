@@ -192,7 +192,7 @@ class Pool:
         if lane.thread is not None:
             if lane.slot.owner is lane and lane.slot.lane is not lane:
                 self.take_away(lane)  # or that is under way
-            lane.end()
+            lane.steps.put(None)
 
     def take_away(self, lane: Lane) -> None:
         """Have an idle lane close the connections on which it has left something."""
@@ -205,7 +205,7 @@ class Pool:
                 extra={"path": lane.holder.path},
             )
         lane.slot.lane = lane
-        lane.give_back()
+        lane.steps.put(lane.give_back)
 
     def has_cursor(self, lane: Lane) -> bool:
         """Whether the lane has left a cursor that is still open."""
@@ -272,31 +272,20 @@ class Pool:
         if not slot.is_idle:
             return
         slot.wanted_first = not slot.wanted_first
-        sources = [self._from_waiting, self._from_wanted]
-        for source in reversed(sources) if slot.wanted_first else sources:
-            lane = source(slot)
-            if lane is not None:
-                self.grant(lane, slot)
-                return
-
-    def _from_waiting(self, slot: Slot) -> Lane | None:
-        if slot.owner is not None or slot is self.extra:
-            return None
-        return self.waiting.take()
-
-    def _from_wanted(self, slot: Slot) -> Lane | None:
-        for lane in slot.wanted:
-            if slot.is_free_for(lane):
+        wanted = next(filter(slot.is_free_for, slot.wanted), None)
+        lane = wanted if slot.wanted_first else None
+        if lane is None and slot.owner is None and slot is not self.extra:
+            lane = self.waiting.take()
+        lane = lane or wanted
+        if lane is not None:
+            if lane is wanted:
                 slot.wanted.remove(lane)
-                return lane
-        return None
+            self.grant(lane, slot)
 
     def _rest(self, lane: Lane) -> None:
-        """The lane has nothing to do."""
         lane.idle_since = monotonic()
-        if lane.leaving and self.leave(lane):
-            return
-        self.idle[lane] = None
+        if not (lane.leaving and self.leave(lane)):
+            self.idle[lane] = None
 
     def _is_crowded(self) -> bool:
         """Whether so many threads wait for the next call of their sockets that no more may begin.
@@ -322,7 +311,7 @@ class Pool:
 
     def _hurry(self) -> None:
         if self.retired and self.caretaker is not None:
-            self.caretaker.hurry()
+            self.caretaker.hurried.set()
 
     def _look_after_soon(self) -> None:
         if self.caretaker is None and not (self.is_private and not self.waiting):

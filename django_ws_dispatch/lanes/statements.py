@@ -133,11 +133,6 @@ utc_date utc_time utc_timestamp uuid uuid_generate_v1 uuid_generate_v4 uuid_shor
 var_pop var_samp variance version websearch_to_tsquery week weekday weekofyear weight_string
 width_bucket word_similarity xmlagg year yearweek zeroblob
 """
-# Of PostGIS and SpatiaLite.
-_SPATIAL = "st_"
-# Of Django's own. Elsewhere it has none.
-_DJANGO, _WITH_DJANGO = "django_", "sqlite"
-
 _HARMLESS = frozenset(" ".join((_WORDS, _TYPES, _FUNCTIONS)).split())
 
 
@@ -181,6 +176,6 @@ def _is_harmless(name: str, vendor: str) -> bool:
     return (
         name in _HARMLESS
         or name.isdecimal()
-        or name.startswith(_SPATIAL)
-        or (vendor == _WITH_DJANGO and name.startswith(_DJANGO))
+        or name.startswith("st_")  # of PostGIS and SpatiaLite
+        or (vendor == "sqlite" and name.startswith("django_"))  # elsewhere Django has none
     )

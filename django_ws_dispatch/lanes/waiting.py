@@ -67,11 +67,7 @@ class Waiting(Generic[_L]):
         self._ranks[rank].setdefault(client, deque()).append(waiter)
 
     def take(self, only: Rank | None = None) -> _L | None:
-        """Return whose turn it is, or ``None`` if it can be nobody's.
-
-        Args:
-            only: of this rank.
-        """
+        """Return whose turn it is (``only``: of this rank), ``None`` if it can be nobody's."""
         for rank in next(self._orders) if only is None else (only,):
             taken = self._of_rank(rank)
             if taken is not None:
