@@ -106,7 +106,6 @@ class Meter:
         self.touch()
 
     def touch(self) -> None:
-        """It says something."""
         self.heard = monotonic()
 
     def is_over_rate(self) -> bool:

@@ -88,8 +88,9 @@ def verify(session: SessionBase | None, in_session: str | None, user: str | None
 def _verify(session: SessionBase, pk: str) -> Verdict:
     key = session.session_key
     user, verdict = _find(session)
-    if verdict is Verdict.DOUBT:
-        _raise_if_away(session, key)
+    if verdict is Verdict.DOUBT and hasattr(session, "_cache") and key is not None:
+        # Django's engines over a cache take one that is away for one that has nothing: this raises.
+        session._cache.get(f"{getattr(session, 'cache_key_prefix', '')}{key}")
     return verdict if user is None or str(user.pk) == pk else Verdict.DOUBT
 
 
@@ -101,18 +102,14 @@ def _find(session: SessionBase) -> tuple[Any, Verdict]:
         return None, Verdict.DOUBT
     user = None
     if path in settings.AUTHENTICATION_BACKENDS:
-        user = auth.load_backend(path).get_user(_primary_key(user_id))
+        # The session holds it as text, whatever the type of the key.
+        pk = auth.get_user_model()._meta.pk.to_python(user_id)
+        user = auth.load_backend(path).get_user(pk)
     if user is None:
         return None, Verdict.OUT
     if not _has_hash(user, session.get(auth.HASH_SESSION_KEY)):
         return None, Verdict.DOUBT
     return user, Verdict.IN
-
-
-def _raise_if_away(session: Any, key: str | None) -> None:
-    # Django's engines over a cache take one that is away for one that has nothing.
-    if hasattr(session, "_cache") and key is not None:
-        session._cache.get(f"{getattr(session, 'cache_key_prefix', '')}{key}")
 
 
 def _auth() -> Any:
@@ -128,13 +125,6 @@ def _anonymous() -> AnonymousUser:
     from django.contrib.auth.models import AnonymousUser
 
     return AnonymousUser()
-
-
-def _primary_key(value: str) -> Any:
-    # The session holds it as text, whatever the type of the key.
-    from django.contrib.auth import get_user_model
-
-    return get_user_model()._meta.pk.to_python(value)
 
 
 def _has_hash(user: Any, session_hash: str | None) -> bool:

@@ -152,7 +152,6 @@ class Watch:
                 logger.error("Logouts elsewhere are not heard of: %s", exc)
 
     def receive(self, frame: Frame) -> None:
-        """Take what came on the control channel."""
         # Ours are bytes: a text is nobody's, and is told of as what can not be read.
         message = control.decode(frame.event.get("bytes", b""))
         if message is not None:
@@ -163,7 +162,6 @@ class Watch:
                     self.verifier.heard(socket)
 
     def handle(self, message: Message) -> None:
-        """Do what a control message says."""
         for token, sealed in message.changed:
             changes.note(token, sealed)
             for socket in list(self._by_session.get(token, ())):
@@ -193,7 +191,6 @@ class Watch:
         self.verify_all()
 
     def verify_all(self) -> None:
-        """Verify every user."""
         self._mark_changed(EVERYBODY)
         self.verify(dict.fromkeys(one for sockets in self._by_user.values() for one in sockets))
 

@@ -96,11 +96,7 @@ class _Job:
 
 
 class FanOut:
-    """The messages on their way in one event loop.
-
-    Args:
-        loop: which.
-    """
+    """The messages on their way in one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

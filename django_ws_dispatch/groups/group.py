@@ -167,9 +167,18 @@ class Group:
             reader.end()
 
     def _broker(self) -> BaseBroker:
+        global unheard
         broker = get_broker(self.broker)
         if unheard and broker.in_process:
-            _warn_once_that_nobody_hears(self)
+            unheard = False
+            logger.warning(
+                "%r is sent to through the memory broker %r, but this process has no "
+                "WebSocketDispatcher: nobody hears it. Use a broker that reaches other processes "
+                "in WEBSOCKET_BROKERS, such as django_ws_dispatch.brokers.redis.RedisBroker. Said "
+                "once.",
+                self,
+                self.broker,
+            )
         return broker
 
 
@@ -217,15 +226,3 @@ def _check_name(name: object, broker: object) -> None:
 
 def _closing(code: int, reason: str, exclude: object) -> bytes:
     return encode_close(check_close_code(code), cut_reason(reason), exclude)
-
-
-def _warn_once_that_nobody_hears(group: Group) -> None:
-    global unheard
-    unheard = False
-    logger.warning(
-        "%r is sent to through the memory broker %r, but this process has no "
-        "WebSocketDispatcher: nobody hears it. Use a broker that reaches other processes in "
-        "WEBSOCKET_BROKERS, such as django_ws_dispatch.brokers.redis.RedisBroker. Said once.",
-        group,
-        group.broker,
-    )

@@ -151,22 +151,20 @@ class _Link:
         group = self.groups.get(name)
         if group is None:
             group = self.groups[name] = _Group(self._fan_out)
-            self.receivers[name] = (*self.receivers.get(name, ()), group)
         members = group.channel.members
         members[member] = members.get(member, 0) + 1
-        return self.subscriber.subscribe(name)
+        return self.add(group, name)
 
     def leave(self, member: Member, name: str) -> bool:
         """Take back one ``join()``; ``False`` if there was none."""
         group = self.groups.get(name)
-        count = 0 if group is None else group.channel.members.get(member, 0)
-        if group is None or not count:
+        if group is None or member not in (members := group.channel.members):
             return False
-        if count > 1:
-            group.channel.members[member] = count - 1
+        if members[member] > 1:
+            members[member] -= 1
             return True
         group.channel.remove(member)
-        if not group.channel.members:
+        if not members:
             del self.groups[name]
             self.remove(group, name)
         return True

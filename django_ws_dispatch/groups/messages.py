@@ -61,13 +61,7 @@ class LaterVersion(ValueError):
 
 
 def channel_of(kind: str, name: str, namespace: str) -> str:
-    """Return the channel of a group.
-
-    Args:
-        kind: ``GROUP_CHANNEL`` or ``USER_CHANNEL``.
-        name: of the group, or the primary key of the user.
-        namespace: in which; ``""`` for none.
-    """
+    """Return the channel of a group, or of the user with the primary key ``name``."""
     if not namespace:
         return kind + name
     return f"{NAMESPACE}{len(namespace)}:{namespace}:{kind}{name}"
@@ -93,9 +87,7 @@ class Message:
 
 def _head(kind: int, exclude: Any) -> bytes:
     """Encode the kind and the member to leave out: anything with an ``id``, an id or ``None``."""
-    name = (
-        exclude if exclude is None or isinstance(exclude, str) else getattr(exclude, "id", exclude)
-    )
+    name = exclude if isinstance(exclude, str) else getattr(exclude, "id", exclude)
     if name is None:
         return bytes((kind, 0))
     if not isinstance(name, str):

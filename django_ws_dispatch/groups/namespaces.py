@@ -66,12 +66,7 @@ def namespace(name: str) -> Iterator[None]:
 
 
 def checked(name: object) -> str:
-    """Return ``name`` if it can be that of a namespace.
-
-    Raises:
-        TypeError: it is not a ``str``.
-        ValueError: it is too long.
-    """
+    """Return ``name`` if it can be that of a namespace, else raise as ``namespace()`` does."""
     if not isinstance(name, str):
         raise TypeError(
             f"A namespace is a str of up to {MAX_LENGTH} characters, not {name!r}: what the "
@@ -83,12 +78,7 @@ def checked(name: object) -> str:
 
 
 def namespace_of(function: Callable[[Any], Any], request: Any) -> str:
-    """Return the namespace of a request, as the site's function has it. In sync code.
-
-    Raises:
-        TypeError: it returned no ``str``.
-        Exception: what it raised.
-    """
+    """Return the namespace of a request, as the site's function has it. In sync code."""
     return checked(
         async_to_sync(function)(request) if iscoroutinefunction(function) else function(request)
     )

@@ -15,12 +15,7 @@ logger = logging.getLogger("django_ws_dispatch.groups")
 
 
 class Reader:
-    """A member that code reads, and no client.
-
-    Args:
-        group: that it is a member of, for the log.
-        capacity: bytes of memory that may wait to be read.
-    """
+    """A member of ``group`` that code reads; ``capacity`` bytes of memory may wait for it."""
 
     id = ""  # nobody can exclude it
 
@@ -34,10 +29,9 @@ class Reader:
         self._wakeup: asyncio.Future[None] | None = None
 
     def deliver(self, message: Message) -> None:
-        size = message.size
         if self._overrun:
             return
-        if self._bytes + size > self._capacity:
+        if self._bytes + message.size > self._capacity:
             self._overrun = True
             logger.warning(
                 "A reader of %r fell behind by more than WEBSOCKET_OUTBOX_SIZE (%d bytes); "
@@ -46,8 +40,8 @@ class Reader:
                 self._capacity,
             )
         else:
-            self._waiting.append((message.data, size))
-            self._bytes += size
+            self._waiting.append((message.data, message.size))
+            self._bytes += message.size
         self._wake()
 
     def kick(self, code: int, reason: str) -> None:

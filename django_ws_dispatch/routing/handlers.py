@@ -83,13 +83,7 @@ class Handler:
     def run(
         self, socket: WebSocket, args: tuple[Any, ...], kwargs: dict[str, Any], rest: str | None
     ) -> Awaitable[None]:
-        """Return what runs it.
-
-        Args:
-            socket: whose handler it is.
-            args, kwargs: what its route has captured.
-            rest: of the path, behind a route that mounts; else ``None``.
-        """
+        """Return what runs it. ``rest``: of the path, behind a route that mounts."""
         if self.raw:
             return self._run_raw(socket, args, kwargs, rest)
         return self.callback(socket, *args, **kwargs)

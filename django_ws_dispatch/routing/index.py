@@ -34,9 +34,6 @@ class Index:
     A literal route is one dict look-up, unless one above it may fit as well. All are filed under
     the literal segments that they begin with, and Django's own ``URLResolver`` matches the few that
     are filed under the beginning of a path, in their order.
-
-    Args:
-        patterns: the routes.
     """
 
     _handlers: dict[int, Handler]  # by the identity of a pattern's callback
@@ -56,15 +53,13 @@ class Index:
             if match is not None:
                 return match
         path = split_path(scope)[1]
-        match = self._literal.get(path)
-        if match is None:
-            if self._languages is None:
-                return self._find(path)
-            for language in self._languages.of(scope, path):
-                match = in_language(language, self._find, path)
-                if match is not None:
-                    break
-        return match
+        if (match := self._literal.get(path)) is not None:
+            return match
+        if self._languages is None:
+            return self._find(path)
+        languages = self._languages.of(scope, path)
+        found = (in_language(language, self._find, path) for language in languages)
+        return next((match for match in found if match is not None), None)
 
     def _find(self, path: str) -> Match | None:
         if not path.startswith("/"):

@@ -31,19 +31,13 @@ REMEDY = "Correct its translation: what it captures is the same in every languag
 
 def in_language(language: str, function: Callable[..., T], *args: Any) -> T:
     """Return ``function(*args)`` as it is in a language, which is active in it and nowhere else."""
-    return copy_context().run(_activated, language, function, args)
-
-
-def _activated(language: str, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-    translation.activate(language)
-    return function(*args)
+    context = copy_context()
+    context.run(translation.activate, language)
+    return context.run(function, *args)
 
 
 class Languages:
     """What languages have to do with the routes of a site.
-
-    Args:
-        patterns: all routes of the site.
 
     Attributes:
         prefixed: whether ``i18n_patterns()`` is used, as ``LocaleMiddleware`` finds it.
@@ -63,11 +57,8 @@ class Languages:
         return self.prefixed or bool(self._translated)
 
     def of(self, scope: Scope, path: str) -> Iterator[str]:
-        """Every language that a path is to be looked for in, the likeliest first.
-
-        Args:
-            scope: of the handshake.
-            path: of it, below the script prefix.
+        """Every language that a path, below the script prefix, is to be looked for in, the
+        likeliest first.
         """
         if not settings.USE_I18N:
             return iter([settings.LANGUAGE_CODE])

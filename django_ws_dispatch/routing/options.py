@@ -131,12 +131,7 @@ def _another(handler: Any, applied: tuple[Applied, ...]) -> Any:
 
 
 class Decorated:
-    """An object with options of its own that is the object it stands for in all else.
-
-    Args:
-        handler: the object, whose state is shared.
-        applied: its decorators.
-    """
+    """An object with options of its own that is the object it stands for in all else."""
 
     __slots__ = ("__wrapped__", OPTIONS)
 

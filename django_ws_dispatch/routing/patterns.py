@@ -58,9 +58,7 @@ class MountPattern(URLPattern):
 def beginning(pattern: Any, prefix: str = "") -> str:
     """Return the literal segments, with their slashes, that every path for it begins with.
 
-    Args:
-        pattern: the pattern.
-        prefix: the literal text of the includes around it.
+    ``prefix`` is the literal text of the includes around it.
     """
     literal = prefix
     if is_plain_route(pattern):
@@ -87,13 +85,7 @@ def depends_on_language(pattern: Any) -> bool:
 
 
 def may_fit(pattern: Any, prefix: str, path: str) -> bool:
-    """Whether a path, without its first slash, may be for it: no converter is asked.
-
-    Args:
-        pattern: the pattern.
-        prefix: the literal text of the includes around it.
-        path: a path.
-    """
+    """Whether a path, without its first slash, may be for it: no converter is asked."""
     if not path.startswith(prefix):
         return False
     rest = path[len(prefix) :]
@@ -134,12 +126,7 @@ def with_patterns(resolver: URLResolver, patterns: list[Any]) -> URLResolver:
 
 
 def shape_of(pattern: Any, prefix: str) -> str:
-    """What two patterns have in common that fit the same paths; it ends as those paths do.
-
-    Args:
-        pattern: the pattern.
-        prefix: the text of the includes around it.
-    """
+    """What two patterns have in common that fit the same paths; it ends as those paths do."""
     text = str(pattern.pattern)
     if isinstance(pattern.pattern, RegexPattern):
         anchored = _ANCHORED.fullmatch(text)
