@@ -1,12 +1,16 @@
-"""One object for each event loop. A process that serves has one loop; tests have many."""
+"""One object for each event loop, and the pauses between attempts of what goes on in one.
+
+A process that serves has one loop; tests have many.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-__all__ = ["PerLoop"]
+__all__ = ["PerLoop", "back_off"]
 
 _T = TypeVar("_T")
 
@@ -42,3 +46,13 @@ class PerLoop(Generic[_T]):
     def values(self) -> list[_T]:
         """Return those of all loops."""
         return list(self._objects.values())
+
+
+def back_off(pause: float, longest: float) -> Iterator[float]:
+    """Yield seconds to wait, twice as many each time, for ever.
+
+    Each is cut by up to a half, so that the processes of a site do not all come at once.
+    """
+    while True:
+        yield pause * random.uniform(0.5, 1)
+        pause = min(pause * 2, longest)

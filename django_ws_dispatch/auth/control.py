@@ -24,7 +24,6 @@ import atexit
 import json
 import logging
 import os
-import random
 import secrets
 import threading
 from collections import deque
@@ -36,6 +35,7 @@ from typing import Any, NamedTuple
 from ..brokers import BaseBroker, get_broker
 from ..groups.members import Place
 from ..groups.messages import CONTROL_CHANNEL, VERSION, LaterVersion, encode_data
+from ..loops import back_off
 
 __all__ = [
     "CONTROL",
@@ -50,8 +50,7 @@ __all__ = [
 
 logger = logging.getLogger("django_ws_dispatch.groups")
 
-# Seconds before what failed is tried again, at first and at most; each pause is cut by up to a
-# half, so that the processes of a site do not all come at once.
+# Seconds before what failed is tried again, at first and at most.
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 1.0
 # Keys of sessions that are kept for a broker that is away.
@@ -257,10 +256,8 @@ class _Retry:
                 )
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE
-        while True:
-            sleep(pause * random.uniform(0.5, 1))
-            pause = min(pause * 2, LONGEST_PAUSE)
+        for pause in back_off(FIRST_PAUSE, LONGEST_PAUSE):
+            sleep(pause)
             with self._lock:
                 broker, self._failed = self._broker, False
             try:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from math import inf
 from time import monotonic
 from typing import Any
@@ -22,6 +21,7 @@ from asgiref.sync import sync_to_async
 
 from .. import lanes
 from ..codes import CloseCode
+from ..loops import back_off
 from .sessions import reopen_session
 from .users import Verdict, verify
 from .watched import Socket, Watched
@@ -32,7 +32,7 @@ logger = logging.getLogger("django_ws_dispatch.connection")
 
 # Looks under way at once.
 AT_ONCE = 4
-# Seconds before a look that failed is repeated, at first and at most; each is cut by up to a half.
+# Seconds before a look that failed is repeated, at first and at most.
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 5.0
 # Seconds before a look is repeated that says "out" and may be wrong; after an outage of the broker
@@ -63,7 +63,7 @@ class Verifier:
         self._looking: dict[Socket, asyncio.Task[None]] = {}
         self._again: set[Socket] = set()  # of those: once more
         self._timers: dict[Socket, asyncio.TimerHandle] = {}
-        self._pauses: dict[Socket, float] = {}  # of those whose last look failed
+        self._pauses: dict[Socket, Iterator[float]] = {}  # of those whose last look failed
         self._doubted: dict[Socket, float] = {}  # until when it may be in: inf before it is asked
         self._patient_until = 0.0
         self._failing = False
@@ -74,9 +74,9 @@ class Verifier:
             timer.cancel()
         if socket in self._looking:
             self._again.add(socket)
-            return
-        self._ready[socket] = None
-        self._start()
+        else:
+            self._ready[socket] = None
+            self._start()
 
     def forget(self, socket: Socket) -> None:
         """A socket is over."""
@@ -163,9 +163,8 @@ class Verifier:
             self.verify(socket)
 
     def _failed(self, socket: Socket, exc: Exception) -> None:
-        pause = self._pauses.get(socket, FIRST_PAUSE)
-        self._pauses[socket] = min(pause * 2, LONGEST_PAUSE)
-        self._later(socket, pause * random.uniform(0.5, 1))
+        pauses = self._pauses.setdefault(socket, back_off(FIRST_PAUSE, LONGEST_PAUSE))
+        self._later(socket, next(pauses))
         if not self._failing:
             self._failing = True
             logger.error(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
 from typing import ClassVar, Protocol
 
 from ..exceptions import BrokerError
+from ..loops import back_off
 from .base import BaseBroker, Receiver
 from .wanted import Wanted
 
@@ -21,8 +21,7 @@ __all__ = ["ACKNOWLEDGED", "MESSAGE", "Connection", "SupervisedSubscriber"]
 
 logger = logging.getLogger("django_ws_dispatch.brokers")
 
-# Seconds between two attempts to connect, at first and at most; each pause is cut by up to a half,
-# so that the processes of a site do not all come at once.
+# Seconds between two attempts to connect, at first and at most.
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.5
 # Seconds of reading after which the event loop gets a turn though there is more to read.
@@ -117,7 +116,7 @@ class SupervisedSubscriber(ABC):
     # Supervision
 
     async def _supervise(self) -> None:
-        pause = FIRST_PAUSE
+        pauses = back_off(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             self._confirmed = False
             try:
@@ -137,9 +136,8 @@ class SupervisedSubscriber(ABC):
                     )
                 self._lost = why
             if self._confirmed:
-                pause = FIRST_PAUSE
-            await asyncio.sleep(pause * random.uniform(0.5, 1))
-            pause = min(pause * 2, LONGEST_PAUSE)
+                pauses = back_off(FIRST_PAUSE, LONGEST_PAUSE)
+            await asyncio.sleep(next(pauses))
 
     async def _serve(self, connection: Connection) -> None:
         """Work on a connection until it fails, and raise why."""

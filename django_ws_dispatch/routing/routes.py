@@ -183,7 +183,13 @@ class Routes(Index):
         except Exception as exc:
             if self.strict:
                 raise
-            error = _as_error(exc)
+            if isinstance(exc, ImproperlyConfigured):
+                error = HandlerError(str(exc), "")
+            else:
+                error = HandlerError(
+                    f"Building this route raised {type(exc).__name__}: {exc}.",
+                    "Import its module in 'manage.py shell' to see where.",
+                )
         self._fail(around.text + str(pattern.pattern), getattr(pattern, "name", None), error)
         return []
 
@@ -252,13 +258,6 @@ def _module_of_routes(path: str) -> ModuleType:
     if not isinstance(module.urlpatterns, Iterable):
         raise ImproperlyConfigured(f"its urlpatterns is {module.urlpatterns!r}, and not a list")
     return module
-
-
-def _as_error(exc: Exception) -> HandlerError:
-    if isinstance(exc, ImproperlyConfigured):
-        return HandlerError(str(exc), "")
-    problem = f"Building this route raised {type(exc).__name__}: {exc}."
-    return HandlerError(problem, "Import its module in 'manage.py shell' to see where.")
 
 
 @cache
