@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import NamedTuple
@@ -117,22 +118,19 @@ class ConnectionCount:
     """How many connections there are per key, in this process."""
 
     def __init__(self) -> None:
-        self._counts: dict[Hashable, int] = {}
+        self._counts: Counter[Hashable] = Counter()
 
     def enter(self, key: Hashable, most: int) -> bool:
         """Count one more for ``key``; ``False`` (and not counted) if there are ``most`` already."""
-        count = self._counts.get(key, 0)
-        if count >= most:
+        if self._counts[key] >= most:
             return False
-        self._counts[key] = count + 1
+        self._counts[key] += 1
         return True
 
     def leave(self, key: Hashable) -> None:
         """Count one fewer for ``key``."""
-        count = self._counts[key] - 1
-        if count:
-            self._counts[key] = count
-        else:
+        self._counts[key] -= 1
+        if not self._counts[key]:
             del self._counts[key]
 
 

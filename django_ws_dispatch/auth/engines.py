@@ -32,13 +32,9 @@ _told: set[str] = set()
 
 
 def tell_of_keys(engine: str) -> None:
-    """Have a session engine tell what becomes of the keys of its sessions. Once for each engine.
-
-    Args:
-        engine: as ``SESSION_ENGINE`` has it. One in signed cookies has nothing to tell: the browser
-            has it all, and a key of it is good for one page.
-    """
+    """Have a session engine tell what becomes of the keys of its sessions. Once for each engine."""
     store: Any = import_module(engine).SessionStore
+    # In signed cookies the browser has it all, and a key is good for one page.
     if engine in _told or is_in_cookies(store):
         return
     _told.add(engine)

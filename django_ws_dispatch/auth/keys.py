@@ -103,7 +103,6 @@ class Recent(Generic[_V]):
         return len(self._noted)
 
     def note(self, token: str, value: _V) -> None:
-        """Remember it from now on."""
         now = monotonic()
         with self._lock:
             self._noted.pop(token, None)

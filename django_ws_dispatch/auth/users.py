@@ -63,15 +63,12 @@ async def aload_user(session: SessionBase) -> AbstractBaseUser | AnonymousUser:
 
 
 def verify(session: SessionBase | None, in_session: str | None, user: str | None) -> Verdict:
-    """Look again whether a socket's user is still in. For sync code.
+    """Look again whether a socket's user is still in; raise if nobody can say so now.
 
     Args:
         session: with nothing loaded yet; ``None`` where it says nothing.
         in_session: the primary key of the user whom it named, ``None`` for none.
         user: that of the socket's user, whom a middleware may have named instead.
-
-    Raises:
-        Exception: it can not be said now: the database is away.
     """
     if session is not None and in_session is not None:
         verdict = _verify(session, in_session)

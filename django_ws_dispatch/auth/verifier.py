@@ -96,7 +96,6 @@ class Verifier:
         self._patient_until = monotonic() + PATIENCE_SECONDS
 
     def close(self) -> None:
-        """Look at nobody any more."""
         for timer in self._timers.values():
             timer.cancel()
         self._ready.clear()

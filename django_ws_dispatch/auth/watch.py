@@ -112,7 +112,6 @@ class Watch:
                 index.setdefault(key, {})[socket] = None
 
     def forget(self, socket: Socket) -> None:
-        """Watch a socket no longer."""
         self._unwatch(socket)
         self._rechecks.pop(socket, None)
         self.verifier.forget(socket)
@@ -195,7 +194,6 @@ class Watch:
         self.verify(dict.fromkeys(one for sockets in self._by_user.values() for one in sockets))
 
     def verify(self, sockets: Iterable[Socket]) -> None:
-        """Look again whether the users of sockets are still in."""
         for socket in list(sockets):
             self.verifier.verify(socket)
 
@@ -242,9 +240,6 @@ class Watch:
         """Ask other processes what has become of a session that is not there any more.
 
         The answer is for this socket, or its namespace: elsewhere may be one with the same key.
-
-        Raises:
-            BrokerError: nobody can be asked now.
         """
         if self._follow_known(socket):
             return
@@ -258,11 +253,9 @@ class Watch:
     # Time
 
     def recheck(self, socket: Socket, every: float) -> None:
-        """Verify the user of a socket every so many seconds."""
         self._rechecks[socket] = (monotonic() + every, every)
 
     def sweep(self, now: float) -> None:
-        """Begin the verifications that are due."""
         for socket, (at, every) in list(self._rechecks.items()):
             if now >= at:
                 self._rechecks[socket] = (now + every, every)
@@ -276,7 +269,6 @@ class Watch:
         return task
 
     async def aclose(self) -> None:
-        """Watch nobody any more."""
         local.pop()
         self.verifier.close()
         for task in self._tasks:

@@ -106,10 +106,9 @@ class FanOut:
         self._turn_ends = 0.0
 
     def deliver(self, channel: Channel, message: Message) -> asyncio.Future[None] | None:
-        """Deliver ``message`` to the members of ``channel``, after every message that came before.
+        """Deliver to the members of a channel, after every message that came before.
 
-        Returns:
-            ``None`` if that is done, else a future that is done when it is.
+        Return ``None`` if that is done, else a future that is done when it is.
         """
         job = _Job(channel, message)
         if not self._jobs:
@@ -122,7 +121,6 @@ class FanOut:
         return job.done
 
     def close(self) -> None:
-        """Give up what is on its way."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None

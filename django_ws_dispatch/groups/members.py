@@ -238,7 +238,6 @@ class Registry:
         return link
 
     def close(self) -> None:
-        """Forget all of them."""
         self._links.clear()
         self._fan_out.close()
 

@@ -93,11 +93,7 @@ async def anamespace_of(function: Callable[[Any], Any], request: Any) -> str:
 
 @cache
 def load_namespace() -> Callable[[Any], Any] | None:
-    """Return the function that ``WEBSOCKET_NAMESPACE`` names.
-
-    Raises:
-        ImproperlyConfigured: it can not be imported, or is no function.
-    """
+    """Return the function that ``WEBSOCKET_NAMESPACE`` names."""
     path = conf.namespace
     if path is None:
         return None

@@ -217,7 +217,6 @@ class Databases:
         )
 
     def _give(self, alias: str) -> None:
-        """Have this thread find a connection here."""
         if alias not in self._wrappers:
             try:
                 wrapper: BaseDatabaseWrapper = connections.create_connection(alias)

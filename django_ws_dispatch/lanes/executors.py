@@ -45,12 +45,7 @@ current: contextvars.ContextVar[Holder | None] = contextvars.ContextVar("lane_ho
 
 
 class Block:
-    """A holder that is no socket: a block of code.
-
-    Args:
-        websocket: whose sync context is entered; ``None`` for none.
-        urgent: others wait for it.
-    """
+    """A holder that is no socket: a block of code, perhaps on a socket's behalf."""
 
     lane: Lane | None = None
     lane_ended = False
@@ -116,7 +111,6 @@ class LaneExecutor(Executor):
         self.pools, self._lock = {}, threading.Lock()
 
     def retire(self) -> None:
-        """Use new lanes from now on."""
         with self._lock:
             pools, self.pools = self.pools, {}
         for pool in pools.values():
@@ -128,11 +122,7 @@ class LaneExecutor(Executor):
 
 @cache
 def load_sync_context() -> SyncContext | None:
-    """Return the function that ``WEBSOCKET_SYNC_CONTEXT`` names.
-
-    Raises:
-        ImproperlyConfigured: it can not be imported, or is no function.
-    """
+    """Return the function that ``WEBSOCKET_SYNC_CONTEXT`` names."""
     path = conf.sync_context
     if path is None:
         return None
@@ -170,11 +160,7 @@ def _enter(function: SyncContext, websocket: Any, call: Callable[[], _R]) -> _R:
 
 
 class _ContextExecutor(Executor):
-    """Where there are no lanes: ``WEBSOCKET_SYNC_CONTEXT`` around calls that go elsewhere.
-
-    Args:
-        executor: where asgiref would have sent them.
-    """
+    """Where there are no lanes: ``WEBSOCKET_SYNC_CONTEXT`` around calls that go elsewhere."""
 
     def __init__(self, executor: Any) -> None:
         self._executor = executor

@@ -76,7 +76,6 @@ class Slot:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing happens here."""
         return self.lane is None and not self.checked
 
     def is_free_for(self, lane: Lane | None) -> bool:
@@ -166,7 +165,6 @@ class Lane:
         del future, call, result, failure
 
     def give_back(self) -> None:
-        """Close the connections on which it has left something."""
         kept = _guarded(self.slot.databases.discard)
         if kept is None or self.pool.is_private:
             self.slot.databases.close()

@@ -81,14 +81,12 @@ class Observer:
         wrapper._websocket_observer = self
 
     def add_cursor(self, cursor: Any) -> None:
-        """Somebody may read on from it."""
         if len(self._cursors) >= self._most_cursors:  # a call that executes without end
             self.forget_closed()
             self._most_cursors = 2 * len(self._cursors) + _MANY_CURSORS
         self._cursors.append((self.user, weakref.ref(cursor)))
 
     def see(self, wrapper: BaseDatabaseWrapper, sql: object) -> None:
-        """A statement is about to be executed."""
         in_transaction = wrapper.in_atomic_block or not wrapper.autocommit
         if leaves_nothing(sql, wrapper.vendor, in_transaction=in_transaction):
             return

@@ -152,7 +152,6 @@ class Pool:
                 self.leave(lane)
 
     def checked(self, slot: Slot) -> None:
-        """The connections of a slot were looked after."""
         with self.lock:
             slot.checked, slot.rested = False, True
             self._hurry()
@@ -161,7 +160,6 @@ class Pool:
     # Under the lock
 
     def grant(self, lane: Lane, slot: Slot) -> None:
-        """Let the lane run a call in a slot that is free."""
         slot.lane, slot.since = lane, monotonic()
         lane.slot, lane.user, lane.waits = slot, lane.holder.lane_user, False
         self.lock.granted.append(lane)
@@ -182,7 +180,6 @@ class Pool:
         return True
 
     def end(self, lane: Lane) -> None:
-        """An idle lane is over."""
         if self._lingering.pop(lane.holder, None) is not lane:
             lane.holder.lane = None
         lane.token.is_over = True
@@ -268,7 +265,6 @@ class Pool:
         return bool(lane.calls)
 
     def fill(self, slot: Slot) -> None:
-        """Give a slot to whoever is next, if it is free."""
         if not slot.is_idle:
             return
         slot.wanted_first = not slot.wanted_first

@@ -139,10 +139,7 @@ _HARMLESS = frozenset(" ".join((_WORDS, _TYPES, _FUNCTIONS)).split())
 def leaves_nothing(sql: object, vendor: str = "", *, in_transaction: bool = False) -> bool:
     """Return whether a statement is known to leave nothing behind in its session.
 
-    Args:
-        sql: as it is given to the driver; what is no ``str`` is not known.
-        vendor: of the database, as Django has it.
-        in_transaction: whether one is open that Django knows of, and ends.
+    ``in_transaction``: one is open that Django knows of, and ends.
     """
     if type(sql) is not str or len(sql) > LONGEST:
         return False

@@ -42,11 +42,7 @@ _ORDERS = (
 
 
 class Waiting(Generic[_L]):
-    """Queues by rank, and in each rank one for each client, which take turns.
-
-    Args:
-        ask: is asked of whoever is next.
-    """
+    """Queues by rank, and in each rank one for each client, which take turns."""
 
     def __init__(self, ask: Callable[[_L], Answer]) -> None:
         self._ask = ask
@@ -59,7 +55,6 @@ class Waiting(Generic[_L]):
         return any(self._ranks.values())
 
     def has(self, rank: Rank) -> bool:
-        """Whether somebody of that rank waits."""
         return bool(self._ranks[rank])
 
     def put(self, waiter: _L, rank: Rank, client: Hashable) -> None:
@@ -92,7 +87,6 @@ class Waiting(Generic[_L]):
         return taken
 
     def _first(self, queue: deque[_L], rank: Rank, client: Hashable) -> Answer:
-        """What is said of the first who waits."""
         while queue:
             answer = self._ask(queue[0])
             if answer is Answer.LEFT and rank is not Rank.LEFT:

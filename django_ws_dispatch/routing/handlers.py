@@ -31,11 +31,7 @@ class HandlerError(ImproperlyConfigured):
 
 
 def import_handler(path: str) -> Callable[..., Any]:
-    """Return the handler at a dotted path.
-
-    Raises:
-        HandlerError: nothing can be imported from there.
-    """
+    """Return the handler at a dotted path, or raise ``HandlerError``."""
     try:
         if path.startswith("."):
             raise ImportError("a relative path has nothing to be relative to")
@@ -91,7 +87,6 @@ class Handler:
     async def _run_raw(
         self, socket: WebSocket, args: tuple[Any, ...], kwargs: dict[str, Any], rest: str | None
     ) -> None:
-        """Call an ASGI application with a scope of its own."""
         scope = dict(socket.scope, url_route={"args": args, "kwargs": dict(kwargs)})
         if self.options.needs_user:
             scope["session"] = socket.session
@@ -145,11 +140,7 @@ class Handler:
         )
 
     def check_arguments(self, args: int, names: set[str]) -> None:
-        """Check that it can be called with what its route captures.
-
-        Raises:
-            HandlerError: it can not.
-        """
+        """Raise ``HandlerError`` if it can not be called with what its route captures."""
         if self.raw:
             return
         try:

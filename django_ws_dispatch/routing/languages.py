@@ -53,7 +53,6 @@ class Languages:
         self._distinct: list[str] | None = None
 
     def __bool__(self) -> bool:
-        """Whether any route depends on the language."""
         return self.prefixed or bool(self._translated)
 
     def of(self, scope: Scope, path: str) -> Iterator[str]:
@@ -134,7 +133,6 @@ def _captured(pattern: Any) -> tuple[frozenset[str], int]:
 
 
 def _problem(pattern: Any, expected: tuple[frozenset[str], int]) -> str | None:
-    """What is wrong with a pattern in the language that is active."""
     try:
         captured = _captured(pattern)
     except (ImproperlyConfigured, re.error) as exc:

@@ -61,11 +61,7 @@ class Around(NamedTuple):
     names: frozenset[str]
 
     def and_of(self, pattern: URLPattern | URLResolver) -> Around:
-        """What a pattern says together with what is around it.
-
-        Raises:
-            HandlerError: it can not be compiled.
-        """
+        """What a pattern says together with what is around it."""
         try:
             regex = pattern.pattern.regex
         except (ImproperlyConfigured, re.error) as exc:
@@ -120,11 +116,7 @@ class Routes(Index):
         return self.reverse_conf if prefixed else None
 
     def learn_languages(self) -> None:
-        """Read translated routes in every language, which loads them all.
-
-        Raises:
-            ImproperlyConfigured: a route is wrong in one of them.
-        """
+        """Read translated routes in every language, which loads them all; fail if one is wrong."""
         if self._languages is not None:
             for route, error in self._languages.learn():
                 self._fail(route, None, error)
