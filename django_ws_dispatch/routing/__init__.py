@@ -92,6 +92,5 @@ def reverse(
         NoReverseMatch: no route fits.
         ImproperlyConfigured: ``WEBSOCKET_HANDLERS`` is wrong.
     """
-    # Whatever has ``urlpatterns`` is a urlconf.
-    urlconf: Any = current_routes().reverse_conf
+    urlconf: Any = current_routes()
     return django_reverse(name, urlconf=urlconf, args=args, kwargs=dict(kwargs or {}) or None)

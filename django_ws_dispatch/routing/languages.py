@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import copy_context
+from itertools import chain
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -49,7 +50,8 @@ class Languages:
         self._default_prefixed = all(one.pattern.prefix_default_language for one in behind[:1])
         # Behind the prefix it is the path that says the language.
         self._free = list(_walk([one for one in patterns if one not in behind]))
-        self._translated = [*self._free, *(item for one in behind for item in _walk_in(one))]
+        inside = (_walk(one.url_patterns, _text(one)) for one in behind)
+        self._translated = [*self._free, *chain.from_iterable(inside)]
         self._distinct: list[str] | None = None
 
     def __bool__(self) -> bool:
@@ -107,14 +109,11 @@ class Languages:
 def _walk(patterns: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every pattern that depends on the language, with the text of its route."""
     for one in patterns:
+        route = prefix + _text(one)
         if depends_on_language(one):
-            yield prefix + _text(one), one.pattern
-        yield from _walk_in(one, prefix)
-
-
-def _walk_in(one: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(one, URLResolver):
-        yield from _walk(one.url_patterns, prefix + _text(one))
+            yield route, one.pattern
+        if isinstance(one, URLResolver):
+            yield from _walk(one.url_patterns, route)
 
 
 def _text(one: Any) -> str:

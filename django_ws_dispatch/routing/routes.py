@@ -83,15 +83,10 @@ class Around(NamedTuple):
         return Around(self.text + str(pattern.pattern), args, self.names | own)
 
 
-class ReverseConf:
-    """What Django's ``reverse()`` takes for a urlconf."""
-
-    def __init__(self, urlpatterns: list[Any]) -> None:
-        self.urlpatterns = urlpatterns
-
-
 class Routes(Index):
     """All routes of a ``WEBSOCKET_HANDLERS`` value, adapted, with the index that finds them.
+
+    Django's ``reverse()`` takes it for a urlconf: it has ``urlpatterns``.
 
     Args:
         value: the setting.
@@ -106,14 +101,14 @@ class Routes(Index):
         self.routes: list[Route] = []
         self._handlers = {}
         self.patterns = self._adapt_all(self._patterns(value), Around("", 0, frozenset()))
-        self.reverse_conf = ReverseConf(list(_for_reversing(self.patterns)))
+        self.urlpatterns = list(_for_reversing(self.patterns))
         super().__init__(self.patterns)
 
     @property
-    def urlconf(self) -> ReverseConf | None:
+    def urlconf(self) -> Routes | None:
         """What middleware is to take for ``request.urlconf``, where the languages are in it."""
         prefixed = self._languages is not None and self._languages.prefixed
-        return self.reverse_conf if prefixed else None
+        return self if prefixed else None
 
     def learn_languages(self) -> None:
         """Read translated routes in every language, which loads them all; fail if one is wrong."""
