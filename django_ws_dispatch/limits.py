@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import reprlib
 import sys
-from collections import Counter
 from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import NamedTuple
@@ -118,19 +117,22 @@ class ConnectionCount:
     """How many connections there are per key, in this process."""
 
     def __init__(self) -> None:
-        self._counts: Counter[Hashable] = Counter()
+        self._counts: dict[Hashable, int] = {}
 
     def enter(self, key: Hashable, most: int) -> bool:
         """Count one more for ``key``; ``False`` (and not counted) if there are ``most`` already."""
-        if self._counts[key] >= most:
+        count = self._counts.get(key, 0)
+        if count >= most:
             return False
-        self._counts[key] += 1
+        self._counts[key] = count + 1
         return True
 
     def leave(self, key: Hashable) -> None:
         """Count one fewer for ``key``."""
-        self._counts[key] -= 1
-        if not self._counts[key]:
+        count = self._counts[key] - 1
+        if count:
+            self._counts[key] = count
+        else:
             del self._counts[key]
 
 

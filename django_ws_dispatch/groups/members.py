@@ -151,9 +151,10 @@ class _Link:
         group = self.groups.get(name)
         if group is None:
             group = self.groups[name] = _Group(self._fan_out)
+            self.receivers[name] = (*self.receivers.get(name, ()), group)
         members = group.channel.members
         members[member] = members.get(member, 0) + 1
-        return self.add(group, name)
+        return self.subscriber.subscribe(name)
 
     def leave(self, member: Member, name: str) -> bool:
         """Take back one ``join()``; ``False`` if there was none."""
