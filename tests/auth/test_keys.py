@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.test import override_settings
 
 from django_ws_dispatch.auth import keys
-from django_ws_dispatch.auth.keys import Recent, seal, tokens_of, unseal
+from django_ws_dispatch.auth.keys import LoggedOut, Recent, seal, tokens_of, unseal
 from django_ws_dispatch.auth.watched import Watched
 
 OLD, NEW = "o" * 32, "n" * 32
@@ -76,3 +77,37 @@ def test_nobody_without_the_old_key_can_make_or_change_what_is_sealed() -> None:
 def test_a_key_that_is_watched_is_in_no_log() -> None:
     watched = Watched(key=OLD, user="1")
     assert OLD not in repr(watched) + str(watched) + f"{watched}"
+
+
+def test_the_token_of_a_session_is_no_key_and_depends_on_the_secret():
+    (token,) = tokens_of("a" * 32)
+    assert "a" * 32 not in token
+    assert [token] == tokens_of("a" * 32)
+    assert [token] != tokens_of("b" * 32)
+    with override_settings(SECRET_KEY="another"):
+        assert [token] != tokens_of("a" * 32)
+
+
+def test_a_logout_is_remembered_for_a_while_and_then_forgotten():
+    logouts = LoggedOut()
+    with mock.patch("django_ws_dispatch.auth.keys.monotonic", return_value=1000.0) as now:
+        logouts.add("first", "")
+        now.return_value += keys.LOGOUT_SECONDS - 1
+        assert logouts.has("first", "")
+        assert not logouts.has("second", "")
+        logouts.add("second", "")
+        now.return_value += 2
+        assert not logouts.has("first", "")
+        logouts.add("third", "")
+        assert len(logouts) == 2
+
+
+def test_a_logout_holds_in_its_namespace_and_where_none_is_known():
+    logouts = LoggedOut()
+    logouts.add("red's", "red")
+    logouts.add("everybody's", "")
+    namespaces = ("red", "blue", "", None)
+    assert [logouts.has("red's", one) for one in namespaces] == [True, False, False, True]
+    assert all(logouts.has("everybody's", one) for one in namespaces)
+    logouts.add("red's", "blue")
+    assert [logouts.has("red's", one) for one in namespaces] == [True, True, False, True]

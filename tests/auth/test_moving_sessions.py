@@ -16,7 +16,7 @@ from django.contrib.auth.signals import user_logged_out
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.http import HttpResponse
-from django.test import TransactionTestCase, override_settings
+from django.test import override_settings
 from django.urls import path
 
 from django_ws_dispatch.auth import control, keys, tell, verifier
@@ -25,17 +25,11 @@ from django_ws_dispatch.auth.engines import deleting, tell_of_keys, telling
 from django_ws_dispatch.auth.keys import seal, tokens_of
 from django_ws_dispatch.decorators import login_required, with_user
 from django_ws_dispatch.dispatcher import sweep as connections
-from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient
+from tests.auth.open_sockets import OpenSockets, echo
 from tests.kit.waiting import until
 
 ENGINES = ["db", "cached_db", "cache", "file"]
-
-
-@login_required
-async def echo(websocket: Any) -> None:
-    async for message in websocket:
-        await websocket.send(message)
 
 
 @with_user
@@ -103,26 +97,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     ROOT_URLCONF=__name__,
     WEBSOCKET_HANDLERS={"ws/echo/": echo, "ws/anybody/": anybody, "ws/flushes/": flushes},
 )
-class Base(TransactionTestCase):
-    def setUp(self) -> None:
-        self.user = User.objects.create_user("ada", password="first")
-
-    async def logged_in(self, user: Any = None) -> WebSocketClient:
-        client = WebSocketClient()
-        await client.aforce_login(await User.objects.aget(pk=(user or self.user).pk))
-        return client
-
+class Base(OpenSockets):
     async def ask(self, client: WebSocketClient, page: str) -> str:
         return (await client.get(page)).content.decode()
-
-    async def assertOpen(self, socket: Any) -> None:
-        await socket.send("ping")
-        assert await socket.receive(timeout=5) == "ping"
-
-    async def assertClosed(self, socket: Any) -> None:
-        with pytest.raises(WebSocketDisconnect) as caught:
-            await socket.receive(timeout=5)
-        assert caught.value.code == 4401
 
     async def verified(self) -> None:
         """Have the user's sockets verified, and wait until nobody doubts."""
@@ -158,14 +135,14 @@ class EngineTests(Base):
         async def act(client: WebSocketClient, socket: Any) -> None:
             await self.ask(client, "/cycle/")
             await client.alogout()
-            await self.assertClosed(socket)
+            await self.assertLoggedOut(socket)
 
         await self.each(act)
 
     async def test_a_flush_closes_the_socket(self) -> None:
         async def act(client: WebSocketClient, socket: Any) -> None:
             await self.ask(client, "/flush/")
-            await self.assertClosed(socket)
+            await self.assertLoggedOut(socket)
 
         await self.each(act)
 
@@ -174,7 +151,7 @@ class EngineTests(Base):
 
         async def act(client: WebSocketClient, socket: Any) -> None:
             await client.aforce_login(bob)
-            await self.assertClosed(socket)
+            await self.assertLoggedOut(socket)
 
         await self.each(act)
 
@@ -182,7 +159,7 @@ class EngineTests(Base):
         async def act(client: WebSocketClient, socket: Any) -> None:
             session = await sync_to_async(lambda: client.session)()
             await session.adelete()
-            await self.assertClosed(socket)
+            await self.assertLoggedOut(socket)
 
         await self.each(act)
 
@@ -199,7 +176,7 @@ class EngineTests(Base):
             told = telling(failing, deleting)
             with mock.patch.object(store, "delete", told), pytest.raises(OSError, match="answer"):
                 await sync_to_async(session.delete)()
-            await self.assertClosed(socket)
+            await self.assertLoggedOut(socket)
 
         await self.each(act)
 
@@ -220,7 +197,7 @@ class EngineTests(Base):
             elsewhere = await self.logged_in()
             async with elsewhere.connect("/ws/echo/") as other:
                 await self.ask(client, f"/password/?to={id(socket)}")
-                await self.assertClosed(other)
+                await self.assertLoggedOut(other)
                 await self.verified()
                 await self.assertOpen(socket)
             assert await self.ask(client, "/who/") == "ada"
@@ -233,7 +210,7 @@ class KeyTests(Base):
         async with (await self.logged_in()).connect("/ws/echo/") as socket:
             await Session.objects.all().adelete()
             await sync_to_async(self.user.save)()
-            await self.assertClosed(socket)
+            await self.assertLoggedOut(socket)
 
     async def test_a_logout_on_a_page_whose_session_is_gone_closes_the_socket(self) -> None:
         client = await self.logged_in()
@@ -242,7 +219,7 @@ class KeyTests(Base):
             request: Any = type("Request", (), {"COOKIES": {}, "session": None})()
             request.COOKIES["sessionid"] = client.cookies["sessionid"].value
             await user_logged_out.asend(sender=User, request=request, user=None)
-            await self.assertClosed(socket)
+            await self.assertLoggedOut(socket)
 
     async def test_a_change_that_is_rolled_back_changes_nothing(self) -> None:
         client = await self.logged_in()
@@ -295,7 +272,7 @@ class KeyTests(Base):
     async def test_a_handler_that_flushes_its_session_logs_out(self) -> None:
         async with (await self.logged_in()).connect("/ws/flushes/") as socket:
             await socket.send("out")
-            await self.assertClosed(socket)
+            await self.assertLoggedOut(socket)
 
     async def half_a_page(self, client: WebSocketClient) -> Any:
         """Change the password as a page does, up to where it saves the session."""
@@ -321,7 +298,7 @@ class KeyTests(Base):
         with mock.patch.object(verifier, "PAGE_SECONDS", 0.2):
             async with client.connect("/ws/echo/") as socket:
                 await self.half_a_page(client)
-                await self.assertClosed(socket)
+                await self.assertLoggedOut(socket)
 
     async def test_the_new_key_comes_from_another_process_too(self) -> None:
         client = await self.logged_in()
@@ -338,7 +315,7 @@ class KeyTests(Base):
             await self.assertOpen(socket)
             await Session.objects.filter(pk="n" * 32).adelete()
             await sync_to_async(self.user.save)()
-            await self.assertClosed(socket)
+            await self.assertLoggedOut(socket)
 
     async def test_keys_that_are_told_in_another_order_are_followed_to_the_last(self) -> None:
         client = await self.logged_in()
@@ -377,7 +354,7 @@ class KeyTests(Base):
         async with client.connect("/ws/echo/") as socket:
             await self.assertOpen(socket)
             await sync_to_async(tell.end_session)({new})
-            await self.assertClosed(socket)
+            await self.assertLoggedOut(socket)
 
     async def test_a_hash_that_is_stale_closes_the_socket_though_the_session_is_there(self) -> None:
         client = await self.logged_in()
@@ -386,7 +363,7 @@ class KeyTests(Base):
             await session.aset(HASH_SESSION_KEY, "stale")
             await session.asave()
             await sync_to_async(self.user.save)()
-            await self.assertClosed(socket)
+            await self.assertLoggedOut(socket)
 
 
 def test_an_engine_is_told_to_tell_once() -> None:

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import Any
+from unittest import mock
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.auth.models import User
 from django.core.exceptions import BadRequest as DjangoBadRequest
-from django.core.exceptions import DisallowedHost, SuspiciousOperation
+from django.core.exceptions import (
+    DisallowedHost,
+    SuspiciousOperation,
+    SynchronousOnlyOperation,
+)
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
 from django.middleware.security import SecurityMiddleware
-from django.test import override_settings
+from django.test import TestCase, override_settings
+from django.utils.functional import SimpleLazyObject
 
 from django_ws_dispatch.handshake.request import (
     _FORWARDED,
@@ -17,6 +26,7 @@ from django_ws_dispatch.handshake.request import (
     build_request,
     split_path,
 )
+from tests.kit.sessions import engine, request_with, session_of
 
 
 def scope(**changes: Any) -> dict[str, Any]:
@@ -322,3 +332,149 @@ def test_a_forced_script_name_is_the_prefix(path: str):
     assert split_path(scope(path=path, root_path="/sub")) == ("/forced", "/ws/")
     request = build_request(scope(path=path, root_path="/sub"))
     assert (request.path, request.path_info) == ("/forced/ws/", "/ws/")
+
+
+class RequestTests(TestCase):
+    def setUp(self) -> None:
+        self.user = User.objects.create_user("ada")
+        self.request = request_with(session_of(self.user))
+
+    def test_they_are_always_there_and_cost_nothing(self):
+        with self.assertNumQueries(0):
+            for name in ("session", "user", "auser"):
+                assert hasattr(self.request, name)
+
+    async def test_the_user_can_not_be_touched_before_it_is_resolved(self):
+        user = self.request.user
+        for _ in range(2):
+            with pytest.raises(SynchronousOnlyOperation, match=r"await websocket\.auser\(\)"):
+                _ = user.is_authenticated
+
+    async def test_nor_with_sessions_that_need_no_database(self):
+        for name in ("cache", "signed_cookies"):
+            with engine(name), pytest.raises(SynchronousOnlyOperation):
+                _ = request_with(None).user.is_authenticated
+
+    async def test_auser_resolves_the_user(self):
+        earlier = self.request.user
+        user = await self.request.auser()
+        assert user == self.user
+        assert self.request.user is user
+        assert earlier.is_authenticated
+        assert earlier.pk == user.pk
+        assert await self.request.auser() is user
+
+    def test_in_sync_code_it_resolves_itself(self):
+        assert self.request.user.pk == self.user.pk
+        with self.assertNumQueries(0):
+            assert async_to_sync(self.request.auser)() == self.user
+
+    async def test_two_tasks_get_the_same_user(self):
+        first, second = await asyncio.gather(self.request.auser(), self.request.auser())
+        assert first is second is self.request.user
+
+    async def test_a_user_that_middleware_sets_wins(self):
+        token_user = User(username="token")
+        self.request.user = token_user
+        assert await self.request.auser() is token_user
+        assert not self.request.user_from_session
+
+    async def test_a_lazy_user_that_middleware_sets_wins(self):
+        token_user = User(username="token")
+        self.request.user = SimpleLazyObject(lambda: token_user)
+        assert await self.request.auser() is token_user
+        assert self.request.user is token_user
+
+    async def test_a_lazy_user_is_loaded_in_a_thread(self):
+        self.request.user = SimpleLazyObject(lambda: User.objects.get(username="ada"))
+        assert await self.request.auser() == self.user
+
+    async def test_an_auser_that_middleware_sets_wins(self):
+        token_user = User(username="token")
+
+        async def auser() -> User:
+            return token_user
+
+        self.request.auser = auser
+        assert await self.request.auser() is token_user
+        assert self.request.user is token_user
+
+    def test_an_auser_that_middleware_sets_wins_in_sync_code(self):
+        token_user = User(username="token")
+
+        async def auser() -> User:
+            return token_user
+
+        self.request.auser = auser
+        assert self.request.user.username == "token"
+
+    async def test_an_auser_that_fails_makes_nobody_else_the_user(self):
+        async def auser() -> User:
+            raise LookupError
+
+        self.request.auser = auser
+        for _ in range(2):
+            with pytest.raises(LookupError):
+                await self.request.auser()
+
+    async def test_an_auser_may_wrap_the_one_before(self):
+        before = self.request.auser
+
+        async def auser() -> Any:
+            return await before()
+
+        self.request.auser = auser
+        assert await self.request.auser() == self.user
+
+    async def test_the_later_of_two_middleware_wins(self):
+        async def auser() -> User:
+            return User(username="first")
+
+        self.request.auser = auser
+        self.request.user = User(username="second")
+        assert (await self.request.auser()).username == "second"
+
+    async def test_none_is_nobody_and_not_the_session_s_user(self):
+        self.request.user = None
+        assert await self.request.auser() is None
+
+    async def test_a_session_that_middleware_sets_is_where_the_user_comes_from(self):
+        other = await sync_to_async(User.objects.create_user)("bob")
+        self.request.session = await sync_to_async(session_of)(other)
+        assert await self.request.auser() == other
+
+    async def test_django_s_own_middleware_gives_the_session_s_user_without_writing(self):
+        from django.contrib.auth.middleware import AuthenticationMiddleware
+
+        AuthenticationMiddleware(mock.Mock()).process_request(self.request)
+        with mock.patch("django.contrib.auth.aget_user") as writes:
+            assert await self.request.auser() == self.user
+        writes.assert_not_called()
+        assert self.request.user_from_session
+
+
+def test_a_request_without_the_apps_works_and_a_session_names_the_app(tmp_path):
+    import subprocess
+    import sys
+
+    program = """
+import django
+from django.conf import settings
+settings.configure(SECRET_KEY="x", ALLOWED_HOSTS=["*"])
+django.setup()
+from django.core.exceptions import ImproperlyConfigured
+from django_ws_dispatch.handshake.request import build_request
+request = build_request({"type": "websocket", "path": "/", "headers": [(b"host", b"a")]})
+request.get_host(), request.GET, request.user, request.auser
+try:
+    request.session
+except ImproperlyConfigured as exc:
+    print(exc)
+settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+request.session.get("x")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    assert "add 'django.contrib.sessions' to INSTALLED_APPS" in done.stdout
