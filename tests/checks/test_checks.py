@@ -224,7 +224,7 @@ def test_each_broker_that_does_not_take_its_configuration_is_reported():
             "b": {"BACKEND": "django_ws_dispatch.conf.Conf"},
             "c": {"BACKEND": memory, "OPTIONS": {"colour": "red"}},
             "d": {"BACKEND": "django_ws_dispatch.brokers.BaseBroker"},
-            "e": {"BACKEND": "tests.brokers.test_settings.Narrow"},
+            "e": {"BACKEND": "tests.brokers.test_brokers.Narrow"},
             "f": {"BACKEND": memory, "OPTIONS": {"timeout": 10**400}},
         }
     )

@@ -1,30 +1,18 @@
-"""What ``WEBSOCKET_BROKERS`` may say, and what it is told when it is wrong. Nothing connects."""
+"""What LOCATION may say, and what it is told when it is wrong. Nothing connects."""
 
 from __future__ import annotations
 
-import socket
-import sys
 import traceback
-from abc import abstractmethod
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from redis.exceptions import NoPermissionError
 
-from django_ws_dispatch.brokers import build_broker, get_broker
-from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.brokers.redis import RedisBroker
+from django_ws_dispatch.brokers.redis.nodes import describe
 
-REDIS = "django_ws_dispatch.brokers.redis.RedisBroker"
-MEMORY = "django_ws_dispatch.brokers.memory.MemoryBroker"
-
-
-@pytest.fixture(autouse=True)
-def _no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    def connect(*args: object) -> None:
-        raise AssertionError("a check must not connect")
-
-    monkeypatch.setattr(socket.socket, "connect", connect)
+pytestmark = pytest.mark.usefixtures("no_connections")
 
 
 @pytest.mark.parametrize(
@@ -41,15 +29,6 @@ def _no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_location_is_a_url_whose_name_has_no_password(location: str, name: str) -> None:
     broker = RedisBroker("default", location, {})
     assert [node.name for node in broker.nodes] == [name]
-
-
-def test_several_locations_share_the_groups() -> None:
-    broker = RedisBroker("default", ["redis://a", "redis://b"], {})
-    nodes = [broker._channel(f"group:{number}")[1] for number in range(100)]
-    assert 20 < sum(nodes) < 80
-
-
-# Sentinels and their primary
 
 
 def arguments_of(node: Any) -> dict[str, Any]:
@@ -117,9 +96,6 @@ def test_users_and_databases_do_not_cross_between_sentinels_and_primary() -> Non
     assert not primary.keys() & {"username", "password", "db"}
 
 
-# What is wrong
-
-
 @pytest.mark.parametrize(
     "location",
     [
@@ -173,35 +149,6 @@ def test_no_error_has_a_piece_of_the_password(location: Any, message: str) -> No
     assert "hush" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_sentinel_that_is_no_name_is_not_printed() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"the name of a service.*not dict") as caught:
-        RedisBroker("chat", "redis://host", {"sentinel": {"password": "secret"}})
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"timeout": 0}, "timeout.*from 0.01 to 3600"),
-        ({"timeout": "2"}, "timeout.*'2'"),
-        ({"timeout": True}, "timeout"),
-        ({"timeout": float("inf")}, "timeout.*inf"),
-        ({"timeout": float("nan")}, "timeout.*nan"),
-        ({"timeout": 1e12}, "timeout.*1000000000000"),
-        ({"timeout": 1e-9}, "timeout.*1e-09"),
-        ({"timeout": 10**400}, "'default'.*timeout.*1000.*2 is the default"),
-        ({"prefix": 7}, "prefix"),
-        ({"sentinel": 7}, "sentinel"),
-        ({"connection": 7}, "connection"),
-        ({"connection": {"nonsense": 7}}, "nonsense"),
-        ({"hosts": [], "capacity": 7}, "does not know capacity, hosts; it takes connection"),
-    ],
-)
-def test_an_option_that_is_wrong_is_named(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=message):
-        RedisBroker("default", "redis://localhost", options)
-
-
 def test_what_would_break_a_subscription_can_not_be_set() -> None:
     url = "redis://localhost?health_check_interval=1&protocol=3&decode_responses=1"
     node = RedisBroker("default", url, {"connection": {"client_name": "site"}}).nodes[0]
@@ -213,56 +160,21 @@ def test_what_would_break_a_subscription_can_not_be_set() -> None:
     assert arguments["client_name"] == "site"
 
 
-@pytest.mark.parametrize(
-    "backend", ["nowhere.Broker", "django_ws_dispatch.brokers.redis.Nothing", "nodots"]
-)
-def test_a_backend_that_can_not_be_imported_is_named(backend: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=rf"'chat'.*{backend}.*imported"):
-        build_broker("chat", {"BACKEND": backend})
-
-
-def test_a_backend_that_is_no_broker_is_named() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"not a subclass"):
-        build_broker("chat", {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"})
-
-
-class Unfinished(MemoryBroker):
-    @abstractmethod
-    def flush(self) -> None: ...
-
-
-class Narrow(MemoryBroker):
-    def __init__(self, alias: str) -> None:
-        super().__init__(alias, None, {})
+def test_who_may_not_use_a_channel_is_told_what_the_user_needs() -> None:
+    (node,) = RedisBroker("default", "redis://a", {"prefix": "site"}).nodes
+    refused = NoPermissionError("this user has no permissions to access one of the channels")
+    assert node.why(refused).endswith("channels (the ACL of its user needs &site:*)")
+    refused = NoPermissionError("this user has no permissions to run the 'publish' command.")
+    assert node.why(refused) == "this user has no permissions to run the 'publish' command"
 
 
 @pytest.mark.parametrize(
-    ("backend", "problem"),
+    ("exc", "text"),
     [
-        ("django_ws_dispatch.brokers.BaseBroker", "is abstract.*apublish, publish, subscriber"),
-        (f"{__name__}.Unfinished", "is abstract.*flush"),
-        (f"{__name__}.Narrow", "TypeError.*takes alias, location and options"),
+        (OSError("no route to host."), "no route to host"),
+        (TimeoutError(), "TimeoutError"),
+        (KeyError("x"), "KeyError('x')"),
     ],
 )
-def test_a_backend_that_can_not_be_made_is_named(backend: str, problem: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=rf"'chat'.*{backend}.*{problem}"):
-        build_broker("chat", {"BACKEND": backend})
-
-
-def test_without_redis_py_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(sys.modules):
-        if name == "redis" or name.startswith(("redis.", "django_ws_dispatch.brokers.")):
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(ImproperlyConfigured, match=r"pip install .*\[redis\]"):
-        build_broker("default", {"BACKEND": REDIS, "LOCATION": "redis://localhost"})
-
-
-def test_a_broker_is_made_once_until_the_setting_changes(settings: Any) -> None:
-    settings.WEBSOCKET_BROKERS = {"default": {"BACKEND": MEMORY}}
-    first = get_broker("default")
-    assert get_broker("default") is first
-    settings.WEBSOCKET_BROKERS = {"default": {"BACKEND": MEMORY, "OPTIONS": {"timeout": 5}}}
-    second = get_broker("default")
-    assert second is not first
-    assert second.timeout == 5
+def test_what_went_wrong_stands_in_the_middle_of_a_sentence(exc: Exception, text: str) -> None:
+    assert describe(exc) == text
