@@ -5,8 +5,7 @@ from django.db import connections
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker
-
-from .sockets import ALIAS, extra_database
+from tests.lanes.sockets import ALIAS, extra_database
 
 
 @pytest.fixture(autouse=True)

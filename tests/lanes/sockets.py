@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from asgiref.sync import sync_to_async
 from django.contrib.sessions.models import Session
 from django.db import connections
+from django.test import override_settings
 from django.utils import timezone
 
 from django_ws_dispatch import lanes
@@ -128,3 +129,26 @@ def lane_connection():
     connection = connections[ALIAS]
     connection.ensure_connection()
     return connection
+
+
+def execute(sql):
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else None
+
+
+one_slot = override_settings(WEBSOCKET_SYNC_THREADS=1)
+
+
+def fails_to_start(monkeypatch, kind, times=1, name=""):
+    """Have no thread for the first ``times`` that would be started."""
+    start, left = threading.Thread.start, [None] * times
+
+    def try_to_start(thread):
+        if isinstance(thread, kind) and thread.name.startswith(name) and left:
+            left.pop()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", try_to_start)
+    return left

@@ -17,9 +17,16 @@ from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker
 from django_ws_dispatch.lanes.executors import executor
 from tests.kit.waiting import until
-
-from .sockets import ALIAS, Blocked, Socket, lane_connection, lane_threads, run, thread_name
-from .test_nothing_crosses import (
+from tests.lanes.sockets import (
+    ALIAS,
+    Blocked,
+    Socket,
+    lane_connection,
+    lane_threads,
+    run,
+    thread_name,
+)
+from tests.lanes.test_nothing_crosses import (
     count_query_only,
     execute,
     leave_on_the_connection,

@@ -12,7 +12,6 @@ from unittest import mock
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import User
-from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.test import TestCase, TransactionTestCase, override_settings
 from django.utils import translation
@@ -21,13 +20,12 @@ from django.utils.deprecation import MiddlewareMixin
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.decorators import login_required, user_passes_test
-from django_ws_dispatch.lanes import caretaker, databases, load_sync_context, observer
+from django_ws_dispatch.lanes import caretaker, databases
 from django_ws_dispatch.signals import websocket_closed, websocket_opened
 from django_ws_dispatch.testing import WebSocketClient
 from tests.kit.fake_server import only_socket, serving
 from tests.kit.waiting import until
-
-from .sockets import ALIAS, Socket, lane_connection, run
+from tests.lanes.sockets import ALIAS, Socket, lane_connection, run
 
 here = threading.local()
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
@@ -236,26 +234,6 @@ def test_a_call_whose_failure_it_suppresses_is_made_once(database: Any) -> None:
     assert log == ["suppressed"]
 
 
-@pytest.mark.parametrize(
-    ("sql", "name"),
-    [
-        ("SET app.tenant = 'red'", "app.tenant"),
-        ("set session app.tenant to red", "app.tenant"),
-        ("SET search_path TO red, public", "search_path"),
-        ("RESET app.tenant", "app.tenant"),
-        ("SELECT set_config('app.tenant', %s, false)", "app.tenant"),
-        ("SELECT set_config('app.tenant', '', false);", "app.tenant"),
-        ("SET a = 1, b = 2", None),
-        ("SET a = 1; SET b = 2", None),
-        ("SELECT set_config('a', '', false), set_config('b', '', false)", None),
-        ("PRAGMA query_only = 1", None),
-        (b"SET a = 1", None),
-    ],
-)
-def test_what_it_sets_is_known_by_its_name(sql: Any, name: str | None) -> None:
-    assert observer._what_it_sets(sql) == (repr(sql) if name is None else name)
-
-
 def test_what_it_sets_is_not_given_back_to_a_pool_that_pages_have_too(
     database: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -280,21 +258,6 @@ def test_what_it_sets_is_not_given_back_to_a_pool_that_pages_have_too(
     assert run(main("tenant")) == (True, False)
     assert run(main("setting")) == (False, True)
     assert run(main("setting_and_putting_back")) == (True, False)
-
-
-@pytest.mark.parametrize(
-    ("path", "problem"),
-    [
-        ("nowhere.at.all", "can not be imported"),
-        ("..", "can not be imported"),
-        ("tests.settings.SECRET_KEY", "no function"),
-    ],
-)
-def test_a_wrong_path_says_what_to_write(path: str, problem: str) -> None:
-    with override_settings(WEBSOCKET_SYNC_CONTEXT=path), pytest.raises(ImproperlyConfigured) as exc:
-        load_sync_context()
-    assert problem in str(exc.value)
-    assert "returns a context manager" in str(exc.value)
 
 
 # On sockets

@@ -11,8 +11,7 @@ from django.test import override_settings
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker
 from tests.kit.waiting import until
-
-from .sockets import Blocked, Socket, run
+from tests.lanes.sockets import Blocked, Socket, run
 
 
 class Crowd:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 from pathlib import Path
 
@@ -19,15 +18,15 @@ from django.test import override_settings
 
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker, databases, pool
-from django_ws_dispatch.lanes.observer import Observer, User
 from tests.kit.waiting import until
-
-from .sockets import (
+from tests.lanes.sockets import (
     ALIAS,
     Blocked,
     Socket,
+    execute,
     lane_connection,
     lane_threads,
+    one_slot,
     open_sessions_table,
     run,
     thread_name,
@@ -53,12 +52,6 @@ def look_at_the_connection():
     return getattr(connections[ALIAS], "tenant", None)
 
 
-def execute(sql):
-    with connections[ALIAS].cursor() as cursor:
-        cursor.execute(sql)
-        return cursor.fetchall() if cursor.description else None
-
-
 def count_query_only():
     return execute("SELECT * FROM pragma_query_only")[0][0]
 
@@ -67,9 +60,6 @@ def opened_by(database):
     """How often this process has the file of a database open: once for each connection."""
     files = [Path("/proc/self/fd", one) for one in os.listdir("/proc/self/fd")]
     return sum(os.path.realpath(one) == database["NAME"] for one in files)
-
-
-one_slot = override_settings(WEBSOCKET_SYNC_THREADS=1)
 
 
 @one_slot
@@ -492,46 +482,6 @@ def test_the_cursor_of_a_call_is_its_sockets_also_where_a_check_before_it_failed
 
     monkeypatch.setattr(connections, "create_connection", create)
     run(main())
-
-
-class Cursor:
-    def __init__(self, *, closed=False):
-        self.closed = closed
-
-
-def test_nothing_of_a_call_is_lost_while_others_ask_for_cursors():
-    observer, user = Observer(), User()
-    observer.user = user
-    cursors = [Cursor(closed=number % 2) for number in range(2000)]
-    asking = threading.Event()
-
-    def ask():
-        while not asking.is_set():
-            observer.owners_of_cursors()
-
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        for cursor in cursors:
-            observer.add_cursor(cursor)
-    finally:
-        asking.set()
-        thread.join()
-        sys.setswitchinterval(before)
-    assert observer.owners_of_cursors() == [user] * 1000
-
-
-def test_a_call_that_executes_without_end_does_not_fill_the_memory():
-    observer = Observer()
-    observer.user = User()
-    kept = Cursor()
-    observer.add_cursor(kept)
-    for _ in range(5000):
-        observer.add_cursor(Cursor())
-    assert len(observer._cursors) < 1000
-    assert observer.owners_of_cursors() == [observer.user]
 
 
 # Middleware, which has a thread of its own

@@ -18,23 +18,16 @@ from django_ws_dispatch.lanes import caretaker, databases, pool
 from django_ws_dispatch.lanes.executors import executor
 from django_ws_dispatch.lanes.lane import LaneThread
 from tests.kit.waiting import until
-
-from .sockets import ALIAS, Blocked, Socket, lane_connection, lane_threads, run, thread_name
-from .test_nothing_crosses import execute, one_slot
-
-
-def fails_to_start(monkeypatch, kind, times=1, name=""):
-    """Have no thread for the first ``times`` that would be started."""
-    start, left = threading.Thread.start, [None] * times
-
-    def try_to_start(thread):
-        if isinstance(thread, kind) and thread.name.startswith(name) and left:
-            left.pop()
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", try_to_start)
-    return left
+from tests.lanes.sockets import (
+    ALIAS,
+    Blocked,
+    Socket,
+    fails_to_start,
+    lane_threads,
+    run,
+    thread_name,
+)
+from tests.lanes.test_nothing_crosses import execute, one_slot
 
 
 def open_cursor():
@@ -187,54 +180,6 @@ def test_what_a_task_does_after_apart_waits_until_its_connections_are_closed(
 
 
 # Threads that are not to be had
-
-
-def test_a_caretaker_that_can_not_start_costs_no_call_and_another_one_is_tried(monkeypatch):
-    left = fails_to_start(monkeypatch, caretaker.Caretaker)
-
-    async def main():
-        socket = Socket()
-        await socket.hold(thread_name)
-        assert not left
-        assert socket.lane.pool.caretaker is None
-        await socket.hold(thread_name)
-        assert socket.lane.pool.caretaker.is_alive()
-
-    run(main())
-
-
-@one_slot
-def test_connections_that_can_not_be_looked_after_now_are_later(
-    database,
-    monkeypatch,
-):
-    left = fails_to_start(monkeypatch, threading.Thread, times=2, name="websocket-lanes-check")
-
-    async def main():
-        connection = await Socket().run(lane_connection)
-        await until(lambda: connection.connection is None)
-        assert not left
-        assert (await Socket().run(thread_name)).startswith("websocket-lane-")
-
-    run(main())
-
-
-def test_a_caretaker_goes_on_where_something_raises(monkeypatch, caplog):
-    class Broken(Socket):
-        is_between_reads = property(lambda self: 1 / 0, lambda self, value: None)
-
-    monkeypatch.setattr(caretaker, "HOLD_IDLE_SECONDS", 0.0)
-
-    async def main():
-        broken, other = Broken(), Socket(is_between_reads=False)
-        await broken.hold(thread_name)
-        await until(lambda: caplog.records)
-        broken.end()
-        await other.hold(thread_name)
-        await until(lambda: other.lane is None)
-
-    run(main())
-    assert "Looking after the sync work" in caplog.text
 
 
 @one_slot

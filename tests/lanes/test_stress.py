@@ -24,8 +24,7 @@ from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker, databases, pool
 from django_ws_dispatch.lanes.executors import executor
 from tests.kit.waiting import until
-
-from .sockets import ALIAS, Socket, lane_threads
+from tests.lanes.sockets import ALIAS, Socket, lane_threads
 
 pytestmark = pytest.mark.slow
 

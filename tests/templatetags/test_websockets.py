@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch, set_script_prefix
 
 from django_ws_dispatch.routing import include, path
 
-from .handlers import ping, room
+from tests.handlers import ping, room
 
 HANDLERS = [
     path("ws/ping/", "tests.handlers.ping", name="ping"),

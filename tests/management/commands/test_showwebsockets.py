@@ -39,7 +39,7 @@ def show(*arguments: str, handlers: Any = HANDLERS) -> str:
 
 
 def test_it_shows_every_route_in_a_table_and_what_is_wrong_with_it():
-    here = "tests.management.test_showwebsockets"
+    here = "tests.management.commands.test_showwebsockets"
     lines = show().splitlines()
     assert [line.split() for line in lines[:4]] == [
         ["Route", "Name", "Handler", "Kind", "Decorators"],
@@ -59,7 +59,7 @@ def test_json_has_the_same_for_programs():
     assert rows[1] == {
         "route": "ws/rooms/<slug:slug>/",
         "name": "room",
-        "handler": "tests.management.test_showwebsockets.room",
+        "handler": "tests.management.commands.test_showwebsockets.room",
         "kind": "WebSocket",
         "decorators": ["login_required", "rate_limit"],
         "problem": None,
