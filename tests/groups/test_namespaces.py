@@ -9,14 +9,14 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import sync_to_async
 from django.contrib.auth import alogout, logout
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_out
 from django.contrib.sessions.backends import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404, HttpResponse
-from django.test import AsyncRequestFactory, RequestFactory, TransactionTestCase, override_settings
+from django.test import TransactionTestCase, override_settings
 from django.urls import path
 from django.utils.crypto import get_random_string
 from hypothesis import given
@@ -32,7 +32,6 @@ from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups import Group, user_group
 from django_ws_dispatch.groups.messages import GROUP_CHANNEL, USER_CHANNEL, channel_of
 from django_ws_dispatch.groups.namespaces import active_namespace, load_namespace
-from django_ws_dispatch.middleware import NamespaceMiddleware
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient, assert_sent
 from tests.kit.waiting import until
 
@@ -235,43 +234,6 @@ def test_a_wrong_path_says_what_to_write(value: str, problem: str) -> None:
         load_namespace()
     assert problem in str(raised.value)
     assert "returns a str" in str(raised.value)
-
-
-# The middleware of pages
-
-
-def page(request: Any) -> HttpResponse:
-    return HttpResponse(active_namespace())
-
-
-async def apage(request: Any) -> HttpResponse:
-    return HttpResponse(active_namespace())
-
-
-@site
-@pytest.mark.parametrize("function", ["of_header", "of_header_async"])
-def test_a_page_is_in_the_namespace_of_its_request(function: str) -> None:
-    with override_settings(WEBSOCKET_NAMESPACE=f"{__name__}.{function}"):
-        request = RequestFactory().get("/", headers={"x-tenant": "red"})
-        assert NamespaceMiddleware(page)(request).content == b"red"  # type: ignore[union-attr]
-        request = AsyncRequestFactory().get("/", headers={"x-tenant": "blue"})
-        middleware: Any = NamespaceMiddleware(apage)
-        assert async_to_sync(middleware)(request).content == b"blue"
-    assert active_namespace() == ""
-
-
-def test_the_middleware_is_not_used_without_the_setting() -> None:
-    from django.core.exceptions import MiddlewareNotUsed
-
-    with pytest.raises(MiddlewareNotUsed):
-        NamespaceMiddleware(page)
-
-
-@site
-def test_what_the_function_returns_is_checked_on_a_page_too() -> None:
-    request = RequestFactory().get("/", headers={"x-tenant": "wrong"})
-    with pytest.raises(TypeError, match="WEBSOCKET_NAMESPACE"):
-        NamespaceMiddleware(page)(request)
 
 
 # Sockets

@@ -84,7 +84,7 @@ def test_a_page_that_does_not_end_is_cancelled_when_it_stops():
             raise
 
     def ask(url: str) -> None:
-        with pytest.raises(OSError, match="."):
+        with pytest.raises(OSError, match=r"."):
             urlopen(url, timeout=DEADLINE)
 
     with serving(endless) as (server, url):

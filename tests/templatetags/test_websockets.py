@@ -11,7 +11,6 @@ from django.test import RequestFactory, override_settings
 from django.urls import NoReverseMatch, set_script_prefix
 
 from django_ws_dispatch.routing import include, path
-
 from tests.handlers import ping, room
 
 HANDLERS = [

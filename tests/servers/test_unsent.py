@@ -1,7 +1,4 @@
-"""A client that does not take what it was sent last: how long it is waited for.
-
-What else is in the module is in ``tests/servers/test_quirks.py``.
-"""
+"""A client that does not take what it was sent last: how long it is waited for."""
 
 from __future__ import annotations
 
