@@ -1,10 +1,9 @@
-"""The index of routes: which handler a path leads to, and with what."""
+"""The routes of a site: what a handler gets, below which prefix, and what is wrong with them."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,92 +11,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from django.urls import get_script_prefix, register_converter
 from django.urls.converters import REGISTERED_CONVERTERS
-from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
+from django.urls.resolvers import RegexPattern, URLResolver
 
-from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from django_ws_dispatch.routing import include, path, re_path
 from django_ws_dispatch.routing.handlers import HandlerError
-from django_ws_dispatch.routing.routes import Match, Routes
+from django_ws_dispatch.routing.routes import Routes
+from tests.routing.finding import A, B, C, anything, application, captured, find, found
 
-from ..kit.fake_server import FakeServer, serving
-
-
-async def anything(websocket: Any, *args: Any, **kwargs: Any) -> None: ...
-
-
-async def application(scope: Any, receive: Any, send: Any) -> None: ...
-
-
-def handler(name: str) -> Any:
-    async def handle(websocket: Any, *args: Any, **kwargs: Any) -> None: ...
-
-    handle.__qualname__ = name
-    return handle
-
-
-A, B, C = handler("a"), handler("b"), handler("c")
-
-
-def find(value: Any, route: str, **scope: Any) -> Match | None:
-    routes = value if isinstance(value, Routes) else Routes(value)
-    return routes.find({"type": "websocket", "path": route, **scope})
-
-
-def found(value: Any, route: str, **scope: Any) -> Any:
-    match = find(value, route, **scope)
-    return match and match.handler.callback
-
-
-def captured(value: Any, route: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    match = find(value, route)
-    assert match is not None
-    return match.resolver_match.args, match.resolver_match.kwargs
-
-
-# Which route
-
-
-@pytest.mark.parametrize(
-    ("value", "route"),
-    [
-        ([path("ws/x/", A), path("ws/x/", B)], "/ws/x/"),
-        ([path("ws/<slug:any>/", A), path("ws/x/", B)], "/ws/x/"),
-        ([path("<path:any>", A), path("ws/x/", B)], "/ws/x/"),
-        ([re_path(r"^ws/", A), path("ws/x/", B)], "/ws/x/"),
-        ([re_path("", A), path("ws/x/", B)], "/ws/x/"),
-        ([path("ws/", include([path("<slug:any>/", A)])), path("ws/x/", B)], "/ws/x/"),
-        ([path("ws/", include([path("x/", A)])), path("ws/x/", B)], "/ws/x/"),
-        ([path("<slug:any>/", include([path("x/", A)])), path("ws/x/", B)], "/ws/x/"),
-        ([path("", include([path("<path:any>", A)])), path("ws/x/", B)], "/ws/x/"),
-        ([path("ws/a/<slug:any>/", A), path("ws/<slug:b>/<slug:c>/", B)], "/ws/a/x/"),
-        ([path("ws/<slug:b>/<slug:c>/", A), path("ws/a/<slug:any>/", B)], "/ws/a/x/"),
-        ([path("ws/<path:any>", A), path("ws/a/<slug:any>/", B)], "/ws/a/x/"),
-        ([re_path(r"^ws/.*$", A), path("ws/<slug:any>/", B), path("ws/x/", C)], "/ws/x/"),
-        ([path("ws/no/", B), path("ws/<slug:any>/", A), re_path("", C)], "/ws/x/"),
-    ],
-)
-def test_the_first_route_that_fits_wins(value: Any, route: str) -> None:
-    assert found(value, route) is A
-
-
-@pytest.mark.parametrize(
-    ("route", "expected"),
-    [("/", A), ("/ws/", None), ("//", None), ("/x", None), ("", A), ("x", None)],
-)
-def test_an_empty_route_fits_the_root_only(route: str, expected: Any) -> None:
-    assert found({"": A}, route) is expected
-
-
-@pytest.mark.parametrize("route", ["/", "/ws/", "/ws", "/a/b/c?d", "//", "/é/"])
-def test_an_empty_regular_expression_fits_any_path(route: str) -> None:
-    assert found([re_path("", application)], route) is application
-
-
-@pytest.mark.parametrize(
-    "route", ["/ws/ping", "/ws/ping//", "/ws//ping/", "/WS/ping/", "ws/ping/", "/ws/ping/ ", "/x"]
-)
-def test_a_literal_route_fits_its_path_to_the_letter(route: str) -> None:
-    assert found({"ws/ping/": A}, route) is None
+from ..kit.fake_server import serving
 
 
 @pytest.mark.parametrize(
@@ -209,125 +130,13 @@ def test_converters_of_the_site_are_used() -> None:
         del REGISTERED_CONVERTERS["even"]
 
 
-@pytest.fixture
-def converted() -> Iterator[list[str]]:
-    """What was given to the converter ``tags``, which makes a list and refuses ``refused``."""
-    seen: list[str] = []
-
-    class Tags:
-        regex = "[^/]+"
-
-        def to_python(self, value: str) -> list[str]:
-            seen.append(value)
-            if value == "refused":
-                raise LookupError(value)
-            return value.split(",")
-
-        def to_url(self, value: list[str]) -> str:
-            return ",".join(value)
-
-    register_converter(Tags, "tags")
-    yield seen
-    del REGISTERED_CONVERTERS["tags"]
-
-
-@pytest.mark.parametrize(
-    ("above", "prefix"),
-    [
-        (lambda: path("t/<tags:tags>/", A), ""),
-        (lambda: path("t/", include([path("<tags:tags>/", A)])), ""),
-        (lambda: path("t/<tags:tags>/", include([path("", A)])), ""),
-        (lambda: path("t", include([path("/<tags:tags>/", A)])), ""),
-        (lambda: re_path("^t/", include([path("<tags:tags>/", A)])), ""),
-        (lambda: path("<tags:tags>/", A), "t/"),
-    ],
-)
-def test_a_converter_is_asked_at_each_connection_and_not_before(
-    above: Any, prefix: str, converted: list[str]
-) -> None:
-    below = [path("t/all/", B), path("t/refused/", B), path("other/all/", C)]
-    value = [above(), *below]
-    if prefix:
-        below = [path("all/", B), path("refused/", B)]
-        value = [path(prefix, include([above(), *below])), path("other/all/", C)]
-    routes = Routes(value)
-    assert converted == []
-    first, second = (find(routes, "/t/all/") for _ in range(2))
-    assert first is not None
-    assert second is not None
-    assert first.handler.callback is A
-    assert first.resolver_match.kwargs["tags"] is not second.resolver_match.kwargs["tags"]
-    with pytest.raises(LookupError, match="refused"):
-        find(routes, "/t/refused/")
-    assert found(routes, "/other/all/") is C
-    assert converted == ["all", "all", "refused"]
-
-
-# How it is found
-
-
-@pytest.mark.parametrize("included", [False, True])
-@pytest.mark.parametrize("end", ["/", ""])
-def test_a_literal_among_a_thousand_routes_is_one_look_up(
-    end: str, included: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prefix = "" if included else "ws/"
-    value = [path(f"{prefix}{number}{end}", handler(str(number))) for number in range(1000)]
-    # Those that can not be for a number are no reason to look further.
-    value.insert(0, path(f"{prefix}<int:number>/more/", anything))
-    value.append(path(f"{prefix}<slug:room>{end}", anything))
-    routes = Routes([path("ws/", include(value))] if included else value)
-
-    def resolve(self: Any, path: str) -> None:
-        raise AssertionError("Django's resolver is not asked")
-
-    monkeypatch.setattr(URLResolver, "resolve", resolve)
-    for number in (0, 500, 999):
-        match = find(routes, f"/ws/{number}{end}")
-        assert match is not None
-        assert match.handler.name.endswith(str(number))
-    with pytest.raises(AssertionError, match="is not asked"):
-        find(routes, f"/ws/red{end}")
-
-
-def test_the_literals_in_an_include_are_not_tried_against_each_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    tried = []
-    match = RoutePattern.match
-
-    def count(self: Any, path: str) -> Any:
-        tried.append(self)
-        return match(self, path)
-
-    monkeypatch.setattr(RoutePattern, "match", count)
-    Routes([path("ws/", include([path(f"{number}/", anything) for number in range(100)]))])
-    assert len(tried) == 200
-
-
-def test_only_routes_with_the_beginning_of_the_path_are_tried() -> None:
-    value = [path(f"app{number}/<slug:room>/", anything) for number in range(1000)]
-    routes = Routes(value)
-    tried = []
-    for pattern in routes._filed["app7/"]:
-        tried.append(pattern)
-    assert len(tried) == 1
-    assert found(routes, "/app7/red/") is anything
-    assert find(routes, "/nowhere/red/") is None
-
-
-def test_an_unknown_path_does_not_fill_memory() -> None:
-    routes = Routes({"ws/<slug:room>/": anything, "a/b/<slug:c>/": anything})
-    for number in range(500):
-        assert find(routes, f"/{number}/ws/{number}/") is None
-        assert find(routes, f"/ws/{number}/") is not None
-    assert routes._resolver.cache_info().currsize <= 3
+# What it is made of
 
 
 def test_the_patterns_of_the_user_stay_as_they_were() -> None:
-    inner = [path("<int:n>/", f"{__name__}.anything", name="inner")]
+    inner = [path("<int:n>/", "tests.routing.finding.anything", name="inner")]
     value = [
-        path("ws/x/", f"{__name__}.anything", {"page": 1}, name="x"),
+        path("ws/x/", "tests.routing.finding.anything", {"page": 1}, name="x"),
         re_path(r"^mount/", application),
         path("ws/", include((inner, "chat"), namespace="talk")),
     ]
@@ -470,23 +279,6 @@ def test_a_mount_below_an_include_and_a_forced_script_name() -> None:
         assert scope["url_route"] == {"args": (), "kwargs": {"tenant": "red"}}
 
 
-def test_what_one_connection_does_to_its_kwargs_is_not_seen_by_the_next() -> None:
-    seen: list[Any] = []
-
-    async def mounted(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(dict(scope["url_route"]["kwargs"]))
-        scope["url_route"]["kwargs"]["spoiled"] = True
-
-    async def scenario() -> None:
-        with override_settings(WEBSOCKET_HANDLERS=[path("ws/", mounted, {"page": 1})]):
-            dispatcher = WebSocketDispatcher(application)
-            for _ in range(2):
-                await FakeServer(dispatcher).start().ended()
-
-    asyncio.run(scenario())
-    assert seen == [{"page": 1}, {"page": 1}]
-
-
 # What is wrong
 
 
@@ -561,7 +353,7 @@ def test_every_route_is_listed_with_its_whole_route_and_name() -> None:
 
 
 def test_a_handler_on_two_routes_is_one_handler() -> None:
-    routes = Routes({"a/": f"{__name__}.anything", "b/": anything})
+    routes = Routes({"a/": "tests.routing.finding.anything", "b/": anything})
     first, second = routes.routes
     assert first.handler is second.handler
 

@@ -34,59 +34,6 @@ def _site():
 
 
 @run
-async def test_text_and_bytes_go_both_ways_in_order():
-    async with WebSocketClient().connect("/ws/echo/") as socket:
-        for message in ("a", b"b", "", b"", "c"):
-            await socket.send(message)
-        assert [await socket.receive() for _ in range(5)] == ["a", b"b", "", b"", "c"]
-
-
-@run
-async def test_json_goes_both_ways():
-    async with WebSocketClient().connect("/ws/echo/") as socket:
-        await socket.send_json({"a": [1, None]})
-        assert await socket.receive_json() == {"a": [1, None]}
-
-
-@run
-async def test_what_is_not_json_is_an_assertion_error():
-    async with WebSocketClient().connect("/ws/garbage/") as socket:
-        with pytest.raises(AssertionError, match=r"/ws/garbage/ sent '{', which is not JSON"):
-            await socket.receive_json()
-
-
-@run
-async def test_only_str_and_bytes_can_be_sent():
-    async with WebSocketClient().connect("/ws/echo/") as socket:
-        with pytest.raises(TypeError, match=r"send\(\) takes str or bytes, not dict"):
-            await socket.send({})
-
-
-@run
-async def test_a_message_that_does_not_come_says_where_the_handler_is():
-    async with WebSocketClient().connect("/ws/echo/") as socket:
-        with pytest.raises(TimeoutError, match=r"within 0\.01 s") as e:
-            await socket.receive(timeout=0.01)
-    assert "No message from /ws/echo/" in str(e.value)
-    assert "async for message in websocket" in str(e.value)
-    assert "dispatcher.py" not in str(e.value)
-
-
-@run
-async def test_receive_nothing_passes_where_nothing_comes():
-    async with WebSocketClient().connect("/ws/echo/") as socket:
-        await socket.receive_nothing(within=0.01)
-
-
-@run
-async def test_receive_nothing_fails_where_something_comes():
-    async with WebSocketClient().connect("/ws/echo/") as socket:
-        await socket.send("hello")
-        with pytest.raises(AssertionError, match="sent 'hello' where nothing was expected"):
-            await socket.receive_nothing()
-
-
-@run
 async def test_a_group_reaches_the_others():
     client = WebSocketClient()
     async with (
@@ -218,14 +165,6 @@ async def test_an_origin_of_another_site_is_denied():
 
 
 @run
-async def test_the_chosen_subprotocol_and_the_accepts_headers_are_seen():
-    client = WebSocketClient()
-    async with client.connect("/ws/chosen/", subprotocols=["chat.v1", "chat.v0"]) as socket:
-        assert socket.subprotocol == "chat.v1"
-        assert socket.response_headers["X-NODE"] == "a"
-
-
-@run
 async def test_cookies_of_an_accept_and_of_a_denial_go_into_the_jar_and_back():
     client = WebSocketClient()
     async with client.connect("/ws/chosen/"):
@@ -240,28 +179,10 @@ async def test_cookies_of_an_accept_and_of_a_denial_go_into_the_jar_and_back():
 
 
 @run
-async def test_a_denial_has_status_headers_and_body():
-    with pytest.raises(HandshakeDenied) as denied:
-        async with WebSocketClient().connect("/ws/denies/"):
-            pytest.fail("the block was entered")
-    assert denied.value.status_code == 418
-    assert denied.value.headers["x-why"] == "tea"
-    assert denied.value.body == b"not here"
-
-
-@run
 async def test_an_unknown_path_is_a_404():
     with pytest.raises(HandshakeDenied, match="denied with 404"):
         async with WebSocketClient().connect("/ws/nowhere/"):
             pass
-
-
-@run
-async def test_a_handshake_without_an_answer_says_where_the_handler_is():
-    with pytest.raises(TimeoutError, match=r"did not answer the handshake within 0\.05 s") as e:
-        async with WebSocketClient().connect("/ws/never_answers/", timeout=0.05):
-            pass
-    assert "await asyncio.Event().wait()" in str(e.value)
 
 
 # The end
@@ -274,193 +195,7 @@ async def test_leaving_the_block_is_a_page_that_is_left():
     assert events == [("left", 1001, "")]
 
 
-@run
-async def test_close_tells_the_handler_code_and_reason():
-    async with WebSocketClient().connect("/ws/echo/") as socket:
-        await socket.close(4001, "tired")
-        await socket.wait_closed()
-        assert events == [("left", 4001, "tired")]
-        with pytest.raises(WebSocketDisconnect):
-            await socket.send("more")
-
-
-@run
-async def test_the_codes_of_a_page_that_is_left_of_no_code_and_of_no_frame_can_be_played():
-    for code in (1001, 1005, 1006):
-        async with WebSocketClient().connect("/ws/echo/") as socket:
-            await socket.close(code)
-    assert [event[1] for event in events] == [1001, 1005, 1006]
-
-
-@run
-async def test_a_close_that_no_client_can_send_is_refused_and_the_socket_stays_open():
-    async with WebSocketClient().connect("/ws/echo/") as socket:
-        for code in (5, 999, 1004, 1015, 2999, 999999, "x", None):
-            with pytest.raises(ValueError, match="is not a close code that may be sent"):
-                await socket.close(code)
-        with pytest.raises(ValueError, match="at most 123 bytes"):
-            await socket.close(reason="\u20ac" * 42)
-        assert socket.close_code is None
-        await socket.close(reason="\u20ac" * 41)
-        assert socket.close_reason == "\u20ac" * 41
-
-
-@run
-async def test_a_close_of_the_application_comes_behind_its_messages():
-    async with WebSocketClient().connect("/ws/closes/") as socket:
-        await socket.wait_closed()
-        assert await socket.receive() == "bye"
-        for _ in range(2):
-            with pytest.raises(WebSocketDisconnect) as over:
-                await socket.receive()
-            assert (over.value.code, over.value.reason) == (4321, "enough")
-        with pytest.raises(WebSocketDisconnect):
-            await socket.receive_nothing()
-        assert (socket.close_code, socket.close_reason) == (4321, "enough")
-
-
-@run
-async def test_wait_closed_says_where_the_handler_is_when_it_is_not_over():
-    async with WebSocketClient().connect("/ws/echo/") as socket:
-        with pytest.raises(TimeoutError, match=r"(?s)is not over after 0\.01 s.*async for message"):
-            await socket.wait_closed(timeout=0.01)
-
-
-@run
-async def test_a_handler_that_never_reads_is_cancelled_when_the_block_is_left():
-    async with WebSocketClient().connect("/ws/deaf/"):
-        pass
-    assert events == ["cancelled"]
-
-
-@run
-async def test_a_handler_that_hangs_is_cancelled_and_complained_about():
-    with pytest.raises(TimeoutError, match="was cancelled") as e:
-        async with WebSocketClient().connect("/ws/hangs/", timeout=0.1) as socket:
-            await socket.send("go")
-    assert "await asyncio.Event().wait()" in str(e.value)
-    assert events == ["cancelled"]
-
-
-@run
-async def test_a_hang_does_not_hide_what_the_test_raised():
-    async def test():
-        async with WebSocketClient().connect("/ws/hangs/", timeout=0.1) as socket:
-            await socket.send("go")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError) as e:
-        await test()
-    assert "had not ended" in e.value.__notes__[0]
-
-
-@run
-async def test_a_cancelled_test_cancels_the_handler():
-    inside = asyncio.Event()
-
-    async def test():
-        async with WebSocketClient().connect("/ws/deaf/"):
-            inside.set()
-            await asyncio.Event().wait()
-
-    task = asyncio.create_task(test())
-    await inside.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert events == ["cancelled"]
-
-
 # Failures
-
-
-@run
-async def test_a_failure_before_the_accept_is_raised_by_connect():
-    with pytest.raises(LookupError, match="before the accept"):
-        async with WebSocketClient().connect("/ws/fails/"):
-            pytest.fail("the block was entered")
-
-
-@run
-async def test_a_failure_is_raised_by_the_receive_behind_the_last_message_and_once():
-    async with WebSocketClient().connect("/ws/fails_later/") as socket:
-        await socket.send("x")
-        assert await socket.receive() == "one last word"
-        with pytest.raises(LookupError, match="on x"):
-            await socket.receive()
-        with pytest.raises(WebSocketDisconnect):
-            await socket.receive()
-        await socket.wait_closed()
-
-
-@run
-async def test_a_failure_is_raised_by_wait_closed():
-    async with WebSocketClient().connect("/ws/fails_later/") as socket:
-        await socket.send("x")
-        with pytest.raises(LookupError):
-            await socket.wait_closed()
-
-
-@run
-async def test_a_failure_is_raised_by_a_send_on_the_closed_socket():
-    async with WebSocketClient().connect("/ws/fails_later/") as socket:
-        await socket.send("x")
-        await socket.receive()
-        async with asyncio.timeout(5):
-            await until(lambda: socket.close_code is not None)
-        with pytest.raises(LookupError):
-            await socket.send("y")
-
-
-@run
-async def test_a_failure_is_raised_where_the_block_is_left():
-    with pytest.raises(LookupError, match="at the end"):
-        async with WebSocketClient().connect("/ws/fails_at_the_end/"):
-            pass
-
-
-@run
-async def test_a_failure_is_noted_on_what_the_test_raised():
-    with pytest.raises(ZeroDivisionError) as e:
-        async with WebSocketClient().connect("/ws/fails_at_the_end/"):
-            raise ZeroDivisionError
-    assert e.value.__notes__ == [
-        "The handler of /ws/fails_at_the_end/ failed: LookupError('at the end')"
-    ]
-
-
-@run
-async def test_the_failure_of_one_socket_is_not_the_others():
-    client = WebSocketClient()
-    async with client.connect("/ws/fails_later/") as one, client.connect("/ws/echo/") as other:
-        await one.send("x")
-        with pytest.raises(LookupError):
-            await one.wait_closed()
-        await other.send("still here")
-        assert await other.receive() == "still here"
-
-
-@run
-async def test_without_raise_request_exception_the_test_sees_what_a_client_sees():
-    client = WebSocketClient(raise_request_exception=False)
-    async with client.connect("/ws/fails_later/") as socket:
-        await socket.send("x")
-        await socket.receive()
-        with pytest.raises(WebSocketDisconnect) as over:
-            await socket.receive()
-        assert over.value.code == 1011
-    with pytest.raises(HandshakeDenied, match="denied with 500"):
-        async with client.connect("/ws/fails/"):
-            pass
-
-
-@run
-async def test_an_exception_that_means_something_is_no_failure():
-    async with WebSocketClient().connect("/ws/forbids/") as socket:
-        await socket.send("x")
-        with pytest.raises(WebSocketDisconnect) as over:
-            await socket.receive()
-        assert over.value.code == 4403
 
 
 @run
@@ -471,21 +206,6 @@ async def test_a_wrong_setting_is_raised_by_connect():
     ):
         async with WebSocketClient().connect("/ws/echo/"):
             pass
-
-
-@run
-async def test_an_application_that_is_no_dispatcher_raises_in_the_test_too():
-    async def application(scope, receive, send):
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.accept"})
-            await receive()
-            await receive()
-        raise LookupError("raw")
-
-    async with WebSocketClient(application=application).connect("/") as socket:
-        await socket.send("x")
-        with pytest.raises(LookupError, match="raw"):
-            await socket.receive()
 
 
 # Where sync work runs
