@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
+from django.dispatch import Signal
 
-from django_ws_dispatch.websockets import WebSocketState
+from django_ws_dispatch.auth.watched import Watched
+from django_ws_dispatch.dispatcher import sweep as connections
+from django_ws_dispatch.websockets import WebSocket, WebSocketState
 
-from ..kit.fake_server import hurry, serving
+from ..kit.fake_server import hurry, only_socket, serving
+from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
 
@@ -54,3 +60,126 @@ async def test_what_the_handshake_brought():
         ) as server:
             await server.ended()
     assert len(set(ids)) == 2
+
+
+async def reads(websocket):
+    async for _ in websocket:
+        pass
+
+
+async def test_it_shows_its_path_and_how_it_stands_and_nothing_of_what_it_came_with():
+    async with serving(reads, scope={"query_string": b"token=secret"}) as server:
+        await server.accepted()
+        socket = only_socket()
+        assert repr(socket) == "<WebSocket /ws/ OPEN>"
+        server.leave()
+        await server.ended()
+        assert repr(socket) == "<WebSocket /ws/ CLOSED>"
+
+
+async def test_a_path_is_shown_escaped_and_cut():
+    async with serving(any_path, "/ws/\x1b" + "x" * 5000, route="ws/<path:any>") as server:
+        await server.accepted()
+        path = only_socket().path
+        assert path.startswith("/ws/\\x1bxxx")
+        assert len(path) < 300
+
+
+async def any_path(websocket, any):
+    await reads(websocket)
+
+
+async def test_what_the_client_offered_is_a_list_of_the_callers_own():
+    async with serving(reads, scope={"subprotocols": ("a", "b")}) as server:
+        await server.accepted()
+        socket = only_socket()
+        socket.subprotocols.append("c")
+        assert socket.subprotocols == ["a", "b"]
+        assert socket.subprotocol is None
+
+
+async def test_without_a_lifespan_its_state_is_empty():
+    async with serving(reads) as server:
+        await server.accepted()
+        assert only_socket().state == {}
+
+
+async def test_it_is_between_reads_while_its_handler_does_something_with_a_message():
+    go_on = asyncio.Event()
+
+    async def works(websocket):
+        async for _ in websocket:
+            await go_on.wait()
+
+    async with serving(works) as server:
+        await server.accepted()
+        socket = only_socket()
+        await until(lambda: socket.connection.reader.is_waiting)
+        assert not socket.is_between_reads
+        server.message("work")
+        await until(lambda: socket.is_between_reads)
+        go_on.set()
+        await until(lambda: not socket.is_between_reads)
+
+
+async def test_it_is_over_once_it_is_closing():
+    async with serving(reads) as server:
+        await server.accepted()
+        socket = only_socket()
+        assert not socket.is_over
+        socket.kick(4000, "enough")
+        assert socket.is_over
+        assert (socket.close_code, socket.close_reason) == (4000, "enough")
+
+
+@pytest.mark.parametrize(
+    ("client", "same"), [(("10.0.0.1", 1), True), (("10.0.0.2", 1), False), (None, False)]
+)
+async def test_sockets_of_one_address_are_one_client_until_it_is_known_who_they_are(client, same):
+    scope = {"client": ("10.0.0.1", 5)}
+    async with serving(reads, scope=scope) as one:
+        await one.accepted()
+        first = only_socket()
+        async with serving(reads, scope={"client": client}) as other:
+            await other.accepted()
+            (second,) = set(connections.local().sockets) - {first}
+            assert (first.lane_client == second.lane_client) is same
+            for socket in (first, second):
+                socket.watched = Watched(user="7")
+            assert first.lane_client == second.lane_client == first.lane_user
+
+
+async def test_a_user_of_another_namespace_is_another_user():
+    async with serving(reads) as server:
+        await server.accepted()
+        socket = only_socket()
+        assert socket.lane_user is None
+        socket.watched = Watched(user="7")
+        users = set()
+        for namespace in ("red", "blue"):
+            socket.namespace = namespace
+            users.add(socket.lane_user)
+        assert len(users) == 2
+
+
+async def test_what_a_receiver_of_a_signal_raises_is_logged_with_the_path(caplog):
+    signal, heard = Signal(), []
+
+    def fails(**named):
+        raise LookupError("no statistics")
+
+    def hears(**named):
+        heard.append(named)
+
+    signal.connect(fails)
+    signal.connect(hears)
+    async with serving(reads) as server:
+        await server.accepted()
+        socket = only_socket()
+        await socket.send_signal(signal, code=7)
+    (named,) = heard
+    assert (named["sender"], named["websocket"], named["code"]) == (WebSocket, socket, 7)
+    # Django's own line does not say which socket it was.
+    (record,) = (one for one in caplog.records if one.name.startswith("django_ws_dispatch"))
+    assert "/ws/" in record.getMessage()
+    assert "no statistics" in caplog.text
