@@ -13,6 +13,7 @@ import django_ws_dispatch
 pytestmark = pytest.mark.once
 
 PACKAGE = Path(django_ws_dispatch.__file__).parent
+TESTS = Path(__file__).parent
 
 # A room imports only from rooms before it.
 ROOMS = [
@@ -43,6 +44,9 @@ OUTSIDE = ["apps", "checks", "middleware", "templatetags", "management", "testin
 MOST_LINES = 350
 # Longer ones, and why.
 LONG: dict[str, str] = {}
+
+# Modules without a file of tests that mirrors them, and why.
+UNMIRRORED = {"typing": "names for types of ASGI, which mypy checks wherever they are used"}
 
 
 def modules() -> list[str]:
@@ -110,6 +114,32 @@ def has_code(module: str) -> bool:
         for node in tree(module).body
     )
 
+
+def has_code_of_its_own(module: str) -> bool:
+    """Whether it does more than to hand on what others define."""
+    for node in tree(module).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            continue
+        return True
+    return False
+
+
+def mirror_of(module: str) -> Path:
+    """The file of the tests of a module; those of a package's ``__init__`` have its name."""
+    *package, name = module.split(".")
+    return TESTS.joinpath(*package, f"test_{package[-1] if name == '__init__' else name}.py")
+
+
+def has_mirror(module: str) -> bool:
+    mirror = mirror_of(module)
+    return mirror.exists() and "def test_" in mirror.read_text(encoding="utf-8")
+
+
+OWN = [module for module in modules() if has_code_of_its_own(module)]
 
 # Django finds the command of such a module by the name of the class.
 PUBLIC = [
@@ -198,6 +228,27 @@ def test_a_module_can_be_read_in_one_sitting(module: str) -> None:
         assert lines > MOST_LINES, f"{module} is short: take it out of LONG"
     else:
         assert lines <= MOST_LINES, f"{module} has {lines} lines"
+
+
+@pytest.mark.parametrize("module", OWN)
+def test_a_module_has_its_tests_in_the_file_that_mirrors_it(module: str) -> None:
+    where = mirror_of(module).relative_to(TESTS.parent)
+    if module in UNMIRRORED:
+        assert not has_mirror(module), f"{where} is there: take {module} out of UNMIRRORED"
+    else:
+        assert has_mirror(module), f"{module} has no tests in {where}"
+
+
+def test_what_needs_no_mirror_is_a_module_that_would_have_one() -> None:
+    assert UNMIRRORED.keys() <= set(OWN)
+
+
+def test_mirrors_are_found_in_every_form() -> None:
+    assert mirror_of("conf") == TESTS / "test_conf.py"
+    assert mirror_of("auth.watch") == TESTS / "auth" / "test_watch.py"
+    assert mirror_of("dispatcher.__init__") == TESTS / "dispatcher" / "test_dispatcher.py"
+    assert mirror_of("brokers.redis.__init__") == TESTS / "brokers" / "redis" / "test_redis.py"
+    assert not has_code_of_its_own("websockets.__init__")
 
 
 def test_the_package_itself_has_nothing_but_its_version() -> None:
