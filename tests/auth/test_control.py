@@ -8,7 +8,6 @@ import logging
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,7 +28,7 @@ from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.groups.messages import CONTROL_CHANNEL
 from tests.kit.members import FakeReceiver, run
-from tests.kit.waiting import until
+from tests.kit.waiting import DEADLINE, until, wait_until
 
 
 def test_control_messages_reach_every_loop_that_listens() -> None:
@@ -256,10 +255,7 @@ def at_work() -> list[threading.Thread]:
 
 
 def wait(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_until(condition)
 
 
 def test_all_that_failed_is_said_once_the_broker_takes_it_as_verify_everybody(
@@ -370,7 +366,11 @@ from django_ws_dispatch.auth.control import send_control
 send_control({{"user": "x"}})
 """
     process = subprocess.run(
-        [sys.executable, "-c", script], timeout=30, check=False, capture_output=True, text=True
+        [sys.executable, "-c", script],
+        timeout=DEADLINE,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert process.returncode == 0
     assert "This process ends" in process.stderr

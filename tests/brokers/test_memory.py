@@ -11,6 +11,7 @@ from django_ws_dispatch.brokers import memory
 from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.testing.brokers import BrokerConformance, Recorder
+from tests.kit.waiting import DEADLINE
 
 MESSAGE = b"x" * 1000
 
@@ -186,7 +187,7 @@ def test_async_code_waits_for_room_in_its_own_loop_and_sync_code_there_is_told(
     monkeypatch.setattr(memory, "MAX_WAITING", 850)  # for two that wait, and not a third one
 
     async def main() -> None:
-        async with Behind(timeout=10) as behind:
+        async with Behind(timeout=DEADLINE) as behind:
             with pytest.raises(BrokerError, match="could not hand"):
                 behind.broker.publish("a", b"too much")
             sending = asyncio.create_task(behind.broker.apublish("a", b"3"))

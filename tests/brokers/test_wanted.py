@@ -8,6 +8,7 @@ import pytest
 
 from django_ws_dispatch.brokers.wanted import Wanted
 from django_ws_dispatch.exceptions import BrokerError
+from tests.kit.waiting import DEADLINE
 
 pytestmark = pytest.mark.asyncio
 
@@ -107,7 +108,7 @@ async def test_whoever_waits_fails_when_all_is_given_up():
     one.clear()
     assert not one.subscriptions
     with pytest.raises(BrokerError):
-        await asyncio.wait_for(ready, 1)
+        await asyncio.wait_for(ready, DEADLINE)
 
 
 async def test_an_acknowledgement_that_nobody_waits_for_is_nothing():

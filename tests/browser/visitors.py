@@ -11,7 +11,7 @@ import playwright.sync_api as play
 
 from .example import ROOT, Server
 
-DEADLINE = 10_000  # ms for anything that a test waits for
+DEADLINE = 60_000  # ms for anything that a test waits for
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS") or ROOT / ".tox" / "browser" / "screenshots")
 
 # Chromium's word for a page that was left, or reloaded, while its socket was connecting.

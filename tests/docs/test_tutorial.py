@@ -40,7 +40,7 @@ class Browser:
         )
 
     def get(self, path: str) -> str:
-        with self._opener.open(self.site + path, timeout=10) as response:
+        with self._opener.open(self.site + path, timeout=TIMEOUT) as response:
             return str(response.read().decode())
 
     def post(self, path: str, page: str, **fields: str) -> str:
@@ -49,7 +49,7 @@ class Browser:
         assert token is not None, page
         data = urllib.parse.urlencode({"csrfmiddlewaretoken": token[1], **fields}).encode()
         request = urllib.request.Request(self.site + path, data, {"Origin": self.site})
-        with self._opener.open(request, timeout=10) as response:
+        with self._opener.open(request, timeout=TIMEOUT) as response:
             return str(response.read().decode())
 
     def log_in(self, name: str) -> str:
@@ -91,7 +91,7 @@ def served(project: Project, command: list[str], port: int) -> Iterator[str]:
 
 
 async def next_event(connection: Any) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT):
         event: dict[str, Any] = json.loads(await connection.recv())
         return event
 
@@ -121,7 +121,7 @@ async def talk(site: str, text: str) -> None:
                 texts.append((await next_event(reloaded))["text"])
         # The logout in one tab reaches the other.
         await asyncio.to_thread(ben.post, "/logout/", bens_room)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(TIMEOUT):
             await to_ben.wait_closed()
         assert to_ben.close_code == 4401
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from django_ws_dispatch.typing import ASGIApplication, Event
+from tests.kit.waiting import DEADLINE
 
 __all__ = ["Conversation", "judge"]
 
-DEADLINE = 5.0
 DENIAL = {"websocket.http.response": {}}
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
+from tests.kit.waiting import DEADLINE
 from tests.servers.processes import AnyServer
 from tests.servers.wire import frame, opened
 
@@ -95,7 +96,7 @@ def test_no_frame_makes_a_handler_fail(server, runner, path, parts, cut, polite)
 
 def test_no_socket_is_left_and_nothing_was_logged(server, runner):
     async def none_left() -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(DEADLINE):
             while await open_sockets(server):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 

@@ -23,6 +23,7 @@ from django_ws_dispatch.groups import Group, user_group
 from django_ws_dispatch.limits import entry_size
 from tests.kit.members import FakeMember, run
 from tests.kit.members import text as text_message
+from tests.kit.waiting import DEADLINE
 
 ROOM = Group("room")
 
@@ -334,7 +335,7 @@ def test_every_event_loop_of_the_process_delivers() -> None:
     async def scenario() -> None:
         await joined(here)
         other = asyncio.create_task(asyncio.to_thread(asyncio.run, other_loop()))
-        await asyncio.to_thread(ready.wait, 10)
+        await asyncio.to_thread(ready.wait, DEADLINE)
         await ROOM.asend("async")
         await asyncio.to_thread(ROOM.send, "sync")
         await other
@@ -357,11 +358,11 @@ def test_send_works_in_on_commit() -> None:
 
     thread = threading.Thread(target=asyncio.run, args=(server(),))
     thread.start()
-    ready.wait(10)
+    ready.wait(DEADLINE)
     with transaction.atomic():
         transaction.on_commit(committed.set)
         transaction.on_commit(lambda: ROOM.send_json({"id": 1}))
-    thread.join(10)
+    thread.join(DEADLINE)
     assert member.got == ['{"id": 1}']
 
 

@@ -33,7 +33,7 @@ from django_ws_dispatch.groups import Group, user_group
 from django_ws_dispatch.groups.messages import GROUP_CHANNEL, USER_CHANNEL, channel_of
 from django_ws_dispatch.groups.namespaces import active_namespace, load_namespace
 from django_ws_dispatch.testing import HandshakeDenied, WebSocketClient, assert_sent
-from tests.kit.waiting import until
+from tests.kit.waiting import DEADLINE, until
 
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -260,11 +260,11 @@ class Base(TransactionTestCase):
 
     async def assertOpen(self, socket: Any) -> None:
         await socket.send("ping")
-        assert await socket.receive(timeout=5) == "ping"
+        assert await socket.receive(timeout=DEADLINE) == "ping"
 
     async def assertClosed(self, socket: Any) -> None:
         with pytest.raises(WebSocketDisconnect) as caught:
-            await socket.receive(timeout=5)
+            await socket.receive(timeout=DEADLINE)
         assert caught.value.code == 4401
 
 

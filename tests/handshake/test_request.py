@@ -27,6 +27,7 @@ from django_ws_dispatch.handshake.request import (
     split_path,
 )
 from tests.kit.sessions import engine, request_with, session_of
+from tests.kit.waiting import DEADLINE
 
 
 def scope(**changes: Any) -> dict[str, Any]:
@@ -474,7 +475,10 @@ settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 request.session.get("x")
 """
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
     )
     assert done.stderr == ""
     assert "add 'django.contrib.sessions' to INSTALLED_APPS" in done.stdout

@@ -11,7 +11,7 @@ from django_ws_dispatch import groups
 from django_ws_dispatch.groups.members import Place
 from django_ws_dispatch.groups.messages import TEXT, Message
 
-from .waiting import until
+from .waiting import DEADLINE, until
 
 
 def text(payload: str, size: int = 1) -> Message:
@@ -90,7 +90,7 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
     async def main() -> None:
         try:
-            await asyncio.wait_for(scenario(), 60)
+            await asyncio.wait_for(scenario(), 2 * DEADLINE)
         finally:
             await groups.members.aclose()
         await asyncio.sleep(0)  # What the scenario cancelled last may end.

@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.kit.waiting import DEADLINE
+
 from .ports import free_port
 
 __all__ = ["PostgresServer", "find_binaries"]
@@ -73,7 +75,7 @@ class PostgresServer:
             host=self.host, port=self.port, user=self.user, dbname=self.name, autocommit=True
         )
 
-    def start(self, timeout: float = 30) -> None:
+    def start(self, timeout: float = DEADLINE) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -97,7 +99,7 @@ class PostgresServer:
         """Stop it, with the connections of whoever is connected ("fast"; SIGQUIT: "immediate")."""
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(30)
+            self._process.wait(DEADLINE)
             self._process = None
 
     def remove(self) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 __all__ = ["DEADLINE", "until", "wait_until"]
 
-DEADLINE = 30.0
-"""seconds after which what has not come does not come"""
+# Shorter than the longest grace of the package, a minute: what only that ends has not come.
+DEADLINE = 50.0
+"""seconds after which what has not come does not come, however busy the machine is"""
 
 
 async def until(condition: Callable[[], object], deadline: float = DEADLINE) -> None:

@@ -15,6 +15,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_ws_dispatch import lanes
+from tests.kit.waiting import DEADLINE
 
 PREFIX = "websocket-lane-"
 ALIAS = "lanes"
@@ -70,7 +71,7 @@ class Blocked:
 
     def __call__(self):
         self.running.set()
-        if not self.gate.wait(10):
+        if not self.gate.wait(DEADLINE):
             raise TimeoutError
         return thread_name()
 
@@ -86,7 +87,7 @@ def lane_threads():
 def run(main):
     async def bounded():
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(2 * DEADLINE):
                 return await main
         finally:
             for socket in list(Socket.opened):

@@ -16,7 +16,7 @@ from django.test import override_settings
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker
 from django_ws_dispatch.lanes.executors import executor
-from tests.kit.waiting import until
+from tests.kit.waiting import DEADLINE, until
 from tests.lanes.sockets import (
     ALIAS,
     Blocked,
@@ -132,7 +132,7 @@ def test_one_that_waits_can_be_cancelled_and_takes_no_place() -> None:
         await until(lambda: are_waiting(6))
         for task in tasks:
             task.cancel()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE):
             await asyncio.wait(tasks)  # while the place is held
         assert all(task.cancelled() for task in tasks)
         assert not holding.done()
@@ -204,7 +204,7 @@ def test_one_inside_another_shares_its_place() -> None:
                 await sync_to_async(leave_on_the_thread)("red")
             return await sync_to_async(look_at_the_thread)()
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE):
             *_, seen, left = await shake_hands(thread_name, inside, look_at_the_thread)
         assert seen == left == ("red", "red")
 
@@ -252,7 +252,7 @@ def during(
             await asyncio.wait(others, timeout=patience)
             return others[0].done()
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             results = await shake_hands(*before, wait_for_something_else, *steps)
             await others[0]
         return results[len(before) + 1 :], results[len(before)]

@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 from django.test import override_settings
 
 from django_ws_dispatch.lanes import caretaker, pool
-from tests.kit.waiting import until
+from tests.kit.waiting import DEADLINE, until
 from tests.lanes.sockets import (
     PREFIX,
     Blocked,
@@ -108,7 +108,7 @@ def test_a_socket_that_never_reads_loses_its_lane_while_others_keep_it_busy(monk
     async def main():
         pushing, busy = Socket(is_between_reads=False), Socket()
         await pushing.hold(thread_name)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             while pushing.lane is not None:
                 await busy.hold(thread_name)
 

@@ -298,9 +298,7 @@ class Verifications(TransactionTestCase):
             async with client.connect("/ws/red/") as socket:
                 log.clear()
                 await user.asave()
-                async with asyncio.timeout(5):
-                    while log != [("enter", "/ws/red/"), ("leave", "/ws/red/")]:  # noqa: ASYNC110
-                        await asyncio.sleep(0.005)
+                await until(lambda: log == [("enter", "/ws/red/"), ("leave", "/ws/red/")])
                 await socket.send("?")
                 await socket.receive()
 

@@ -11,7 +11,7 @@ import weakref
 import pytest
 from asgiref.sync import sync_to_async
 
-from tests.kit.waiting import until
+from tests.kit.waiting import DEADLINE, until
 from tests.lanes.sockets import PREFIX, Blocked, Socket, run, run_handler, thread_name
 
 
@@ -74,7 +74,7 @@ def test_a_call_that_runs_at_the_end_finishes_and_gives_the_lane_back():
 
 def is_collected(reference):
     """Whether it goes, once the lane's thread has come back from its last call."""
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + DEADLINE
     while reference() is not None and time.monotonic() < ends:
         time.sleep(0.001)
         gc.collect()

@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.test import override_settings
 
 from django_ws_dispatch import lanes
-from tests.kit.waiting import until
+from tests.kit.waiting import DEADLINE, until
 from tests.lanes.sockets import (
     PREFIX,
     Blocked,
@@ -182,7 +182,7 @@ def test_a_task_that_outlives_its_handler_has_a_thread_for_each_call():
 
 def is_collected(reference):
     """Whether it goes, once the lane's thread has come back from its last call."""
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + DEADLINE
     while reference() is not None and time.monotonic() < ends:
         time.sleep(0.001)
         gc.collect()
@@ -255,6 +255,6 @@ asyncio.run(main())
 print("over", flush=True)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE, check=False
     )
     assert (done.stdout, done.stderr, done.returncode) == ("over\n", "", 0)

@@ -17,7 +17,7 @@ from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker, databases, pool
 from django_ws_dispatch.lanes.executors import executor
 from django_ws_dispatch.lanes.lane import LaneThread
-from tests.kit.waiting import until
+from tests.kit.waiting import DEADLINE, until
 from tests.lanes.sockets import (
     ALIAS,
     Blocked,
@@ -95,7 +95,7 @@ def test_what_is_being_given_back_is_given_back_once(database, monkeypatch):
     def discard_slowly(self):
         discarded.append(self)
         discarding.set()
-        going_on.wait(5)
+        going_on.wait(DEADLINE)
         return discard(self)
 
     monkeypatch.setattr(databases.Databases, "discard", discard_slowly)
@@ -127,7 +127,7 @@ def test_shutdown_waits_for_lanes_that_are_about_to_end(database, monkeypatch):
 
         def close(close=wrapper.close):
             closing.set()
-            closed.wait(5)
+            closed.wait(DEADLINE)
             close()
 
         wrapper.close = close
@@ -154,7 +154,7 @@ def test_what_a_task_does_after_apart_waits_until_its_connections_are_closed(
 
         def close(close=wrapper.close):
             closing.set()
-            closed.wait(5)
+            closed.wait(DEADLINE)
             close()
 
         wrapper.close = close
@@ -392,7 +392,7 @@ os.waitpid(child, 0)
         [sys.executable, "-W", "ignore", "-c", code],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=DEADLINE,
         check=False,
     )
     assert (done.stdout, done.returncode) == ("child\n", 0), done.stderr

@@ -23,7 +23,7 @@ from django.test import override_settings
 from django_ws_dispatch import lanes
 from django_ws_dispatch.lanes import caretaker, databases, pool
 from django_ws_dispatch.lanes.executors import executor
-from tests.kit.waiting import until
+from tests.kit.waiting import DEADLINE, until
 from tests.lanes.sockets import ALIAS, Socket, lane_threads
 
 pytestmark = pytest.mark.slow
@@ -207,7 +207,7 @@ class Actor:
             await asyncio.sleep(self.random.random() * 0.005)
             cancelled = task.cancel()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DEADLINE):
                 found = await asyncio.shield(task) if not cancelled else await task
         except asyncio.CancelledError:
             if not cancelled:
@@ -290,9 +290,9 @@ class World:
             for _ in range(crowd):
                 group.create_task(self.people(until_when))
         used = executor.pools.get(False)
-        await until(lambda: not lane_threads(), deadline=30)
+        await until(lambda: not lane_threads())
         if used is not None:
-            await until(lambda: used.caretaker is None, deadline=30)
+            await until(lambda: used.caretaker is None)
             assert not used.lanes
             assert not used.idle
             assert not used._lingering

@@ -91,7 +91,7 @@ async def test_a_broker_that_is_silent_is_an_answer_to_the_handshake_in_its_time
         async with connect(f"{server.url}/ws/joins/room/", open_timeout=DEADLINE):
             pass
     assert denied.value.response.status_code >= 500
-    assert TIMEOUT * 0.9 <= monotonic() - began < TIMEOUT + 2
+    assert TIMEOUT * 0.9 <= monotonic() - began < TIMEOUT + 15
     proxy.resume()
     await asyncio.to_thread(server.wait_for_log, "is back; ")
     async with connect(f"{server.url}/ws/joins/room/") as socket:

@@ -21,6 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.handshake.hostile_origins import hostile_origins, repeated_origins
 from tests.kit.server import ROOT, Server
+from tests.kit.waiting import DEADLINE
 
 pytestmark = pytest.mark.live
 
@@ -322,7 +323,7 @@ def test_no_socket_survives_a_thousand_races_of_logout_against_connect(
                 url = f"{server.url}/private/"
                 async with connect(url, additional_headers=headers, proxy=None) as socket:
                     with contextlib.suppress(ConnectionClosed):
-                        async with asyncio.timeout(60):
+                        async with asyncio.timeout(DEADLINE):
                             while True:
                                 await socket.recv()
                     return socket.close_code

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.server import Server
+from tests.kit.waiting import DEADLINE
 
 pytestmark = pytest.mark.live
 
@@ -86,7 +87,7 @@ def speak(modules, server):
             env={**os.environ, "NODE_PATH": modules},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEADLINE,
             check=True,
         )
         return json.loads(done.stdout)

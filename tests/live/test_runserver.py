@@ -160,7 +160,7 @@ class Runserver(Process):
 
     def connect(self, path: str) -> sync_client.ClientConnection:
         url = f"ws://127.0.0.1:{self.port}{path}"
-        return self._clients.enter_context(sync_client.connect(url, close_timeout=5))
+        return self._clients.enter_context(sync_client.connect(url, close_timeout=DEADLINE))
 
     def request(self, path: str) -> http.client.HTTPResponse:
         """Ask for a page and return once its headers are there."""
@@ -218,7 +218,7 @@ def test_it_serves_pages_sockets_and_static_files_and_says_so(runserver, options
     server = runserver(*options).ready()
     client = server.connect("/ws/echo/?token=secret")
     client.send("hello")
-    assert client.recv(timeout=5) == "first hello"
+    assert client.recv(timeout=DEADLINE) == "first hello"
     client.close()
     server.wait_for_log("closed 1000")
     with pytest.raises(InvalidStatus):
@@ -335,7 +335,7 @@ def test_a_changed_file_restarts_it_with_sockets_open(runserver, folder):
     server.wait_for_log("Quit the server", count=2)
     client = server.ready().connect("/ws/echo/")
     client.send("hello")
-    assert client.recv(timeout=5) == "second hello"
+    assert client.recv(timeout=DEADLINE) == "second hello"
     assert "sleep cleaned up" in server.log
     server.interrupt()
     assert server.wait() == 0
@@ -360,7 +360,7 @@ def test_a_mistake_is_told_and_its_correction_is_served(runserver, folder, mista
     server.change(handlers, correct)
     client = server.ready().connect("/ws/echo/")
     client.send("hello")
-    assert client.recv(timeout=5) == "first hello"
+    assert client.recv(timeout=DEADLINE) == "first hello"
 
 
 @both

@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.kit.server import Server
+from tests.kit.waiting import DEADLINE
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 
@@ -74,7 +75,7 @@ async def test_a_message_in_fragments_is_one_message(server, prefix):
 
 async def test_the_page_next_to_the_sockets_is_served(server):
     def read():
-        with urllib.request.urlopen(f"{server.http_url}/page/", timeout=10) as response:
+        with urllib.request.urlopen(f"{server.http_url}/page/", timeout=DEADLINE) as response:
             return response.read()
 
     assert await asyncio.to_thread(read) == b"page"

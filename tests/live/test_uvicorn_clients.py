@@ -266,7 +266,8 @@ async def test_a_client_that_does_not_read_gets_1013_and_the_others_get_everythi
                     if await asking.recv() == "1":
                         break
                 await asyncio.sleep(0.05)
-        assert asyncio.get_running_loop().time() - begins < 13
+        # It has 10 s to take its close frame; who takes some of what waits has a minute.
+        assert asyncio.get_running_loop().time() - begins < 45
         await good.send("still here")
         assert await good.recv() == "still here"
         del reader

@@ -15,6 +15,10 @@ from tests.kit.server import DEADLINE, Server
 
 from .handlers import MUCH
 
+# Seconds within which a server has ended that nobody holds up. What it gives up takes 5 s, or 10 s;
+# what it would wait for takes a minute, or an hour.
+WITHIN = 45.0
+
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 
 
@@ -32,14 +36,17 @@ async def test_sigterm_with_200_sockets_half_of_them_asleep_tells_all_and_exits(
     with Server() as server:
         paths = [f"/ws/{prefix}sleeper/", f"/ws/{prefix}echo/"] * 100
         sockets = await asyncio.gather(
-            *(connect(server.url + path, ping_interval=None, open_timeout=60) for path in paths)
+            *(
+                connect(server.url + path, ping_interval=None, open_timeout=DEADLINE)
+                for path in paths
+            )
         )
         await asyncio.to_thread(server.wait_for_notes, "sleeps", 100)
         begins = time.monotonic()
         server.terminate()
         assert await asyncio.gather(*map(close_code, sockets)) == [1012] * 200
-        await asyncio.to_thread(server.wait, 15)
-        assert time.monotonic() - begins < 15
+        await asyncio.to_thread(server.wait)
+        assert time.monotonic() - begins < WITHIN
         assert server.notes.count("woken") == 100
         assert server.notes.count(f"{prefix.replace('-', '_')}echo 1012") == 100
 
@@ -52,7 +59,7 @@ async def test_no_kind_of_handler_keeps_the_server_from_stopping(path):
                 await socket.recv()
             server.terminate()
             assert await close_code(socket) == 1012
-            await asyncio.to_thread(server.wait, 15)
+            await asyncio.to_thread(server.wait, WITHIN)
 
 
 async def test_a_handshake_that_is_not_answered_does_not_keep_the_server_from_stopping():
@@ -62,7 +69,7 @@ async def test_a_handshake_that_is_not_answered_does_not_keep_the_server_from_st
         server.terminate()
         with pytest.raises((InvalidStatus, OSError, EOFError, ConnectionClosed)):
             await opening
-        await asyncio.to_thread(server.wait, 15)
+        await asyncio.to_thread(server.wait, WITHIN)
         assert server.notes[-1] == "woken"
 
 
@@ -95,8 +102,8 @@ async def test_a_client_that_does_not_read_does_not_keep_the_server_from_stoppin
                         await other.recv()
             begins = time.monotonic()
             server.terminate()
-            await asyncio.to_thread(server.wait, 20)
-            assert time.monotonic() - begins < 16
+            await asyncio.to_thread(server.wait)
+            assert time.monotonic() - begins < WITHIN
 
 
 @pytest.mark.parametrize("path", ["gusher", "denies-at-length"])
@@ -110,7 +117,8 @@ async def test_a_second_ctrl_c_waits_for_no_client_that_does_not_read(path, loop
             server.interrupt()
             await asyncio.to_thread(server.wait_for_log, "Waiting for connections to close")
             server.interrupt()
-            await asyncio.to_thread(server.wait, 5)
+            # Those that it has waited for since the first one would have had 10 s.
+            await asyncio.to_thread(server.wait, 8)
         if path == "gusher":
             assert server.notes == ["gusher ended"]
         # uvicorn has one for whatever it cancels.
@@ -124,7 +132,7 @@ async def test_a_denial_that_nobody_reads_does_not_keep_the_server_from_stopping
             await reader.readuntil(b"\r\n\r\n")
             writer.transport.pause_reading()
             server.terminate()
-            await asyncio.to_thread(server.wait, 15)
+            await asyncio.to_thread(server.wait, WITHIN)
 
 
 async def test_a_denial_that_is_read_slowly_arrives_as_a_whole():

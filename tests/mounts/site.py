@@ -16,6 +16,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from tests.kit.server import ROOT, Server
+from tests.kit.waiting import DEADLINE
 
 __all__ = ["closed", "connect", "denied", "login", "logout", "run", "serve"]
 
@@ -86,7 +87,7 @@ async def closed(socket: ClientConnection) -> tuple[int | None, str | None]:
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE):
             await scenario()
 
     asyncio.run(bounded())

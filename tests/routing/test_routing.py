@@ -17,6 +17,7 @@ from django.urls import NoReverseMatch, get_script_prefix, set_script_prefix
 
 from django_ws_dispatch.routing import include, path, re_path, reverse
 from django_ws_dispatch.routing.routes import Match, Routes, current_routes
+from tests.kit.waiting import DEADLINE
 
 SETTINGS_FOLDER = Path(__file__).parents[2]
 
@@ -279,7 +280,7 @@ def test_routes_can_be_written_in_settings(tmp_path: Path) -> None:
         env={"PYTHONPATH": f"{tmp_path}:{SETTINGS_FOLDER}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from tests.kit.waiting import DEADLINE
+
 __all__ = ["End", "Wire", "end_of", "frame", "opened"]
 
-DEADLINE = 20.0
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 CLOSE = 8
 

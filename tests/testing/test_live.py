@@ -18,6 +18,7 @@ from websockets.sync.client import connect
 
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing import ASGILiveServer, ASGILiveServerTestCase, WebSocketClient
+from tests.kit.waiting import DEADLINE
 
 from .sockets import HANDLERS, events
 
@@ -34,7 +35,7 @@ def _site():
 
 
 def get(url):
-    with urlopen(url, timeout=10) as response:
+    with urlopen(url, timeout=DEADLINE) as response:
         return response.read()
 
 
@@ -53,13 +54,13 @@ def test_pages_and_sockets_share_the_test_database(asgi_live_server):
     User.objects.create(username="test")
     with open_socket(asgi_live_server, "/ws/users/") as one:
         one.send("socket")
-        assert json.loads(one.recv(10)) == ["test", "socket"]
+        assert json.loads(one.recv(DEADLINE)) == ["test", "socket"]
         page = json.loads(get(asgi_live_server.url + "/users/?name=page"))
         assert page["users"] == ["test", "socket", "page"]
         apage = json.loads(get(asgi_live_server.url + "/ausers/?name=apage"))
         assert apage["users"] == ["test", "socket", "page", "apage"]
         one.send("")
-        assert json.loads(one.recv(10)) == ["test", "socket", "page", "apage"]
+        assert json.loads(one.recv(DEADLINE)) == ["test", "socket", "page", "apage"]
     assert User.objects.count() == 4
 
 
@@ -99,7 +100,7 @@ def test_a_logged_in_user_is_known_to_the_server(asgi_live_server, client):
     with open_socket(
         asgi_live_server, "/ws/private/", additional_headers={"Cookie": cookie}
     ) as one:
-        assert one.recv(10) == "anna"
+        assert one.recv(DEADLINE) == "anna"
     with pytest.raises(InvalidStatus, match="401"):
         open_socket(asgi_live_server, "/ws/private/")
 
@@ -156,12 +157,12 @@ def test_without_a_folder_for_uploads_every_file_is_a_page(url):
 def test_a_group_message_of_the_test_reaches_the_servers_sockets(asgi_live_server):
     with open_socket(asgi_live_server, "/ws/rooms/lobby/") as one:
         one.send("nobody else is there")
-        one.ping().wait(10)
+        one.ping().wait(DEADLINE)
         with open_socket(asgi_live_server, "/ws/rooms/lobby/") as two:
             two.send("hello")
-            assert one.recv(10) == "hello"
+            assert one.recv(DEADLINE) == "hello"
             Group("lobby").send("from the test")
-            assert (one.recv(10), two.recv(10)) == ("from the test", "from the test")
+            assert (one.recv(DEADLINE), two.recv(DEADLINE)) == ("from the test", "from the test")
 
 
 def test_a_stop_closes_the_open_sockets_with_1012_and_ends_their_handlers():
@@ -171,11 +172,11 @@ def test_a_stop_closes_the_open_sockets_with_1012_and_ends_their_handlers():
         open_socket(server, "/ws/deaf/") as deaf,
     ):
         reader.send("x")
-        assert reader.recv(10) == "x"
+        assert reader.recv(DEADLINE) == "x"
         server.stop()
         for one in (reader, deaf):
             with pytest.raises(ConnectionClosed) as over:
-                one.recv(10)
+                one.recv(DEADLINE)
             assert over.value.rcvd.code == 1012
     assert [event[:2] for event in events if event != "cancelled"] == [("left", 1012)]
     assert "cancelled" in events
@@ -241,11 +242,11 @@ def test_the_servers_lifespan_is_not_the_clients():
         ASGILiveServer() as server,
     ):
         with open_socket(server, "/ws/state/") as one:
-            assert json.loads(one.recv(10)) == {"number": 42}
+            assert json.loads(one.recv(DEADLINE)) == {"number": 42}
         assert asyncio.run(talk()) == {"number": 42}
         assert events == ["started", "started", "stopped"]
         with open_socket(server, "/ws/state/") as one:
-            assert json.loads(one.recv(10)) == {"number": 42}
+            assert json.loads(one.recv(DEADLINE)) == {"number": 42}
     assert events == ["started", "started", "stopped", "stopped"]
 
 
@@ -272,7 +273,7 @@ class LiveCase(ASGILiveServerTestCase):
         assert page["users"] == ["test"]
         with connect(self.websocket_url("/ws/users/")) as one:
             one.send("socket")
-            assert json.loads(one.recv(10)) == ["test", "socket"]
+            assert json.loads(one.recv(DEADLINE)) == ["test", "socket"]
 
     def test_the_rows_of_another_test_are_gone(self):
         assert User.objects.count() == 0
@@ -299,4 +300,4 @@ class NamedCase(ASGILiveServerTestCase):
         assert get(self.live_server_url + "/host/").decode() == self.live_server_url + "/host/"
         with connect(self.websocket_url("/ws/echo/")) as one:
             one.send("hello")
-            assert one.recv(10) == "hello"
+            assert one.recv(DEADLINE) == "hello"

@@ -78,7 +78,7 @@ application = get_asgi_application()
 def test_the_live_server(asgi_live_server):
     with connect(asgi_live_server.websocket_url("/ws/ping/")) as socket:
         socket.send("ping")
-        assert socket.recv(10) == "pong!"
+        assert socket.recv(50) == "pong!"
 
 def test_it_is_the_same(asgi_live_server):
     assert asgi_live_server.url.startswith("http://127.0.0.1:")

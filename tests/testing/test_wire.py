@@ -105,8 +105,7 @@ async def test_a_failure_is_raised_by_a_send_on_the_closed_socket():
     async with WebSocketClient().connect("/ws/fails_later/") as socket:
         await socket.send("x")
         await socket.receive()
-        async with asyncio.timeout(5):
-            await until(lambda: socket.close_code is not None)
+        await until(lambda: socket.close_code is not None)
         with pytest.raises(LookupError):
             await socket.send("y")
 

@@ -13,7 +13,7 @@ from tests.websockets.echoes import both_forms, echo, lines
 
 from ..kit.fake_server import ClientDisconnected, hurry, only_socket, serving
 from ..kit.members import text as text_message
-from ..kit.waiting import until
+from ..kit.waiting import DEADLINE, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -173,7 +173,7 @@ async def test_a_writer_whose_server_fails_leaves_no_send_hanging():
         server.error = ValueError("a bug of the server's")
         server.unblock()
         with pytest.raises(WebSocketDisconnect):
-            await asyncio.wait_for(sending, 5)
+            await asyncio.wait_for(sending, DEADLINE)
 
     async with serving(handler, started=False) as server:
         server.start()
@@ -377,7 +377,7 @@ async def test_a_close_frame_waits_behind_a_group_message_larger_than_the_outbox
 
 async def test_what_a_callback_closes_goes_out_in_a_task():
     async def send(event):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE):
             await server.send(event)
 
     async def handler(websocket):

@@ -16,6 +16,7 @@ from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.routing import path
 from django_ws_dispatch.typing import Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket
+from tests.kit.waiting import DEADLINE
 
 
 def note(line: object) -> None:
@@ -45,7 +46,7 @@ answer = asyncio.Event()
 
 def block() -> None:
     note("blocks")
-    gate.wait(60)
+    gate.wait(DEADLINE)
 
 
 def open_files() -> int:
