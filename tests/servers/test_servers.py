@@ -11,7 +11,7 @@ from django_ws_dispatch import servers
 from django_ws_dispatch.servers import quirks
 
 KINDS = [
-    ("uvicorn.protocols.websockets.websockets_impl", quirks.Server),
+    ("uvicorn.protocols.websockets.websockets_impl", quirks.Uvicorn),
     ("hypercorn.protocol.ws_stream", quirks.Hypercorn),
     ("daphne.server", quirks.Daphne),
     ("_granian.asgi", quirks.Granian),
