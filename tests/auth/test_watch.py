@@ -224,6 +224,19 @@ def test_who_logs_out_while_the_user_is_loaded_is_nobody() -> None:
     in_a_loop(scenario)
 
 
+def test_who_has_just_logged_out_is_nobody_and_not_loaded() -> None:
+    async def scenario(home: Watch) -> None:
+        socket = FakeSocket(new_key())
+        home.handle(Message(sessions=tuple(tokens_of(socket.session.session_key))))
+
+        async def load() -> Any:
+            raise AssertionError("the store may still have the session")
+
+        assert (await home.resolve_user(socket, load)).is_anonymous
+
+    in_a_loop(scenario)
+
+
 @pytest.mark.parametrize("whom", ["1", EVERYBODY])
 def test_who_is_changed_while_the_user_is_loaded_is_loaded_again(verified: Any, whom: str) -> None:
     async def scenario(home: Watch) -> None:

@@ -70,7 +70,9 @@ def test_once_it_has_stopped_its_port_can_be_had_again():
         socket.create_server(("127.0.0.1", server.server_port)).close()
 
 
-def test_a_page_that_does_not_end_is_cancelled_when_it_stops():
+def test_a_page_that_does_not_end_is_cancelled_when_it_stops(monkeypatch):
+    module = pytest.importorskip("django_ws_dispatch.management.server")
+    monkeypatch.setattr(module, "CLEAN_UP", 3600)  # until uvicorn itself does it
     began, cancelled = threading.Event(), threading.Event()
 
     async def endless(scope: Any, receive: Any, send: Any) -> None:

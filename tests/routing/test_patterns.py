@@ -86,6 +86,7 @@ def test_what_is_translated_depends_on_the_language(pattern: Any, depends: bool)
         (path("ws/<int:n>/", anything), "", "ws/five/", False),
         (path("<int:n>/", anything), "ws/", "ws/5/", True),
         (path("<int:n>/", anything), "ws/", "5/", False),
+        (path("<int:n>/", anything), "ws/", "in/5/", False),
         (re_path("^ws/[a-f]$", anything), "", "ws/a", True),
         (re_path("^ws/[a-f]$", anything), "", "ws/x", False),
         (path(gettext_lazy("ws/"), anything), "", "somewhere/", True),

@@ -38,7 +38,7 @@ async def test_a_handler_that_never_reads_is_cancelled_when_the_block_is_left():
 @run
 async def test_a_handler_that_hangs_is_cancelled_and_complained_about():
     with pytest.raises(TimeoutError, match="was cancelled") as e:
-        async with WebSocketClient().connect("/ws/hangs/", timeout=0.1) as socket:
+        async with WebSocketClient().connect("/ws/hangs/", timeout=0.5) as socket:
             await socket.send("go")
     assert "await asyncio.Event().wait()" in str(e.value)
     assert events == ["cancelled"]
@@ -47,7 +47,7 @@ async def test_a_handler_that_hangs_is_cancelled_and_complained_about():
 @run
 async def test_a_hang_does_not_hide_what_the_test_raised():
     async def test():
-        async with WebSocketClient().connect("/ws/hangs/", timeout=0.1) as socket:
+        async with WebSocketClient().connect("/ws/hangs/", timeout=0.5) as socket:
             await socket.send("go")
             raise ZeroDivisionError
 

@@ -48,9 +48,15 @@ def test_an_empty_message_is_a_message_and_takes_nothing() -> None:
 def test_it_is_full_once_its_capacity_is_reached_and_the_message_that_did_it_is_kept() -> None:
     inbox = filled(b"x" * 99, capacity=100)
     assert inbox.full_since is None
-    inbox.put(b"y" * 500, keep=True)
+    inbox.put(b"y", keep=True)
     assert inbox.full_since is not None
-    assert taken(inbox) == [b"x" * 99, b"y" * 500]
+    assert taken(inbox) == [b"x" * 99, b"y"]
+
+
+def test_one_message_may_be_larger_than_all_there_is_room_for() -> None:
+    inbox = filled(b"x" * 500, capacity=100)
+    assert inbox.full_since is not None
+    assert taken(inbox) == [b"x" * 500]
 
 
 def test_it_is_full_with_so_many_messages_however_small_they_are() -> None:
