@@ -168,3 +168,20 @@ def test_a_response_that_only_became_a_denial_has_no_name():
     response, course = course_of("async_header", "changing")
     assert response.status_code == 403
     assert course.reason(response) == ANONYMOUS
+
+
+def test_only_the_response_that_was_given_last_has_the_reason():
+    course, first, last = Course(), HttpResponse(), HttpResponse()
+    course.answer(first, "the middleware a")
+    course.answer(last, "the middleware b")
+    course.answer(last, "who only hands it on")
+    assert course.reason(last) == "the middleware b"
+    assert course.reason(first) == ANONYMOUS
+
+
+def test_who_is_blamed_for_an_exception_is_the_culprit_of_that_one_alone():
+    course, one, other = Course(), LookupError("one"), LookupError("one")
+    course.blame("a.b.C", one)
+    assert course.culprit("around", one) == "the middleware a.b.C"
+    assert course.culprit("around", other) == "the middleware around"
+    assert course.culprit(None, other) == ANONYMOUS

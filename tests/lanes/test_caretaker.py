@@ -146,3 +146,26 @@ def test_a_cancelled_running_call_keeps_the_lane_until_it_is_done():
         await until(lambda: socket.lane is None)
 
     run(main())
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+def test_only_what_is_urgent_is_let_through_beside_a_call_that_does_not_end(monkeypatch, urgent):
+    monkeypatch.setattr(caretaker, "STALLED_SECONDS", 0.05)
+
+    async def main():
+        stuck, blocked = Socket(), Blocked()
+        running = asyncio.create_task(stuck.run(blocked))
+        await until(blocked.running.is_set)
+        waiting = asyncio.create_task(Socket(urgent=urgent).run(thread_name))
+        if urgent:
+            assert (await waiting).startswith(PREFIX)
+            assert not running.done()
+        else:
+            # One that is urgent and comes later goes before it.
+            await Socket(urgent=True).run(thread_name)
+            assert not waiting.done()
+        blocked.gate.set()
+        await asyncio.gather(running, waiting)
+
+    with override_settings(WEBSOCKET_SYNC_THREADS=1):
+        run(main())

@@ -10,6 +10,7 @@ import weakref
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.test import override_settings
 
 from tests.kit.waiting import DEADLINE, until
 from tests.lanes.sockets import PREFIX, Blocked, Socket, run, run_handler, thread_name
@@ -142,3 +143,34 @@ def test_a_cancelled_call_in_the_queue_never_runs():
         assert socket.lane is None
 
     run(main())
+
+
+def test_a_lane_that_ends_ends_its_thread():
+    async def main():
+        socket = Socket()
+        await socket.hold(thread_name)
+        thread = socket.lane.thread
+        assert thread.is_alive()
+        assert thread.name.startswith(PREFIX)
+        socket.end()
+        await until(lambda: not thread.is_alive())
+
+    run(main())
+
+
+def test_a_lane_has_no_thread_before_its_first_call_runs():
+    async def main():
+        first, blocked = Socket(), Blocked()
+        running = asyncio.create_task(first.hold(blocked))
+        await until(blocked.running.is_set)
+        second = Socket()
+        waiting = asyncio.create_task(second.hold(thread_name))
+        await until(lambda: second.lane is not None)
+        assert second.lane.thread is None
+        blocked.gate.set()
+        first.end()
+        await asyncio.gather(running, waiting)
+        assert second.lane.thread is not None
+
+    with override_settings(WEBSOCKET_SYNC_THREADS=1):
+        run(main())

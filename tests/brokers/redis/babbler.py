@@ -28,6 +28,7 @@ class Babbler:
         politely: whether it answers what comes before them, as Redis does.
         deaf: while it is set, nothing is read behind a SUBSCRIBE.
         connections: how many there have been.
+        asked: the commands that it got.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class Babbler:
         self.politely = True
         self.deaf = threading.Event()
         self.connections = 0
+        self.asked: list[bytes] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
@@ -52,6 +54,16 @@ class Babbler:
         for sock in (self._listener, *self._open):
             sock.close()
 
+    def answer_all(self, answer: bytes) -> None:
+        """Say something on every connection."""
+        for sock in self._open:
+            sock.sendall(answer)
+
+    def hang_up(self) -> None:
+        """Close every connection, as a server that is started anew."""
+        for sock in self._open:
+            sock.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
@@ -66,6 +78,7 @@ class Babbler:
         with suppress(OSError):
             while data := connection.recv(65536):
                 command = data.split(b"\r\n")[2]
+                self.asked.append(command)
                 if command == b"SUBSCRIBE" and self.deaf.is_set():
                     while self.deaf.is_set():
                         time.sleep(0.01)

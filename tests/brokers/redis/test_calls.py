@@ -57,6 +57,35 @@ def test_a_connection_that_brought_garbage_is_not_used_again(garbage: str, serve
     broker.close()
 
 
+@pytest.mark.parametrize("how", ["threads", "tasks"])
+def test_where_one_connection_turns_out_to_be_broken_the_idle_ones_are_not_tried(
+    how: str, server: Babbler
+) -> None:
+    broker = make_broker(server)
+
+    async def main() -> None:
+        async def publish() -> None:
+            if how == "tasks":
+                await broker.apublish("a", b"x")
+            else:
+                await asyncio.to_thread(broker.publish, "a", b"x")
+
+        server.answer = b""  # so that each of them needs a connection of its own
+        sending = [asyncio.create_task(publish()) for _ in range(3)]
+        await until(lambda: server.asked.count(b"PUBLISH") == 3)
+        server.answer_all(b":1\r\n")
+        await asyncio.gather(*sending)
+        server.answer = None
+        server.hang_up()
+        for _ in range(3):
+            await publish()
+        assert server.connections == 4  # one fresh one, for all that were old
+        await broker.aclose()
+
+    asyncio.run(main())
+    broker.close()
+
+
 def test_what_can_not_be_sent_is_the_mistake_of_the_caller(server: Babbler) -> None:
     broker = make_broker(server)
     message: bytes = None  # type: ignore[assignment]
