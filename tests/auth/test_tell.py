@@ -45,11 +45,22 @@ def elsewhere(settings: Any) -> Elsewhere:
     return broker
 
 
+class Handled(list[Message]):
+    """What the loops of a test are told. Those of earlier tests may listen still."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loops: set[asyncio.AbstractEventLoop] = set()
+
+    def handle(self, watch: Watch, message: Message) -> None:
+        if watch.loop in self.loops:
+            self.append(message)
+
+
 @pytest.fixture
-def handled(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
-    """What the loops of this process are told."""
-    handled: list[Message] = []
-    monkeypatch.setattr(Watch, "handle", lambda watch, message: handled.append(message))
+def handled(monkeypatch: pytest.MonkeyPatch) -> Handled:
+    handled = Handled()
+    monkeypatch.setattr(Watch, "handle", lambda *what: handled.handle(*what))
     return handled
 
 
@@ -58,11 +69,11 @@ def new_key() -> str:
     return uuid4().hex
 
 
-def said(handled: list[Message], say: Callable[[], object], loops: int = 1) -> list[Message]:
+def said(handled: Handled, say: Callable[[], object], loops: int = 1) -> list[Message]:
     """Have something said in a thread, and return what so many event loops have heard."""
 
     async def listen() -> None:
-        watch.local()
+        handled.loops.add(watch.local().loop)
         await asyncio.to_thread(say)
         await until(lambda: len(handled) >= loops)
         await watch.local().aclose()

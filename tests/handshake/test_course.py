@@ -181,7 +181,7 @@ def test_only_the_response_that_was_given_last_has_the_reason():
 
 def test_who_is_blamed_for_an_exception_is_the_culprit_of_that_one_alone():
     course, one, other = Course(), LookupError("one"), LookupError("one")
-    course.blame("a.b.C", one)
+    course.blamed = one, "a.b.C"
     assert course.culprit("around", one) == "the middleware a.b.C"
     assert course.culprit("around", other) == "the middleware around"
     assert course.culprit(None, other) == ANONYMOUS

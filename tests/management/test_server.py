@@ -43,7 +43,7 @@ def serving(application: Any) -> Iterator[tuple[Any, str]]:
         wait_until(lambda: server.server is not None and server.server.started)
         yield server, f"http://127.0.0.1:{server.server_port}/"
     finally:
-        server.stop(DEADLINE)
+        server.stop()
         thread.join(DEADLINE)
         assert not thread.is_alive()
 
@@ -65,7 +65,7 @@ def test_it_serves_what_it_was_given_and_believes_no_proxy():
 
 def test_once_it_has_stopped_its_port_can_be_had_again():
     with serving(hello) as (server, _):
-        server.stop(DEADLINE)
+        server.stop()
         assert server.ended.is_set()
         socket.create_server(("127.0.0.1", server.server_port)).close()
 
@@ -93,7 +93,7 @@ def test_a_page_that_does_not_end_is_cancelled_when_it_stops(monkeypatch):
         asking = threading.Thread(target=ask, args=(url,))
         asking.start()
         assert began.wait(DEADLINE)
-        server.stop(DEADLINE)
+        server.stop()
         assert cancelled.wait(DEADLINE)
         asking.join(DEADLINE)
 
