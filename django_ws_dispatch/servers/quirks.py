@@ -9,7 +9,7 @@ from typing import Any
 
 from ..typing import Scope, Send
 
-__all__ = ["KINDS", "Server", "is_forced_to_exit", "is_told_to_exit"]
+__all__ = ["KINDS", "Server", "is_forced_to_exit", "is_told_to_exit", "uvicorn_server"]
 
 # Seconds that a client may take nothing of what it was sent last, and that it may take at all.
 CLOSE_GRACE = 10.0
@@ -245,6 +245,10 @@ def is_forced_to_exit() -> bool:
     return _server_says("force_exit")
 
 
+def uvicorn_server() -> Any:
+    """Return uvicorn's ``Server``, where it handles the signals of this process; else ``None``."""
+    return getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+
+
 def _server_says(attribute: str) -> bool:
-    handler = signal.getsignal(signal.SIGTERM)
-    return bool(getattr(getattr(handler, "__self__", None), attribute, False))
+    return bool(getattr(uvicorn_server(), attribute, False))

@@ -1,0 +1,13 @@
+"""A WebSocket protocol class for uvicorn that any ASGI application can use.
+
+::
+
+    uvicorn mysite.asgi:application --ws django_ws_dispatch.uvicorn:WebSocketProtocol
+
+It needs uvicorn 0.36 or later and ``websockets``, which ``uvicorn[standard]`` brings; nothing in
+here needs Django.
+"""
+
+from .protocol import WebSocketProtocol
+
+__all__ = ["WebSocketProtocol"]
