@@ -77,6 +77,10 @@ class Message:
     exclude: str | None
     code: int = 0
     reason: str = ""
+    # The frames that a server's protocol class makes of it, once for all members: without and with
+    # permessage-deflate.
+    frame: bytes | None = None
+    deflated: bytes | None = None
 
     @property
     def data(self) -> str | bytes:

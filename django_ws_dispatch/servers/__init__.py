@@ -8,10 +8,12 @@ from __future__ import annotations
 from types import FunctionType
 
 from ..typing import Scope, Send
+from .own import Own
 from .quirks import KINDS, Server, is_forced_to_exit, is_told_to_exit
 from .search import own_send, package_of
+from .wire import EXTENSION, Wire
 
-__all__ = ["Server", "is_forced_to_exit", "is_told_to_exit", "of"]
+__all__ = ["Server", "Wire", "is_forced_to_exit", "is_told_to_exit", "of"]
 
 # The types of the objects whose methods servers hand out, seen so far.
 _known: dict[type, type[Server]] = {}
@@ -24,6 +26,9 @@ def of(send: Send, scope: Scope) -> Server:
         send: the application's; middleware may stand around it.
         scope: the connection's.
     """
+    wire: Wire | None = (scope.get("extensions") or {}).get(EXTENSION)
+    if wire is not None:
+        return Own(send, wire, scope)
     if type(send) is FunctionType and send.__closure__ is None:
         return Server(send, None, scope)  # there is nothing inside
     owner = getattr(send, "__self__", None)

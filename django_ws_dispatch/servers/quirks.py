@@ -7,7 +7,8 @@ import signal
 from time import monotonic
 from typing import Any
 
-from ..typing import Scope, Send
+from ..typing import Receive, Scope, Send
+from .wire import Wire
 
 __all__ = ["KINDS", "Server", "is_forced_to_exit", "is_told_to_exit", "uvicorn_server"]
 
@@ -34,6 +35,18 @@ class Server:
         self.send = send
         self._owner = owner  # of the server's own send(), if it is a method
         self.scope = scope
+
+    def wire(self, receive: Receive) -> Wire | None:
+        """Return the connection itself, where nothing stands between it and the application."""
+        return None
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds that the client took for its last pong; ``None`` where nobody knows."""
+        return None
+
+    def drain_within(self, seconds: float) -> None:
+        """Let the connection stay up to so many seconds once the server is told to stop."""
 
     @property
     def _transport(self) -> Any:

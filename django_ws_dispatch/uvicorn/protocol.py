@@ -37,6 +37,7 @@ from websockets.frames import Close
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from ..servers.wire import EXTENSION
 from ..typing import Event, Scope
 from . import opening
 from .deflate import compress, inflate
@@ -55,12 +56,9 @@ from .frames import (
 )
 from .shared import shared_of
 
-__all__ = ["EXTENSION", "WebSocketProtocol"]
+__all__ = ["WebSocketProtocol"]
 
 logger = logging.getLogger("uvicorn.error")
-
-# The key of ``scope["extensions"]`` under which the package finds the connection.
-EXTENSION: Final = "django_ws_dispatch"
 
 OPENING: Final = 0
 OPEN: Final = 1
@@ -87,6 +85,7 @@ class WebSocketProtocol(asyncio.Protocol):
         transport: asyncio's or uvloop's.
         disconnect: the close code and the reason, if there is one, once it is over for the
             application.
+        ready: it is open, and the client takes what it is sent.
         latency: seconds that the client took for its last pong; ``None`` before the first.
         drain: seconds in which all connections are told that the server stops; 0 for at once.
         inflates: messages of the client may be compressed.
@@ -106,6 +105,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_default_headers",
         "_flush_due",
         "_handshake",
+        "_in_wave",
         "_inbox",
         "_inbox_size",
         "_out",
@@ -130,6 +130,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "latency",
         "ping_sent_at",
         "reading_is_paused",
+        "ready",
         "server",
         "transport",
     )
@@ -181,8 +182,9 @@ class WebSocketProtocol(asyncio.Protocol):
         # Writing: frames of this turn of the loop.
         self._out: list[bytes] = []
         self._out_size = 0
-        self._flush_due = False
+        self._flush_due = self._in_wave = False
         self._blocked: asyncio.Future[None] | None = None
+        self.ready = False
         self._pong: bytes | None = None
 
         self.latency: float | None = None
@@ -219,11 +221,13 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Called when the client takes less than is sent."""
+        self.ready = False
         if self._blocked is None:
             self._blocked = self._shared.loop.create_future()
 
     def resume_writing(self) -> None:
         """Called when it takes more again."""
+        self.ready = self._state is OPEN
         blocked, self._blocked = self._blocked, None
         if blocked is not None and not blocked.done():
             blocked.set_result(None)
@@ -403,6 +407,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         self._handshake = None
         self._state = OPEN
+        self.ready = self._blocked is None
         self.transport.write(answer)
         self._shared.keeper.add(self)
         if self._rest is not None:
@@ -521,7 +526,8 @@ class WebSocketProtocol(asyncio.Protocol):
         if not self._inbox:
             self._inbox_size = 0
             if self.reading_is_paused:
-                self._parse_rest()
+                # Not now: who never waits for what has come would keep the loop to itself.
+                self._shared.loop.call_soon(self._parse_rest)
         return message
 
     def wait(self) -> asyncio.Future[None]:
@@ -681,12 +687,32 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def write_message(self, message: str | bytes) -> None:
         """Send a message in this turn of the loop. It does not wait, and nothing stops it."""
+        self.write(self.make_frame(message))
+
+    def make_frame(self, message: str | bytes) -> bytes:
+        """Return the frame of a message, for all connections with the same ``deflates``."""
         first = BINARY
         if isinstance(message, str):
             first, message = TEXT, message.encode()
         if self.deflates and (compressed := compress(message)) is not None:
             first, message = first | RSV1, compressed
-        self.write(data_frame(first, message))
+        return data_frame(first, message)
+
+    def write_in_turn(self, frame: bytes) -> None:
+        """Send a frame soon: a fan-out's frames leave a few connections in a turn of the loop."""
+        self._out.append(frame)
+        self._out_size += len(frame)
+        if self._out_size >= MOST_JOINED:
+            self.flush()
+        if not self._in_wave and not self._flush_due:
+            self._in_wave = True
+            self._shared.wave.add(self)
+
+    def wave_comes(self) -> None:
+        """Its turn has come to send what a fan-out has left here."""
+        self._in_wave = False
+        if self._out:
+            self.flush()
 
     def write(self, frame: bytes) -> None:
         """Send whole frames in this turn of the loop, joined with what else there is."""
@@ -744,6 +770,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return  # that is on its way already
         self._write_last(frame)
         self._state = CLOSING
+        self.ready = False
         self._say_disconnect(code, reason)
         if self._authority is not None:
             self._authority.closes(Close(code, reason or ""))
@@ -766,6 +793,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """Nothing is received any more, and nothing sent."""
         if self._state is not DENIED:
             self._state = OVER
+        self.ready = False
         self._shared.keeper.remove(self)
         self._shared.drain.remove(self)
         self._rest = self._authority = self._scope = None

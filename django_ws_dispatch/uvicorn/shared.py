@@ -11,6 +11,7 @@ from uvicorn.config import Config
 from .drain import Drain
 from .keepalive import Keeper
 from .opening import Memory
+from .wave import Wave
 
 if TYPE_CHECKING:
     from ..typing import ASGIApplication
@@ -26,6 +27,7 @@ class Shared:
         loop: the server's.
         keeper: pings.
         memory: of handshakes.
+        wave: what fan-outs have left to be sent.
         drain: who is told when that the server stops.
         max_size: of a message of a client, in bytes.
         root_path: of the application.
@@ -38,6 +40,7 @@ class Shared:
         self.keeper = Keeper(loop, config.ws_ping_interval, config.ws_ping_timeout)
         self.memory = Memory(config.ws_per_message_deflate, config.ws_max_size)
         self.drain = Drain(loop)
+        self.wave = Wave(loop)
         self.max_size = config.ws_max_size
         self.root_path = config.root_path
         self.asgi_version = config.asgi_version

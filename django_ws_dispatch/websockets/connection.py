@@ -23,6 +23,7 @@ from ..reports import shown_path
 from ..signals import websocket_opened
 from ..typing import Event, Receive, Scope, Send
 from . import deadlines
+from .direct import halves
 from .opening import accept_event
 from .reader import Reader
 from .state import CLOSED, CLOSING, CONNECTING, OPEN, READING, SENDING, WebSocketState
@@ -105,8 +106,7 @@ class Connection:
         self.scope = scope
         self.limits = limits
         self.server = servers.of(send, scope)
-        self.reader = Reader(self, receive, limits)
-        self.writer = Writer(self, send)
+        self.reader, self.writer = halves(self, receive, send)
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.ready_state: WebSocketState = CONNECTING
         self.accepted = self.code_known = False

@@ -86,14 +86,8 @@ class Reader:
         Raises:
             StopAsyncIteration: the socket is over.
         """
-        if self.state > ABSENT or self.lane is not None:
-            # The first read of most handlers accepts, and is a plain one then.
-            connection = self._connection
-            if connection.ready_state is not CONNECTING or self.lane is not None:
-                return await self.read_slowly()
-            await connection.accept(accept_event(connection))
-            if not self.begins_plainly():
-                return await self.read_slowly()
+        if (self.state > ABSENT or self.lane is not None) and not await self.accept_plainly():
+            return await self.read_slowly()
         self.state = READING
         try:
             event = await self.server_receive()
@@ -115,6 +109,14 @@ class Reader:
         if self._connection.ready_state >= CLOSING and not self.inbox:
             raise StopAsyncIteration
         return await self.read_slowly()
+
+    async def accept_plainly(self) -> bool:
+        """Accept, where this is the first read of most handlers; whether it is a plain one then."""
+        connection = self._connection
+        if connection.ready_state is not CONNECTING or self.lane is not None:
+            return False
+        await connection.accept(accept_event(connection))
+        return self.begins_plainly()
 
     def begins_plainly(self) -> bool:
         """Whether nothing stands between the first read after the accept and the server."""

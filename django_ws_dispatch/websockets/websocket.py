@@ -142,17 +142,21 @@ class WebSocket(Socket):
             WebSocketDisconnect: the socket is over.
             TypeError: ``message`` is neither.
         """
-        event: Event
         if type(message) is str or isinstance(message, str):
-            event = {"type": "websocket.send", "text": message}
+            kind = "text"
         elif isinstance(message, (bytes, bytearray, memoryview)):
-            event = {"type": "websocket.send", "bytes": bytes(message)}
+            kind, message = "bytes", bytes(message)
         else:
             raise TypeError(
                 f"send() takes str or bytes, not {type(message).__name__}: "
                 "for anything else there is send_json()."
             )
         writer = self._writer
+        if writer.put(message):
+            if next(turns):
+                await asyncio.sleep(0)
+            return
+        event: Event = {"type": "websocket.send", kind: message}
         if writer.state:  # not FREE
             await self.connection.ensure_accepted()
             await writer.send(event)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import reports
 from ..codes import CloseCode
-from ..groups.messages import CLOSE, Message
+from ..groups.messages import Message
 from ..typing import Event, Send
 from .state import CLOSING, CONNECTING, FREE, OPEN, QUEUED, SENDING, SHUT
 
@@ -72,6 +72,10 @@ class Writer:
         # Each with the bytes that it counts as, and who waits for it.
         self.outbox: deque[tuple[Event, int, asyncio.Future[None] | None]] | None = None
         self._outbox_size = 0
+
+    def put(self, message: str | bytes) -> bool:
+        """Send a message of the handler's at once; ``False`` where it takes the way of an event."""
+        return False
 
     async def send(self, event: Event) -> None:
         """Send an event of the handler's, behind whatever is under way.
@@ -134,13 +138,16 @@ class Writer:
             if self._connection.ready_state < CLOSING:
                 self._queue(message.event, message.size, None)
             return
-        # By hand: only where that suspends, a task goes on with it.
+        self._start(message.event, message.size)
+
+    def _start(self, event: Event, size: int) -> None:
+        """Send by hand: only where that suspends, a task goes on with it."""
         try:
-            steps: Any = self.server_send(message.event).__await__()
+            steps: Any = self.server_send(event).__await__()
             for yielded in steps:  # unlike send(None) this makes no StopIteration
-                self._outbox_size += message.size
+                self._outbox_size += size
                 self.state = QUEUED
-                self._start_task(_Resumed(steps, yielded), message.size)
+                self._start_task(_Resumed(steps, yielded), size)
                 break
         except (Exception, asyncio.CancelledError) as exc:
             self._failed(exc)
@@ -169,7 +176,7 @@ class Writer:
             self._queue(event, 0, None)
             self._start_task(None)
             return
-        self.deliver(Message(CLOSE, event, 0, None))
+        self._start(event, 0)
         if not self.state:
             self.state = SHUT
 
