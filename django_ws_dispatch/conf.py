@@ -178,6 +178,14 @@ class Conf:
         return {alias: dict(options) for alias, options in value.items()}
 
     @property
+    def drain(self) -> float:
+        """``WEBSOCKET_DRAIN``: seconds in which all sockets are told that the server stops."""
+        value = getattr(settings, "WEBSOCKET_DRAIN", 0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            raise _wrong("WEBSOCKET_DRAIN", value, "a number of seconds, or 0")
+        return float(min(value, MAX_SECONDS))
+
+    @property
     def lifespan(self) -> str | None:
         """``WEBSOCKET_LIFESPAN``: dotted path of an ``@asynccontextmanager`` function."""
         of = "an @asynccontextmanager function without arguments"

@@ -29,6 +29,7 @@ DEFAULTS = {
     "WEBSOCKET_OUTBOX_SIZE": 1024 * 1024,
     "WEBSOCKET_SYNC_THREADS": 4,
     "WEBSOCKET_BROKERS": {"default": {"BACKEND": MEMORY_BROKER}},
+    "WEBSOCKET_DRAIN": 0.0,
     "WEBSOCKET_LIFESPAN": None,
     "WEBSOCKET_NAMESPACE": None,
     "WEBSOCKET_SYNC_CONTEXT": None,
@@ -47,6 +48,9 @@ RIGHT: list[tuple[str, Any, Any]] = [
     ("WEBSOCKET_IDLE_TIMEOUT", 60, 60.0),
     ("WEBSOCKET_IDLE_TIMEOUT", 0.5, 0.5),
     ("WEBSOCKET_MAX_CONNECTIONS", 1000, 1000),
+    ("WEBSOCKET_DRAIN", 20, 20.0),
+    ("WEBSOCKET_DRAIN", 0.5, 0.5),
+    ("WEBSOCKET_DRAIN", 10**400, 1e9),
     ("WEBSOCKET_LIFESPAN", "mysite.lifespan.life", "mysite.lifespan.life"),
 ]
 
@@ -57,6 +61,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("WEBSOCKET_HANDLERS", "", "the dotted path of a module with urlpatterns, not ''"),
     ("WEBSOCKET_HANDLERS", ".urls", "the dotted path of a module with urlpatterns, not '.urls'"),
     ("WEBSOCKET_HANDLERS", object(), "the dotted path of a module with urlpatterns"),
+    ("WEBSOCKET_DRAIN", -1, "a number of seconds, or 0, not -1"),
+    ("WEBSOCKET_DRAIN", None, "a number of seconds, or 0, not None"),
+    ("WEBSOCKET_DRAIN", True, "a number of seconds, or 0, not True"),
+    ("WEBSOCKET_DRAIN", float("nan"), "a number of seconds, or 0, not nan"),
     ("WEBSOCKET_ALLOWED_ORIGINS", "https://a.example", 'a list of origins such as "https://'),
     ("WEBSOCKET_ALLOWED_ORIGINS", "*", 'a list of origins such as "https://'),
     ("WEBSOCKET_ALLOWED_ORIGINS", [1], 'a list of origins such as "https://'),

@@ -40,6 +40,7 @@ SETTING_CHECKS = {
         "the dotted path of a function of the websocket that returns a context manager, or None",
     ),
     "namespace": ("E015", "the dotted path of a function of the request, or None"),
+    "drain": ("E016", "20, or 0 to tell all sockets at once"),
 }
 
 # What is built of a setting alone, and may fail where its property does not.

@@ -47,6 +47,7 @@ class Site:
         self.origins = OriginCheck(load_allowed_origins())
         self.chain = Chain(conf.middleware, self.routes.urlconf) if conf.middleware else None
         self.max_connections = conf.max_connections
+        self.drain = conf.drain
         self.script_name = settings.FORCE_SCRIPT_NAME
         self.namespace = load_namespace()
         self.plain = self.chain is None and self.namespace is None
@@ -171,6 +172,8 @@ class WebSocketDispatcher:
             scope = {**scope, "state": lifespan.state}
         subprotocols = handler.options.subprotocols
         connection = Connection(scope, receive, send, handler.limits, subprotocols)
+        if site.drain:
+            connection.server.drain_within(site.drain)
         socket = WebSocket(connection, resolved)
         open_sockets = sweep.local()
         open_sockets.add(socket)

@@ -6,6 +6,7 @@ import asyncio
 import random
 import struct
 from collections.abc import Iterable
+from time import monotonic
 from typing import Protocol
 
 __all__ = ["Keeper", "Kept"]
@@ -74,7 +75,7 @@ class Keeper:
         if waiting is None or waiting[1] != payload:
             return
         del self._waiting[kept]
-        kept.latency = self._loop.time() - kept.ping_sent_at
+        kept.latency = monotonic() - kept.ping_sent_at
 
     def resumed(self, kept: Kept) -> None:
         """Reading goes on: a pong could not be seen before, so that its time begins anew."""
@@ -116,7 +117,7 @@ class Keeper:
         if not kept.ping(payload):
             self.remove(kept)
             return
-        kept.ping_sent_at = now
+        kept.ping_sent_at = monotonic()  # uvloop's own clock has milliseconds
         self._waiting[kept] = (now + (self._timeout or 0), payload)
 
 

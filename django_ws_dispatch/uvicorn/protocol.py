@@ -282,10 +282,10 @@ class WebSocketProtocol(asyncio.Protocol):
             if rest is None:
                 self._parse(data, 0)
                 return
-            if self._at:
-                rest, self._at = rest[self._at :], 0
-            if isinstance(rest, bytes):  # it grows in place, or a large frame would be copied often
-                rest = self._rest = bytearray(rest)
+            if self._at or isinstance(rest, bytes):
+                # It grows in place, or a large frame would be copied often.
+                rest = self._rest = bytearray(rest[self._at :])
+                self._at = 0
             rest += data
             if len(rest) >= self._wanted and not self.reading_is_paused:
                 self._parse_rest()
@@ -360,8 +360,8 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():
-            self._ended(None, None if self._shared.drain.is_stopping else asyncio.CancelledError())
+        if task.cancelled():  # whoever did it knows
+            self._ended(None, None)
         elif (exc := task.exception()) is not None:
             self._ended(None, exc)
         else:
@@ -598,7 +598,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 wanted = head + length
                 break
             if not first & 0x08:
-                if self._state is OPEN and self._is_full:
+                if self._inbox and self._state is OPEN and self._is_full:
                     self._pause_reading()
                     break
                 kind = first & ~RSV1 if self.inflates else first
@@ -641,15 +641,12 @@ class WebSocketProtocol(asyncio.Protocol):
         except UnicodeDecodeError as exc:
             self._fail(1007, f"{exc.reason} at position {exc.start}")
         else:
-            self._put(message, len(payload))
+            self._inbox.append(message)
+            self._inbox_size += len(payload)
+            if self._waiter is not None:
+                self._wake()
             return True
         return False
-
-    def _put(self, message: str | bytes, size: int) -> None:
-        self._inbox.append(message)
-        self._inbox_size += size
-        if self._waiter is not None:
-            self._wake()
 
     def _consult(self, data: bytes | bytearray) -> bool:
         """Let websockets say what a frame means; ``False`` where it ends the connection."""
@@ -680,7 +677,9 @@ class WebSocketProtocol(asyncio.Protocol):
         if answer:
             self.write(answer)
         if message is not None and self._state is OPEN:
-            self._put(message, len(message))
+            self._inbox.append(message)
+            self._inbox_size += len(message)
+            self._wake()
         return True
 
     # Writing

@@ -94,6 +94,15 @@ class Socket:
         """The close reason once the socket is over, else ``None``."""
         return self.connection.close_reason
 
+    @property
+    def latency(self) -> float | None:
+        """Seconds that the client took for its last pong.
+
+        ``None`` before the first one, without pings, and on servers that do not tell: it takes
+        ``--ws django_ws_dispatch.uvicorn:WebSocketProtocol``, and nothing wrapped around ``send``.
+        """
+        return self.connection.server.latency
+
     # What the handshake brought
 
     @property

@@ -69,4 +69,5 @@ WRONG = {
     "WEBSOCKET_SYNC_THREADS": ("E010", None),
     "WEBSOCKET_BROKERS": ("E011", {"other": {}}),
     "WEBSOCKET_LIFESPAN": ("E012", 5),
+    "WEBSOCKET_DRAIN": ("E016", "20"),
 }

@@ -14,7 +14,7 @@ from .processes import AnyServer
 from .vanished import Watched, watch
 
 # Only `tox -e servers` installs all of them. Elsewhere these are not tests that somebody skipped.
-if any(importlib.util.find_spec(name) is None for name in SERVERS):
+if any(importlib.util.find_spec(one.package or one.name) is None for one in SERVERS.values()):
     collect_ignore = [
         f"test_{name}.py"
         for name in ("bare", "disconnects", "ends", "life", "limits", "site", "vanished", "wrapped")

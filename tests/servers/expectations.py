@@ -64,6 +64,8 @@ class Expected:
         scheme: whether the scope has one.
         pings: seconds between two pings, and for which an answer may be missing.
         cut_off: seconds after a close until a client that does not read is cut off.
+        package: that is installed for it, where that is not its name.
+        title: at the top of its column, where that is not its name.
     """
 
     name: str
@@ -85,6 +87,8 @@ class Expected:
     scheme: str | None = "ws"
     pings: tuple[int, int] | None = None
     cut_off: int | None = None
+    package: str = ""
+    title: str = ""
 
     def code(self, code: int) -> int:
         """Return what a client sees where this package closes with ``code``."""
@@ -104,6 +108,16 @@ SERVERS = {
             reason_told=True,
             pings=(20, 20),
             cut_off=10,
+        ),
+        Expected(
+            "own",
+            Stop(1012, (1012,), 6, status=-SIGTERM),
+            reason_told=True,
+            lost=1006,
+            pings=(20, 20),
+            cut_off=10,
+            package="uvicorn",
+            title="uvicorn, our class",
         ),
         Expected(
             "hypercorn",
@@ -146,6 +160,7 @@ class Cells(NamedTuple):
     """A line of the table of what the servers do by themselves."""
 
     uvicorn: str
+    own: str
     hypercorn: str
     daphne: str
     granian: str
@@ -153,29 +168,48 @@ class Cells(NamedTuple):
 
 BARE = {
     "close before the accept": Cells(
-        "403 at once", "403 at once", "403 at once", "403 after the application returns"
+        "403 at once",
+        "403 at once",
+        "403 at once",
+        "403 at once",
+        "403 after the application returns",
     ),
     "`websocket.http.response`": Cells(
-        "yes", "yes, chunked", "no `extensions` key", "yes, in one body only"
+        "yes", "yes", "yes, chunked", "no `extensions` key", "yes, in one body only"
     ),
-    "a header that comes twice in a denial": Cells("sent twice", "sent twice", "no", "sent twice"),
-    "application raises before the accept": Cells("500", "500", "500", "403"),
-    "application returns before the accept": Cells("500", "500", "dropped after 5 s", "403"),
+    "a header that comes twice in a denial": Cells(
+        "sent twice", "sent twice", "sent twice", "no", "sent twice"
+    ),
+    "application raises before the accept": Cells("500", "500", "500", "500", "403"),
+    "application returns before the accept": Cells("500", "500", "500", "dropped after 5 s", "403"),
     "application raises after it": Cells(
-        "no close frame: 1006", "1011", "1011", "empty close: 1005"
+        "no close frame: 1006", "no close frame: 1006", "1011", "1011", "empty close: 1005"
     ),
     "application returns after it": Cells(
-        "no close frame: 1006", "1011", "stays open", "empty close: 1005"
+        "no close frame: 1006", "no close frame: 1006", "1011", "stays open", "empty close: 1005"
     ),
-    "reason over 123 bytes": Cells("raises", "truncates", "drops every reason", "sends it"),
-    "`send` after the client left": Cells("raises an `OSError`", "silent", "silent", "silent"),
-    "`receive` after the disconnect": Cells("may block for ever", "blocks", "blocks", "repeats it"),
-    "a subprotocol that was not offered": Cells("sent", "raises", "dropped after 5 s", "sent"),
-    "`path` under a `root_path`": Cells("prefixed", "not", "not", "not"),
-    "default largest message": Cells("16 MiB", "16 MiB", "1 MiB", "64 MiB, in frames of 16 MiB"),
-    "messages read ahead": Cells("1", "10", "unbounded", "none"),
-    "`send` to a client that stopped reading": Cells("blocks", "blocks", "never blocks", "blocks"),
+    "reason over 123 bytes": Cells(
+        "raises", "raises", "truncates", "drops every reason", "sends it"
+    ),
+    "`send` after the client left": Cells(
+        "raises an `OSError`", "raises an `OSError`", "silent", "silent", "silent"
+    ),
+    "`receive` after the disconnect": Cells(
+        "may block for ever", "repeats it", "blocks", "blocks", "repeats it"
+    ),
+    "a subprotocol that was not offered": Cells(
+        "sent", "sent", "raises", "dropped after 5 s", "sent"
+    ),
+    "`path` under a `root_path`": Cells("prefixed", "prefixed", "not", "not", "not"),
+    "default largest message": Cells(
+        "16 MiB", "16 MiB", "16 MiB", "1 MiB", "64 MiB, in frames of 16 MiB"
+    ),
+    "messages read ahead": Cells("1", "32", "10", "unbounded", "none"),
+    "`send` to a client that stopped reading": Cells(
+        "blocks", "blocks", "blocks", "never blocks", "blocks"
+    ),
     "SIGTERM with an open socket": Cells(
+        "1012, waits for the handler",
         "1012, waits for the handler",
         "nothing, waits for the handler",
         "nothing, ends",

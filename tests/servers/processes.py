@@ -17,8 +17,11 @@ from tests.kit.ports import free_port
 from tests.kit.server import DEADLINE, Server
 from tests.kit.waiting import wait_until
 
+from .expectations import SERVERS
+
 __all__ = ["DEADLINE", "AnyServer"]
 
+OWN = "django_ws_dispatch.uvicorn:WebSocketProtocol"
 APPLICATION = "tests.asgi:application"
 # What handlers log that fail on purpose, and uvicorn about a client; and the line after it.
 MEANT = re.compile(
@@ -33,6 +36,7 @@ def command(name: str, port: int, application: str, root_path: str = "") -> list
     """Return the command line of a server, with its defaults but for what it logs."""
     arguments = {
         "uvicorn": f"{application} --host 127.0.0.1 --port {port} --no-access-log",
+        "own": f"{application} --host 127.0.0.1 --port {port} --no-access-log --ws {OWN}",
         "hypercorn": f"{application} --bind 127.0.0.1:{port}",
         "daphne": f"-b 127.0.0.1 -p {port} --access-log /dev/null {application}",
         "granian": f"{application} --interface asgi --host 127.0.0.1 --port {port}",
@@ -40,7 +44,7 @@ def command(name: str, port: int, application: str, root_path: str = "") -> list
     if root_path:
         flag = "--url-path-prefix" if name == "granian" else "--root-path"
         arguments = f"{flag} {root_path} {arguments}"
-    return [sys.executable, "-m", name, *arguments.split()]
+    return [sys.executable, "-m", SERVERS[name].package or name, *arguments.split()]
 
 
 class AnyServer(Server):
