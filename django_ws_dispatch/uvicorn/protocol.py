@@ -562,7 +562,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._rest, self._at = None, 0
         if rest is not None:
             self._parse(rest, at)
-        if self.reading_is_paused and not self._is_full:
+        if self.reading_is_paused and not (self._state is OPEN and self._is_full):
             self.reading_is_paused = False
             if not self.transport.is_closing():
                 self.transport.resume_reading()
