@@ -211,6 +211,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._abort_timer.cancel()
             self._abort_timer = None
         self._out.clear()
+        self._out_size = 0
         self._pong = None
         self.resume_writing()
         if exc is None:
