@@ -417,6 +417,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def _refuse(self, status: HTTPStatus) -> None:
         """Answer the handshake in the server's own words."""
         self._answer(opening.refused(status))
+        self._state, self._response = OVER, None  # what the application answers is too late
 
     def _answer(self, answer: bytes) -> None:
         self._state = DENIED
