@@ -186,7 +186,7 @@ def handshake_of(core: ServerProtocol, request: Request) -> Handshake | Response
     return Handshake(
         request.path,
         [
-            (name.encode("ascii").lower(), value.encode("ascii", errors="surrogateescape"))
+            (name.encode("ascii").lower(), _encoded(value))
             for name, value in request.headers.raw_items()
         ],
         subprotocols,
@@ -194,6 +194,14 @@ def handshake_of(core: ServerProtocol, request: Request) -> Handshake | Response
         None if extensions is None else extensions.encode(),
         *deflates(core.extensions),
     )
+
+
+def _encoded(value: str) -> bytes:
+    """Return what websockets has read: it decodes ISO-8859-1, before 17.0 with surrogates."""
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode("ascii", errors="surrogateescape")
 
 
 def accepted(
