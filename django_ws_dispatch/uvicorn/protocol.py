@@ -405,6 +405,7 @@ class WebSocketProtocol(asyncio.Protocol):
         )
         self._log_answer(HTTPStatus.SWITCHING_PROTOCOLS)
         if self.transport.is_closing():
+            self._over(1006)  # the client has left
             return
         self._handshake = None
         self._state = OPEN
