@@ -45,7 +45,7 @@ class Keeper:
         self, loop: asyncio.AbstractEventLoop, interval: float | None, timeout: float | None
     ) -> None:
         self._loop = loop
-        self._interval = interval
+        self._interval = interval or 0.0
         self._timeout = timeout
         self._due: dict[Kept, float] = {}
         self._waiting: dict[Kept, tuple[float, bytes]] = {}
@@ -108,7 +108,6 @@ class Keeper:
             self._set_timer()
 
     def _ping(self, kept: Kept, now: float) -> None:
-        assert self._interval is not None
         del self._due[kept]
         self._due[kept] = now + self._interval
         if kept in self._waiting and self._timeout is not None:

@@ -18,7 +18,7 @@ import logging
 from collections.abc import Awaitable
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 from uvicorn.config import Config
@@ -361,8 +361,8 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():  # whoever did it knows
-            self._ended(None, None)
+        if task.cancelled():
+            self._ended(None, None if self._shared.drain.is_stopping else asyncio.CancelledError())
         elif (exc := task.exception()) is not None:
             self._ended(None, exc)
         else:
@@ -397,11 +397,11 @@ class WebSocketProtocol(asyncio.Protocol):
             logger.info('%s - "WebSocket %s" %d', client, path, what)
 
     def _accept(self, event: Event) -> None:
-        handshake = self._handshake
-        assert handshake is not None
         headers = [(name.lower(), value) for name, value in event.get("headers") or ()]
         answer = opening.accepted(
-            handshake, [*self._default_headers, *headers], event.get("subprotocol")
+            cast(opening.Handshake, self._handshake),
+            [*self._default_headers, *headers],
+            event.get("subprotocol"),
         )
         self._log_answer(HTTPStatus.SWITCHING_PROTOCOLS)
         if self.transport.is_closing():
@@ -428,8 +428,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _deny(self, body: bytes, *, more: bool) -> None:
         """Send a part of the application's denial, in front of the first one its head."""
-        response = self._response
-        assert response is not None
+        response = cast(Event, self._response)
         if self._state is OPENING:
             self._state = DENIED
             size = None if more else len(body)

@@ -92,9 +92,9 @@ itself fails (`KeyError: 'application_instance'`): no client is told, and no `fi
 granian before 2.8.9 loses its worker by a denial with two headers of one name, so that here it
 gets the last cookie alone.
 
-uvicorn is what this package is developed and measured on, and what `manage.py runserver` uses; "our
-class" is `--ws django_ws_dispatch.uvicorn:WebSocketProtocol`. All pass the same frames as without this
-package: see [Conformance](conformance.md).
+uvicorn is what this package is developed and measured on, and what `manage.py runserver` uses;
+"our class" is `--ws django_ws_dispatch.uvicorn:WebSocketProtocol`. All pass the same frames as
+without this package: see [Conformance](conformance.md).
 
 ```{toctree}
 :hidden:
