@@ -29,5 +29,12 @@ class Own(Server):
     def latency(self) -> float | None:
         return self._owner.latency if self.send == self._owner.send else None
 
+    @property
+    def has_refused(self) -> bool:
+        return self._owner.has_refused
+
+    def refuse_over(self, size: int) -> None:
+        self._owner.max_size = min(self._owner.max_size, size)
+
     def drain_within(self, seconds: float) -> None:
         self._owner.drain = seconds

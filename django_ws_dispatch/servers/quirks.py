@@ -45,6 +45,14 @@ class Server:
         """Seconds that the client took for its last pong; ``None`` where nobody knows."""
         return None
 
+    @property
+    def has_refused(self) -> bool:
+        """Whether it has closed the connection by itself, for what the client has sent."""
+        return False
+
+    def refuse_over(self, size: int) -> None:
+        """Let it refuse larger messages, in bytes, before it has collected them."""
+
     def drain_within(self, seconds: float) -> None:
         """Let the connection stay up to so many seconds once the server is told to stop."""
 

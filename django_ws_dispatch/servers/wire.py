@@ -24,6 +24,8 @@ class Wire(Protocol):
         ready: it is open, and the client takes what it is sent: ``write...()`` may be called.
         deflates: messages to it may be compressed.
         latency: seconds that the client took for its last pong; ``None`` before the first.
+        max_size: of a message of the client, in bytes; a larger one is refused with 1009.
+        has_refused: it has closed for what the client has sent.
         drain: seconds in which all connections are told that the server stops; 0 for at once.
         transport: asyncio's or uvloop's.
     """
@@ -31,6 +33,8 @@ class Wire(Protocol):
     ready: bool
     deflates: bool
     latency: float | None
+    max_size: int
+    has_refused: bool
     drain: float
     transport: asyncio.Transport
 

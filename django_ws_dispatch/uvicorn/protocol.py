@@ -87,6 +87,8 @@ class WebSocketProtocol(asyncio.Protocol):
             application.
         ready: it is open, and the client takes what it is sent.
         latency: seconds that the client took for its last pong; ``None`` before the first.
+        max_size: of a message of the client, in bytes; a larger one is refused with 1009.
+        has_refused: it was closed for what the client has sent, or has not.
         drain: seconds in which all connections are told that the server stops; 0 for at once.
         inflates: messages of the client may be compressed.
         deflates: messages to it may be.
@@ -126,8 +128,10 @@ class WebSocketProtocol(asyncio.Protocol):
         "deflates",
         "disconnect",
         "drain",
+        "has_refused",
         "inflates",
         "latency",
+        "max_size",
         "ping_sent_at",
         "reading_is_paused",
         "ready",
@@ -162,6 +166,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self.close_timeout = CLOSE_TIMEOUT
         self._abort_timer: asyncio.TimerHandle | None = None
         self.drain = 0.0
+        self.has_refused = False
+        self.max_size = self._shared.max_size
 
         # The handshake, as long as it goes on.
         self._core: ServerProtocol | None = None
@@ -591,7 +597,7 @@ class WebSocketProtocol(asyncio.Protocol):
                     wanted = head - 4
                     break
                 length = int.from_bytes(data[at + 2 : at + head - 4], "big")
-            most = self._shared.max_size if self._authority is None else self._authority.size_left
+            most = self.max_size if self._authority is None else self._authority.size_left
             if length > most or not second & MASKED or first & 0x07 > 2:  # no such opcode
                 self._consult(data[at:])  # it says no
                 return
@@ -634,7 +640,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return True  # behind our close frame: nobody reads it
         try:
             if first & RSV1:
-                payload = inflate(payload, self._shared.max_size)
+                payload = inflate(payload, self.max_size)
             message = str(payload, "utf-8") if first & 1 else bytes(payload)
         except PayloadTooBig as exc:
             self._fail(1009, str(exc))
@@ -658,7 +664,7 @@ class WebSocketProtocol(asyncio.Protocol):
             if self.disconnect is not None:  # this side has sent its close frame
                 code, reason = self.disconnect
                 closing = Close(code, reason or "")
-            authority = Authority(self._shared.max_size, self.inflates, closing)
+            authority = Authority(self.max_size, self.inflates, closing)
         try:
             message, answer = authority.feed(data)
         except UnicodeDecodeError as exc:
@@ -666,6 +672,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return False
         self._authority = authority if authority.is_within else None
         if authority.failed:
+            self.has_refused = True
             said = authority.answered
             self._write_last(answer)
             self._over(said.code if said else 1006, said.reason if said else "")
@@ -784,6 +791,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _fail(self, code: int, reason: str) -> None:
         """Fail the connection (RFC 6455 section 7.1.7): nothing more is read."""
+        self.has_refused = True
         if self._state is OPEN:
             reason = reason.encode()[:123].decode(errors="ignore")
             self._write_last(close_frame(code, reason))

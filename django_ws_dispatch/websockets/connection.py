@@ -106,6 +106,7 @@ class Connection:
         self.scope = scope
         self.limits = limits
         self.server = servers.of(send, scope)
+        self.server.refuse_over(limits.max_message_size)
         self.reader, self.writer = halves(self, receive, send)
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.ready_state: WebSocketState = CONNECTING
@@ -193,6 +194,8 @@ class Connection:
             self.close_code = 1005 if code is None else code
             self.close_reason = reason or ""
             self.code_known = True
+            if code == CloseCode.TOO_BIG and self.server.has_refused:
+                self.reader.say_refused()
         elif self.ready_state is CLOSED:
             return
         closed_here = self.ready_state is CLOSING

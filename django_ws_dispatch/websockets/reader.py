@@ -242,10 +242,18 @@ class Reader:
         if self._connection.ready_state is OPEN and self.full_since is None:
             self._exceeded(CloseCode.IDLE, "idle_timeout", "nothing heard", idle)
 
+    def say_refused(self) -> None:
+        """Say why the server has closed with 1009, before it had the whole message."""
+        most = self._connection.limits.max_message_size
+        self._say(CloseCode.TOO_BIG, "max_message_size", "a message", most)
+
     def _exceeded(self, code: CloseCode, limit: str, what: str, most: object) -> None:
+        self._say(code, limit, what, most)
+        self._connection.kick(code, limit.replace("_", " "))
+
+    def _say(self, code: CloseCode, limit: str, what: str, most: object) -> None:
         why = f"{what}, over WEBSOCKET_{limit.upper()} or @{limit} ({most})"
         reports.closed(self._connection.path, code, why)
-        self._connection.kick(code, limit.replace("_", " "))
 
     # Reading ahead
 

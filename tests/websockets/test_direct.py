@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -100,11 +101,25 @@ async def test_all_that_came_before_the_close_is_read():
     assert got == [str(number) for number in range(20)]
 
 
-async def test_a_message_over_the_limit_of_the_handler_is_1009():
+async def test_a_message_over_the_limit_of_the_handler_is_1009(caplog):
     async with on_the_class(max_message_size(10)(echo)) as client:
-        client.sends("x" * 10, "x" * 11)
+        client.sends("x" * 10)
+        await client.sees("x" * 10)
+        client.sends("x" * 11)
         assert (await client.ended()).code == 1009
-        assert client.messages == ["x" * 10]
+    assert "WEBSOCKET_MAX_MESSAGE_SIZE or @max_message_size (10)" in caplog.text
+
+
+async def test_a_message_over_the_limit_is_refused_at_its_head_and_a_bomb_before_it_is_inflated():
+    head = bytes((0x81, 0x80 | 126, 0x10, 0x00))
+    bomb = zlib.compress(bytes(1024 * 1024), wbits=-15)
+    async with on_the_class(echo, WEBSOCKET_MAX_MESSAGE_SIZE=1000) as client:
+        client.feed(head)
+        assert (await client.ended()).code == 1009
+    deflate = {"extensions": DEFLATE}
+    async with on_the_class(echo, WEBSOCKET_MAX_MESSAGE_SIZE=2000, client=deflate) as client:
+        client.feed(bytes((0xC2, 0x80 | 126)) + len(bomb).to_bytes(2) + bytes(4) + bomb)
+        assert (await client.ended()).code == 1009
 
 
 async def test_too_many_messages_are_4429():
