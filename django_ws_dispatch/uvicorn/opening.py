@@ -36,6 +36,7 @@ LONGEST_LINE = 512
 NEVER_SHARED = frozenset((b"cookie", b"authorization", b"sec-websocket-key"))
 
 _line = re.compile(rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]+):[\t ]*([\t\x20-\x7e\x80-\xff]*?)[\t ]*")
+_target = re.compile(rb"[\x21-\x7e]+")
 _token = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 # What must not stand in a header: it would end it.
 _ends_header = re.compile(rb"[\r\n\x00]")
@@ -80,7 +81,7 @@ class Memory:
         lines = data[:-4].split(b"\r\n")
         method, _, rest = lines[0].partition(b" ")
         path, _, version = rest.rpartition(b" ")
-        if method != b"GET" or version != b"HTTP/1.1" or not path.isascii():
+        if method != b"GET" or version != b"HTTP/1.1" or not _target.fullmatch(path):
             return None
         if len(lines) > MOST_HEADERS:
             return None
@@ -107,6 +108,8 @@ class Memory:
                 or seen[b"sec-websocket-version"] != b"13"
                 or len(base64.b64decode(key, validate=True)) != 16
                 or not _has_upgrade(seen[b"connection"])
+                or seen.get(b"content-length", b"0") != b"0"  # there is no body
+                or b"transfer-encoding" in seen
             ):
                 return None
         except (KeyError, binascii.Error):
@@ -121,10 +124,10 @@ class Memory:
             extensions, reads, writes = answer
         subprotocols: list[str] = []
         if (offered := seen.get(b"sec-websocket-protocol")) is not None:
-            try:
-                subprotocols = [one.strip() for one in offered.decode("ascii").split(",")]
-            except UnicodeDecodeError:
+            offers = [one.strip(b" \t") for one in offered.split(b",")]
+            if not all(map(_token.fullmatch, offers)):
                 return None
+            subprotocols = [one.decode("ascii") for one in offers]
         return Handshake(
             path.decode("ascii"), headers, subprotocols, accept, extensions, reads, writes
         )
@@ -159,6 +162,8 @@ class Memory:
 _ONCE = frozenset(
     (
         b"connection",
+        b"content-length",
+        b"origin",
         b"sec-websocket-extensions",
         b"sec-websocket-key",
         b"sec-websocket-version",
