@@ -98,18 +98,17 @@ class Authority:
     """
 
     def __init__(self, max_size: int, deflates: bool, closing: Close | None) -> None:
-        self._core = Protocol(Side.SERVER, state=State.OPEN, max_size=max_size, logger=logger)
+        # Its limit is for control frames too.
+        limit = max(max_size, 125)
+        self._core = Protocol(Side.SERVER, state=State.OPEN, max_size=limit, logger=logger)
+        self._max_size = max_size
         if deflates:
             self._core.extensions = [extension()]
         self._fragments: list[bytes] = []
         self._opcode = Opcode.BINARY
         if closing is not None:
-            self.closes(closing)
-
-    def closes(self, closing: Close) -> None:
-        """This side has sent a close frame."""
-        self._core.close_sent = closing
-        self._core.state = State.CLOSING
+            self._core.close_sent = closing
+            self._core.state = State.CLOSING
 
     @property
     def is_within(self) -> bool:
@@ -119,8 +118,7 @@ class Authority:
     @property
     def size_left(self) -> int:
         """How many bytes the message may still have."""
-        size = self._core.max_message_size or 0
-        return size - (self._core.current_size or 0)
+        return self._max_size - (self._core.current_size or 0)
 
     @property
     def failed(self) -> bool:

@@ -68,6 +68,8 @@ OVER: Final = 4
 
 # So much waits unread; then reading pauses. The last message may go over.
 MOST_MESSAGES, MOST_BYTES = 32, 64 * 1024
+# No control frame may be larger (RFC 6455 section 5.5): what says that it is, is not waited for.
+LARGEST_CONTROL = 125
 # The first bytes of messages that are whole, and of control frames that are answered here.
 WHOLE, PLAIN = (TEXT, BINARY), (PING, PONG)
 # What is joined for one write is not more than this.
@@ -117,6 +119,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_rest",
         "_scope",
         "_shared",
+        "_skipped",
         "_state",
         "_tasks",
         "_told_connect",
@@ -179,7 +182,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._inbox: list[str | bytes] = []
         self._inbox_size = 0
         self._rest: bytes | bytearray | None = None
-        self._at = self._wanted = 0
+        self._at = self._wanted = self._skipped = 0
         self._waiter: asyncio.Future[None] | None = None
         self._authority: Authority | None = None
         self.reading_is_paused = False
@@ -285,6 +288,9 @@ class WebSocketProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called with what the client has sent."""
         if self._state is OPEN or self._state is CLOSING:
+            if self._skipped:
+                self._skipped -= (skipped := min(self._skipped, len(data)))
+                data = data[skipped:]
             rest = self._rest
             if rest is None:
                 self._parse(data, 0)
@@ -498,12 +504,17 @@ class WebSocketProtocol(asyncio.Protocol):
             self._deny(event.get("body", b""), more=event.get("more_body", False))
         elif self._state is OPENING:
             self._send_first(kind, event)
-        elif self._state is OVER or (self.disconnect and self.disconnect[0] == 1012):
+        elif self._state is OVER or self._is_closed_here:
             raise ClientDisconnected
         else:
             raise RuntimeError(
                 f"Unexpected ASGI message '{kind}', after sending 'websocket.close'."
             )
+
+    @property
+    def _is_closed_here(self) -> bool:
+        """Whether it is not the application that has closed."""
+        return self.has_refused or (self.disconnect is not None and self.disconnect[0] == 1012)
 
     def _send_first(self, kind: str, event: Event) -> None:
         if kind == "websocket.accept":
@@ -597,16 +608,30 @@ class WebSocketProtocol(asyncio.Protocol):
                     wanted = head - 4
                     break
                 length = int.from_bytes(data[at + 2 : at + head - 4], "big")
-            most = self.max_size if self._authority is None else self._authority.size_left
-            if length > most or not second & MASKED or first & 0x07 > 2:  # no such opcode
+            end = at + head + length
+            if not second & MASKED or first & 0x07 > 2:  # no such opcode
                 self._consult(data[at:])  # it says no
                 return
-            end = at + head + length
+            if first & 0x08:
+                if length > LARGEST_CONTROL:
+                    self._consult(data[at:])
+                    return
+            elif self._state is CLOSING or length > (
+                self.max_size if self._authority is None else self._authority.size_left
+            ):
+                # Nobody reads it: it is not even collected.
+                if self._state is OPEN:
+                    self._refuse_size(length)
+                if end > size:
+                    self._skipped = end - size
+                    return
+                at = end
+                continue
             if end > size:
                 wanted = head + length
                 break
             if not first & 0x08:
-                if self._inbox and self._state is OPEN and self._is_full:
+                if self._inbox and self._is_full:
                     self._pause_reading()
                     break
                 kind = first & ~RSV1 if self.inflates else first
@@ -636,14 +661,13 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _received(self, first: int, payload: bytes | bytearray) -> bool:
         """Take a whole data frame; ``False`` where it ends the connection."""
-        if self._state is not OPEN:
-            return True  # behind our close frame: nobody reads it
         try:
             if first & RSV1:
                 payload = inflate(payload, self.max_size)
             message = str(payload, "utf-8") if first & 1 else bytes(payload)
-        except PayloadTooBig as exc:
-            self._fail(1009, str(exc))
+        except PayloadTooBig:
+            self._refuse_size(None)
+            return True
         except ProtocolError as exc:
             self._fail(1002, str(exc))
         except UnicodeDecodeError as exc:
@@ -780,14 +804,22 @@ class WebSocketProtocol(asyncio.Protocol):
         self._state = CLOSING
         self.ready = False
         self._say_disconnect(code, reason)
-        if self._authority is not None:
-            self._authority.closes(Close(code, reason or ""))
+        self._authority = None  # nobody reads the rest of its message
         self._shared.keeper.remove(self)
         self._shared.drain.remove(self)
         timeout = self.close_timeout if timeout is None else timeout
         self.close_timer = self._shared.loop.call_later(timeout, self._close_transport)
         if self.reading_is_paused:
             self._parse_rest()
+
+    def _refuse_size(self, size: int | None) -> None:
+        """Close for a message that is too large; what of it is still to come is read over.
+
+        To drop the connection would cost a client that is busy sending the close frame.
+        """
+        self.has_refused = True
+        what = "a message" if size is None else f"a frame of {size} bytes"
+        self._close(1009, f"{what}, over the limit of {self.max_size}")
 
     def _fail(self, code: int, reason: str) -> None:
         """Fail the connection (RFC 6455 section 7.1.7): nothing more is read."""
