@@ -1,0 +1,1 @@
+"""uvicorn's own tests of a WebSocket protocol class, on this package's."""
