@@ -5,10 +5,9 @@ import pytest
 import tests.protocols.test_websocket as suite
 from django_ws_dispatch.uvicorn import WebSocketProtocol
 
-# Some of them name a class of uvicorn and do not use the fixture.
-for name in ("WebSocketProtocol", "WebSocketsSansIOProtocol"):
-    if hasattr(suite, name):
-        setattr(suite, name, WebSocketProtocol)
+# Some tests name the class of uvicorn and do not use the fixture; none of the oldest uvicorn.
+if hasattr(suite, "WebSocketsSansIOProtocol"):
+    suite.WebSocketsSansIOProtocol = WebSocketProtocol
 
 
 @pytest.fixture
