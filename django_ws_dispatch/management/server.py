@@ -12,6 +12,7 @@ import uvicorn
 from django.core.exceptions import RequestAborted
 
 from ..typing import ASGIApplication
+from .protocols import DEFAULT
 from .reload import END, exit_within
 
 __all__ = ["DevelopmentServer"]
@@ -51,15 +52,22 @@ class DevelopmentServer:
     """What ``django.core.servers.basehttp.run()`` takes for a server class.
 
     Binds at once, so that Django's runserver says which address can not be had (``OSError``).
+    ``ws`` is what uvicorn's ``--ws`` takes.
     """
 
     def __init__(
-        self, address: tuple[str, int], handler_class: object = None, ipv6: bool = False
+        self,
+        address: tuple[str, int],
+        handler_class: object = None,
+        ipv6: bool = False,
+        *,
+        ws: str = DEFAULT,
     ) -> None:
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
         both = ipv6 and socket.has_dualstack_ipv6()
         self.socket = socket.create_server(address, family=family, dualstack_ipv6=both)
         self.server_port: int = self.socket.getsockname()[1]
+        self.ws = ws
         self.application: Any = None
         self.server: Server | None = None
         self.ended = threading.Event()
@@ -71,6 +79,7 @@ class DevelopmentServer:
         config = uvicorn.Config(
             self.application,
             interface="asgi3",
+            ws=self.ws,
             # What a proxy says is believed where the settings say so (SECURE_PROXY_SSL_HEADER).
             proxy_headers=False,
             log_config=None,

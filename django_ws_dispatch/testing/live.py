@@ -28,6 +28,7 @@ from django.views.static import serve
 from .. import lanes
 from ..asgi import load_application
 from ..dispatcher import WebSocketDispatcher
+from ..management.protocols import DEFAULT, check_protocol
 from ..typing import ASGIApplication
 
 if TYPE_CHECKING:
@@ -61,14 +62,22 @@ class ASGILiveServer:
         application: an ASGI application; without it the one that ``ASGI_APPLICATION`` names.
         host: the address or the name to listen on, which ``url`` has as well.
         port: 0 for any free one.
+        ws: what serves the sockets, as uvicorn's ``--ws`` has it: a name that uvicorn knows, such
+            as ``"auto"`` for uvicorn's own class, ``"module:Class"``, or a class.
     """
 
     def __init__(
-        self, application: ASGIApplication | None = None, *, host: str = HOST, port: int = 0
+        self,
+        application: ASGIApplication | None = None,
+        *,
+        host: str = HOST,
+        port: int = 0,
+        ws: str | type[asyncio.Protocol] = DEFAULT,
     ) -> None:
         self._application = application
         self._host = host
         self._wanted_port = port
+        self._ws = ws
         self._port: int | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -129,9 +138,10 @@ class ASGILiveServer:
 
         Raises:
             ImproperlyConfigured: there is no application.
-            ModuleNotFoundError: uvicorn is not installed.
+            ImportError: uvicorn is not installed, or what ``ws`` needs.
             OSError: the port is taken.
             RuntimeError: it is started already, or its start-up failed.
+            ValueError: ``ws`` is nothing that uvicorn can use.
         """
         if self._thread is not None:
             raise RuntimeError(f"The server is started already, at {self.url}.")
@@ -194,6 +204,7 @@ class ASGILiveServer:
             raise ModuleNotFoundError(
                 'The live server needs uvicorn: pip install "django-ws-dispatch[uvicorn]".'
             ) from exc
+        check_protocol(self._ws)
 
         async def note_start() -> None:
             self._ready.set()
@@ -209,6 +220,7 @@ class ASGILiveServer:
             application,
             interface="asgi3",
             loop="asyncio",
+            ws=self._ws,
             proxy_headers=False,
             log_config=None,
             access_log=False,
@@ -280,17 +292,20 @@ class ASGILiveServerTestCase(TransactionTestCase):
 
     Attributes:
         host, port: where it listens, as in ``LiveServerTestCase``; 0 is any free port.
+        ws: what serves the sockets, as for ``ASGILiveServer``.
         live_server: the server, while the tests of the class run.
     """
 
     host: ClassVar[str] = HOST
     port: ClassVar[int] = 0
+    ws: ClassVar[str | type[asyncio.Protocol]] = DEFAULT
     live_server: ClassVar[ASGILiveServer]
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.live_server = cls.enterClassContext(ASGILiveServer(host=cls.host, port=cls.port))
+        server = ASGILiveServer(host=cls.host, port=cls.port, ws=cls.ws)
+        cls.live_server = cls.enterClassContext(server)
 
     @classproperty
     def live_server_url(cls) -> str:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .client import WebSocketClient
     from .live import ASGILiveServer
 
-__all__ = ["asgi_live_server", "websocket_client"]
+__all__ = ["asgi_live_server", "asgi_live_server_ws", "websocket_client"]
 
 
 def _has_pytest_django(config: pytest.Config) -> bool:
@@ -43,13 +45,23 @@ def websocket_client() -> WebSocketClient:
 
 
 @pytest.fixture(scope="session")
-def _asgi_live_server(request: pytest.FixtureRequest) -> Iterator[ASGILiveServer]:
+def asgi_live_server_ws() -> str | type[asyncio.Protocol]:
+    """What serves the sockets of ``asgi_live_server``; write your own to choose another ``ws``."""
+    from ..management.protocols import DEFAULT
+
+    return DEFAULT
+
+
+@pytest.fixture(scope="session")
+def _asgi_live_server(
+    request: pytest.FixtureRequest, asgi_live_server_ws: str | type[asyncio.Protocol]
+) -> Iterator[ASGILiveServer]:
     """The server itself: one for the session, started on the test database."""
     if _has_pytest_django(request.config):
         request.getfixturevalue("django_db_setup")
     from .live import ASGILiveServer
 
-    server = ASGILiveServer()
+    server = ASGILiveServer(ws=asgi_live_server_ws)
     server.start()
     yield server
     server.stop()

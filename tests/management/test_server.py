@@ -32,10 +32,10 @@ def test_stopping_a_server_that_has_not_started_returns_at_once():
 
 
 @contextmanager
-def serving(application: Any) -> Iterator[tuple[Any, str]]:
+def serving(application: Any, **options: Any) -> Iterator[tuple[Any, str]]:
     """An application that is served in a thread, and its URL."""
     module = pytest.importorskip("django_ws_dispatch.management.server")
-    server = module.DevelopmentServer(("127.0.0.1", 0))
+    server = module.DevelopmentServer(("127.0.0.1", 0), **options)
     server.set_app(application)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -61,6 +61,32 @@ def test_it_serves_what_it_was_given_and_believes_no_proxy():
         request = Request(url, headers={"X-Forwarded-Proto": "https"})
         with urlopen(request, timeout=DEADLINE) as response:
             assert response.read() == b"http"
+
+
+async def named(scope: Any, receive: Any, send: Any) -> None:
+    """A socket that says which class serves it; a lifespan it has not."""
+    if scope["type"] != "websocket":
+        raise ValueError(scope["type"])
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": type(receive.__self__).__module__})
+    await send({"type": "websocket.close"})
+
+
+@pytest.mark.parametrize(
+    ("options", "package"),
+    [
+        ({}, "django_ws_dispatch.uvicorn"),
+        ({"ws": "websockets-sansio"}, "uvicorn.protocols.websockets"),
+    ],
+)
+def test_its_sockets_are_served_by_the_class_that_it_was_given(options, package):
+    client = pytest.importorskip("websockets.sync.client")
+    with (
+        serving(named, **options) as (_, url),
+        client.connect(url.replace("http", "ws", 1)) as one,
+    ):
+        assert one.recv(DEADLINE).startswith(f"{package}.")
 
 
 def test_once_it_has_stopped_its_port_can_be_had_again():

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import socket
+import sys
 import threading
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -12,6 +13,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import override_settings
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.asyncio.client import connect as aconnect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -260,6 +262,45 @@ def test_an_application_can_be_given():
         assert get(server.url + "/anything/") == b"/anything/"
 
 
+async def named(scope, receive, send):
+    """A socket that says which class serves it; a lifespan it has not."""
+    assert scope["type"] == "websocket"
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": type(receive.__self__).__module__})
+    await send({"type": "websocket.close"})
+
+
+@pytest.mark.parametrize(
+    ("options", "package"),
+    [
+        ({}, "django_ws_dispatch.uvicorn"),
+        ({"ws": "websockets-sansio"}, "uvicorn.protocols.websockets"),
+        ({"ws": WebSocketsSansIOProtocol}, "uvicorn.protocols.websockets"),
+    ],
+)
+def test_the_class_that_serves_sockets_can_be_chosen(options, package):
+    with ASGILiveServer(named, **options) as server, open_socket(server, "/") as one:
+        assert one.recv(DEADLINE).startswith(f"{package}.")
+
+
+def test_a_class_that_is_none_fails_the_start_with_the_remedy():
+    server = ASGILiveServer(ws="nowhere:WebSocketProtocol")
+    with pytest.raises(ValueError, match="Take one of auto, "):
+        server.start()
+    assert repr(server) == "<ASGILiveServer stopped>"
+
+
+def test_without_websockets_the_start_fails_with_the_remedy(monkeypatch):
+    for name in [one for one in sys.modules if one.startswith("django_ws_dispatch.uvicorn")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "websockets.exceptions", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"websockets: pip install \"django-ws-dispatch\["
+    ):
+        ASGILiveServer().start()
+
+
 def test_a_path_without_a_slash_is_refused(asgi_live_server):
     with pytest.raises(ValueError, match="begins with a slash"):
         asgi_live_server.websocket_url("ws/echo/")
@@ -293,6 +334,7 @@ with socket.create_server(("127.0.0.1", 0)) as probe:
 class NamedCase(ASGILiveServerTestCase):
     host = "localhost"
     port = PORT
+    ws = "auto"
 
     def test_the_server_listens_where_the_class_says(self):
         assert self.live_server_url == f"http://localhost:{PORT}"
@@ -301,3 +343,6 @@ class NamedCase(ASGILiveServerTestCase):
         with connect(self.websocket_url("/ws/echo/")) as one:
             one.send("hello")
             assert one.recv(DEADLINE) == "hello"
+
+    def test_its_sockets_are_served_by_what_the_class_says(self):
+        assert self.live_server._ws == "auto"

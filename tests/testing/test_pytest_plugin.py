@@ -84,9 +84,21 @@ def test_it_is_the_same(asgi_live_server):
     assert asgi_live_server.url.startswith("http://127.0.0.1:")
 """
 
+CHOOSING = """
+import pytest
 
-def test_the_fixtures_work_without_pytest_django(tmp_path):
-    (tmp_path / "test_site.py").write_text(TESTS)
+@pytest.fixture(scope="session")
+def asgi_live_server_ws():
+    return "auto"
+
+def test_the_class_is_the_one_that_was_chosen(asgi_live_server):
+    assert asgi_live_server._ws == "auto"
+"""
+
+
+@pytest.mark.parametrize(("added", "passed"), [("", 2), (CHOOSING, 3)])
+def test_the_fixtures_work_without_pytest_django(added, passed, tmp_path):
+    (tmp_path / "test_site.py").write_text(TESTS + added)
     plugin = "django_ws_dispatch.testing.pytest_plugin"
     result = subprocess.run(
         [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", plugin, "test_site.py"],
@@ -99,4 +111,4 @@ def test_the_fixtures_work_without_pytest_django(tmp_path):
             "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
         },
     )
-    assert "2 passed" in result.stdout, result.stdout + result.stderr
+    assert f"{passed} passed" in result.stdout, result.stdout + result.stderr

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 from django.utils import autoreload
 from django.utils.version import get_docs_version
 
 from ...asgi import NoApplication, application_path, leads_to_dispatcher, load_application
 from ...routing.routes import current_routes
 from ..access_log import AccessLog
+from ..protocols import DEFAULT, check_protocol
 from ..reload import blaming_modules, run_with_reloader
 
 if TYPE_CHECKING:
@@ -35,18 +36,36 @@ class Command(Base):
     help = "Starts a lightweight web server for development, for pages and WebSockets."
 
     server: DevelopmentServer | None = None
+    ws = DEFAULT
     # Django's, which its stubs do not have.
     addr: str
     _raw_ipv6: bool
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--ws",
+            default=DEFAULT,
+            metavar="PROTOCOL",
+            help="What serves WebSockets, as uvicorn's --ws has it: a name that uvicorn knows "
+            "(auto is its own choice), or module:Class. The default is %(default)s.",
+        )
+
     def run(self, **options: Any) -> None:
+        self.ws = options["ws"]
         missing = None
         if find_spec("uvicorn") is None:
             missing = "runserver needs uvicorn"
+        elif self.ws not in (DEFAULT, "auto"):
+            pass  # what that needs, it says itself
         elif find_spec("websockets") is None and find_spec("wsproto") is None:
             missing = "uvicorn needs the package websockets to serve WebSockets"
         if missing is not None:
             raise CommandError(f'{missing}: pip install "django-ws-dispatch[uvicorn]".')
+        try:
+            check_protocol(self.ws)
+        except (ImportError, ValueError) as exc:
+            raise CommandError(f"--ws: {exc}") from exc
         if options["use_reloader"]:
             run_with_reloader(self.inner_run, self.stop, **options)
         else:
@@ -65,7 +84,7 @@ class Command(Base):
         """Django calls it for a server that is bound to an address."""
         from ..server import DevelopmentServer
 
-        self.server = DevelopmentServer(*args, **kwargs)
+        self.server = DevelopmentServer(*args, ws=self.ws, **kwargs)
         return self.server
 
     def stop(self) -> None:
@@ -112,5 +131,7 @@ class Command(Base):
     def sockets_line(self) -> str:
         if not self.dispatching:
             return f"Serving no WebSockets: {application_path()} is not a WebSocketDispatcher."
+        if self.ws == "none":
+            return "Serving no WebSockets: --ws is none."
         count = len(current_routes().routes)
         return f"Serving {count} WebSocket route{'' if count == 1 else 's'}."

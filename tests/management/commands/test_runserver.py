@@ -40,6 +40,46 @@ def test_without_uvicorn_or_its_websockets_the_remedy_is_said_at_once(
     assert REMEDY in str(caught.value)
 
 
+def test_without_websockets_its_remedy_is_said_although_wsproto_is_there(monkeypatch):
+    pytest.importorskip("uvicorn")
+    monkeypatch.delitem(sys.modules, "django_ws_dispatch.uvicorn", raising=False)
+    for name in [one for one in sys.modules if one.startswith("django_ws_dispatch.uvicorn.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "websockets.exceptions", None)
+    with pytest.raises(CommandError) as caught, override_settings(DEBUG=True):
+        call_command("runserver", "--noreload")
+    assert "needs the package websockets" in str(caught.value)
+    assert REMEDY in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [(), ("--noreload",)])
+def test_a_wrong_protocol_is_refused_with_the_remedy(options):
+    pytest.importorskip("uvicorn")
+    with pytest.raises(CommandError) as caught, override_settings(DEBUG=True):
+        call_command("runserver", "--ws", "nowhere:WebSocketProtocol", *options)
+    assert str(caught.value).startswith("--ws: 'nowhere:WebSocketProtocol' is no WebSocket")
+    assert "Take one of auto, " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "ws"),
+    [((), "django_ws_dispatch.uvicorn:WebSocketProtocol"), (("--ws", "auto"), "auto")],
+)
+def test_the_server_gets_the_protocol_that_the_option_names(options, ws, monkeypatch):
+    pytest.importorskip("websockets")
+    given = []
+
+    def inner_run(self, *args, **kwargs):
+        server = self.make_server(("127.0.0.1", 0))
+        server.socket.close()
+        given.append(server.ws)
+
+    monkeypatch.setattr(runserver.Command, "inner_run", inner_run)
+    with override_settings(DEBUG=True):
+        call_command("runserver", "--noreload", *options)
+    assert given == [ws]
+
+
 def test_its_module_imports_no_uvicorn():
     code = (
         "import sys; from django.conf import settings; settings.configure(INSTALLED_APPS=[]);"
@@ -74,3 +114,10 @@ def test_one_route_is_no_plural():
     command = runserver.Command()
     command.get_handler(use_static_handler=False)
     assert command.sockets_line() == "Serving 1 WebSocket route."
+
+
+def test_without_a_protocol_the_banner_says_that_no_sockets_are_served():
+    command = runserver.Command()
+    command.get_handler(use_static_handler=False)
+    command.ws = "none"
+    assert command.sockets_line() == "Serving no WebSockets: --ws is none."
