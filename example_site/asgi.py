@@ -1,3 +1,10 @@
+"""The site, for a server.
+
+::
+
+    uvicorn example_site.asgi:application --ws django_ws_dispatch.uvicorn:WebSocketProtocol
+"""
+
 import os
 
 from django_ws_dispatch.asgi import get_asgi_application

@@ -82,6 +82,7 @@ class Server(Process):
 
     def command(self) -> list[str]:
         program = [sys.executable, *WARNINGS, "-m", "uvicorn", "example_site.asgi:application"]
+        program += ["--ws", "django_ws_dispatch.uvicorn:WebSocketProtocol"]
         return [*program, "--port", str(self._port), "--no-access-log"]
 
     def start(self) -> None:

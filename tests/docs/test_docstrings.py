@@ -29,13 +29,15 @@ PUBLIC = [
     "testing",
     "testing.brokers",
     "typing",
+    "uvicorn",
     "websockets",
 ]
 
 _ARGS = re.compile(r"^Args:\n((?:[ ]+.*\n?|\n)*)", re.MULTILINE)
 _ARG = re.compile(r"^ {4}([\w*][\w*, ]*):", re.MULTILINE)
 
-# Classes that only this package makes an object of, or whose base class has the arguments.
+# Classes that only this package, or uvicorn, makes an object of, or whose base class has the
+# arguments.
 NOT_CALLED = {
     "ClientSocket",
     "HandshakeDenied",
@@ -43,6 +45,7 @@ NOT_CALLED = {
     "RedisBroker",
     "Registry",
     "WebSocket",
+    "WebSocketProtocol",
 }
 
 

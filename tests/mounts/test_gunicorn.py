@@ -8,9 +8,10 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
-from websockets import ConnectionClosed, InvalidMessage
+from websockets import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from tests.docs.pages import DOCS, blocks
 from tests.kit.server import Server
@@ -30,14 +31,18 @@ class Gunicorn(Server):
         return [*command, "--bind", "127.0.0.1:0", "--workers", str(WORKERS), *self.arguments]
 
 
-@pytest.fixture
-def server(tmp_path) -> Iterator[Server]:
-    (page,) = [
+def workers_of_the_page() -> str:
+    (text,) = [
         block.text
         for block in blocks(DOCS / "howto" / "gunicorn.md")
         if block.file == "mysite/workers.py"
     ]
-    (tmp_path / "its_workers.py").write_text(page)
+    return text
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[Server]:
+    (tmp_path / "its_workers.py").write_text(workers_of_the_page())
     arguments = ["-k", "its_workers.SiteWorker", "--pythonpath", str(tmp_path)]
     with Gunicorn(*arguments, "--no-control-socket") as server:
         server.wait_for_log("Application startup complete", WORKERS)
@@ -67,8 +72,8 @@ def test_a_reload_tells_the_client_and_there_is_somebody_to_connect_to(server: S
             assert (await closed(echo))[0] == 1012
         while True:
             # It may be another old worker, which has not been told to stop yet, or is just told:
-            # then it drops whom it has not answered.
-            with suppress(InvalidMessage, ConnectionResetError):
+            # then it drops whom it has not read, and says 503 to whom it has not answered.
+            with suppress(InvalidMessage, InvalidStatus, ConnectionResetError):
                 async with connect(server, "/ws/echo/") as again:
                     with suppress(ConnectionClosed):
                         await again.send("again")
@@ -87,10 +92,27 @@ def test_a_denial_is_the_response(server: Server) -> None:
     run(scenario)
 
 
+def test_the_class_of_the_page_serves_sockets_with_our_protocol(server: Server) -> None:
+    async def scenario() -> None:
+        async with connect(server, "/ws/echo/") as socket:
+            (deflate,) = socket.protocol.extensions
+            assert deflate.remote_no_context_takeover
+            assert deflate.local_no_context_takeover
+
+    run(scenario)
+
+
+def test_the_class_of_the_page_keeps_the_settings_of_uvicorns_worker() -> None:
+    from uvicorn_worker import UvicornWorker
+
+    namespace: dict[str, Any] = {}
+    exec(workers_of_the_page(), namespace)
+    assert UvicornWorker.CONFIG_KWARGS.items() <= namespace["SiteWorker"].CONFIG_KWARGS.items()
+
+
 def test_the_class_of_the_page_has_uvicorns_settings(server: Server) -> None:
     async def scenario() -> None:
         async with connect(server, "/ws/echo/") as socket:
-            assert not socket.protocol.extensions
             # The head of a frame alone: who is still sending may see the connection reset.
             socket.transport.write(b"\x82\xff" + struct.pack("!Q", 1_100_001) + bytes(4))
             assert (await closed(socket))[0] == 1009

@@ -93,8 +93,8 @@ granian before 2.8.9 loses its worker by a denial with two headers of one name, 
 gets the last cookie alone.
 
 uvicorn is what this package is developed and measured on, and what `manage.py runserver` uses;
-"our class" is `--ws django_ws_dispatch.uvicorn:WebSocketProtocol`. All pass the same frames as
-without this package: see [Conformance](conformance.md).
+"our class" is [one for its sockets](uvicorn.md), which any ASGI application can use. All pass the
+same frames as without this package: see [Conformance](conformance.md).
 
 ```{toctree}
 :hidden:
