@@ -68,7 +68,7 @@ OVER: Final = 4
 
 # So much waits unread; then reading pauses. The last message may go over.
 MOST_MESSAGES, MOST_BYTES = 32, 64 * 1024
-# No control frame may be larger (RFC 6455 section 5.5): what says that it is, is not waited for.
+# No control frame may be larger (RFC 6455 section 5.5), so that a smaller limit is none of theirs.
 LARGEST_CONTROL = 125
 # The first bytes of messages that are whole, and of control frames that are answered here.
 WHOLE, PLAIN = (TEXT, BINARY), (PING, PONG)
@@ -613,7 +613,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._consult(data[at:])  # it says no
                 return
             if first & 0x08:
-                if length > LARGEST_CONTROL:
+                if length > max(self.max_size, LARGEST_CONTROL):
                     self._consult(data[at:])
                     return
             elif self._state is CLOSING or length > (
@@ -647,6 +647,8 @@ class WebSocketProtocol(asyncio.Protocol):
                 payload = apply_mask(data[at + head : end], data[at + head - 4 : at + head])
                 if first == PONG:
                     self._shared.keeper.pong(self, payload)
+                elif self.has_refused:
+                    pass  # RFC 6455 section 7.1.7: no more answers
                 elif self._blocked is None:
                     self.write(control_frame(PONG, payload))
                 else:  # RFC 6455 section 5.5.3: the newest one is enough

@@ -10,7 +10,7 @@ from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 from uvicorn.config import Config
@@ -153,6 +153,23 @@ def frames_of(stream: bytes) -> Iterator[bytes]:
         yield stream
 
 
+def has_late_control(stream: bytes) -> bool:
+    """Whether a control frame is larger than what a message in fragments may still have."""
+    size = 0
+    for one in frames_of(stream):
+        if len(one) < 2:
+            break
+        opcode, length = one[0] & 0x0F, min(one[1] & 0x7F, 126)
+        if opcode >= CLOSE:
+            if length > MOST - size:
+                return True
+        elif one[0] & 0x80:
+            size = 0
+        else:
+            size += len(one)
+    return False
+
+
 def chunks_of(stream: bytes, cuts: list[int]) -> Iterator[bytes]:
     edges = [0, *sorted({cut % (len(stream) + 1) for cut in cuts}), len(stream)]
     for begin, end in pairwise(edges):
@@ -285,6 +302,8 @@ def sides() -> tuple[Side, Side]:
 @example((False, b""), [], True)
 def test_both_classes_say_the_same(runner, sides, offer, cuts, reads):
     deflate, stream = offer
+    # websockets has one limit for what is left of a message and for a ping in between.
+    assume(not has_late_control(stream))
     own, uvicorns = sides
     got = runner.run(own.outcome(chunks_of(stream, cuts), deflate=deflate, reads=reads))
     # Its class forgets good messages in front of a broken frame, and fails on more behind text that
