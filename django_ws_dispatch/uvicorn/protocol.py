@@ -373,12 +373,14 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():
-            self._ended(None, None if self._shared.drain.is_stopping else asyncio.CancelledError())
-        elif (exc := task.exception()) is not None:
+        try:
+            result = task.result()
+        except asyncio.CancelledError as exc:
+            self._ended(None, None if self._shared.drain.is_stopping else exc)
+        except BaseException as exc:
             self._ended(None, exc)
         else:
-            self._ended(task.result(), None)
+            self._ended(result, None)
 
     def _ended(self, result: object, exc: BaseException | None) -> None:
         """The application has: without a close frame of its own it drops the connection."""
