@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
+from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.uri import parse_uri
 
@@ -192,6 +193,14 @@ def test_what_websockets_reads_keeps_its_bytes(data):
     name, value = found.headers[-1]
     assert b"\r\nX-A: %b\r\n\r\n" % value in data
     assert name == b"x-a"
+
+
+def test_what_websockets_before_17_reads_keeps_its_bytes_too(monkeypatch):
+    value = b"caf\xe9".decode("ascii", "surrogateescape")
+    monkeypatch.setattr(Headers, "raw_items", lambda self: [("X-A", value)])
+    found = read_by_websockets(request())
+    assert isinstance(found, Handshake)
+    assert found.headers == [(b"x-a", b"caf\xe9")]
 
 
 def test_what_websockets_refuses_is_its_answer():

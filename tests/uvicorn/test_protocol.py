@@ -30,11 +30,13 @@ ERRORS = "WARNING", "ERROR", "CRITICAL"
 @pytest.fixture(autouse=True)
 def logged(caplog) -> Iterator[Any]:
     """What went wrong and was logged; a test asks for it, or there is nothing."""
+    seen = 0
 
     def lines() -> list[str]:
-        found = [one.getMessage().strip() for one in caplog.records if one.levelname in ERRORS]
-        caplog.clear()
-        return found
+        nonlocal seen
+        records = caplog.get_records("call")[seen:]
+        seen += len(records)
+        return [one.getMessage().strip() for one in records if one.levelname in ERRORS]
 
     yield lines
     assert not lines()
@@ -132,13 +134,14 @@ async def test_fragments_may_be_compressed():
         await until(lambda: client.payloads(Opcode.PONG) == [b"here?"])
 
 
-async def test_an_idle_connection_keeps_nothing_of_its_fragments():
+async def test_an_idle_connection_keeps_nothing_of_what_was():
     async with opened() as (client, app):
         client.feed(frame(1, b"a", fin=False))
         assert client.protocol._authority is not None
         client.feed(frame(0, b"b"))
-        assert client.protocol._authority is client.protocol._rest is None
         assert await app.reads(1) == ["ab"]
+        for name in "authority", "rest", "core", "handshake", "scope", "response", "waiter":
+            assert getattr(client.protocol, f"_{name}") is None, name
 
 
 BROKEN = {
@@ -225,11 +228,23 @@ async def test_a_message_may_have_all_the_size_that_is_read():
         assert await app.reads(3) == [random, compressible, random]
 
 
-async def test_a_message_that_is_too_large_is_refused_at_its_head():
-    for size in b"\x82\xfe\x00\x65", b"\x82\xff" + (101).to_bytes(8):
-        async with opened(ws_max_size=100) as (client, app):
-            client.feed(size)
-            assert (await app.disconnected())[0] == close_code(client) == 1009
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (b"\x82\xfe\x00\x65", 1009),
+        (b"\x82\xff" + (101).to_bytes(8), 1009),
+        (b"\x82\xff" + b"\xff" * 8, 1009),
+        (b"\x81\x05", 1002),
+        (b"\x83\x85", 1002),
+        (b"\x8b\x85", 1002),
+    ],
+    ids=["length 2", "length 8", "the largest length", "no mask", "opcode 3", "opcode 11"],
+)
+@pytest.mark.parametrize("size", [1, 100])
+async def test_what_can_not_become_good_is_refused_at_its_head(head, code, size):
+    async with opened(ws_max_size=100) as (client, app):
+        client.feed(*chunks_of(head, size))
+        assert (await app.disconnected())[0] == close_code(client) == code
 
 
 @pytest.mark.parametrize(
@@ -348,6 +363,23 @@ async def test_who_is_cancelled_with_a_message_leaves_it_to_the_next():
         assert await app.reads(1) == ["a"]
 
 
+async def test_who_takes_messages_itself_is_told_when_there_is_one():
+    async with opened() as (client, _):
+        assert client.protocol.take() is None
+        waiting = client.protocol.wait()
+        assert not waiting.done()
+        client.feed(frame(1, b"a") + frame(2, b"b"))
+        assert waiting.done()
+        assert client.protocol.wait().done()
+        assert [client.protocol.take() for _ in range(3)] == ["a", b"b", None]
+        waiting = client.protocol.wait()
+        client.closes(4000)
+        assert waiting.done()
+        assert client.protocol.wait().done()
+        assert client.protocol.take() is None
+        assert client.protocol.disconnect == (4000, "")
+
+
 # Writing
 
 
@@ -419,6 +451,21 @@ async def test_send_waits_for_a_client_that_does_not_read():
         await client.sees(b"x" * 100_000, "b", "c")
 
 
+async def test_send_waits_where_the_client_stops_again_at_once():
+    async with opened() as (client, app):
+        await slow(client, app)
+        sending = asyncio.create_task(app.says("a"))
+        await turns()
+        client.protocol.resume_writing()
+        client.protocol.pause_writing()
+        client.protocol.pause_writing()
+        await turns()
+        assert not sending.done()
+        client.transport.taken()
+        await sending
+        await client.sees(b"x" * 100_000, "a")
+
+
 async def test_send_fails_where_the_client_is_lost():
     async with opened() as (client, app):
         await slow(client, app)
@@ -453,6 +500,16 @@ async def test_a_client_that_does_not_read_gets_the_newest_pong_alone():
         client.feed(frame(9, b"4"))
         await until(lambda: len(client.payloads(Opcode.PONG)) > 1)
         assert client.payloads(Opcode.PONG) == [b"3", b"4"]
+
+
+async def test_no_pong_is_sent_behind_a_close():
+    async with opened() as (client, app):
+        await slow(client, app)
+        client.feed(frame(9, b"1") + frame(3))
+        client.transport.taken()
+        await client.ended()
+        assert close_code(client) == 1002
+        assert client.transport.writes[-1][0] == 0x88
 
 
 async def test_what_has_neither_text_nor_bytes_is_no_message():
@@ -731,6 +788,27 @@ async def test_an_open_connection_is_told_with_1012():
         assert not client.transport.is_aborted
 
 
+async def test_a_connection_may_be_told_later():
+    async with opened() as (client, app):
+        client.protocol.drain = 0.01
+        client.protocol.shutdown()
+        assert client.close is None
+        await app.says("a")
+        assert await app.disconnected() == (1012, None)
+        assert client.messages == ["a"]
+        assert (await client.ended()).code == 1012
+
+
+async def test_a_connection_that_ends_before_its_turn_keeps_its_code():
+    async with opened() as (client, app):
+        client.protocol.drain = 2 * DEADLINE
+        client.protocol.shutdown()
+        await app.send("close", code=4000)
+        await turns()
+        assert (await client.ended()).code == 4000
+        assert not client.protocol._shared.drain._waiting
+
+
 async def test_a_client_that_does_not_answer_a_restart_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(protocol, "RESTART_TIMEOUT", 0.01)
     async with opened(client={"answers": False}) as (client, _):
@@ -879,6 +957,7 @@ async def test_a_denial_has_what_the_application_says():
         await app.send("http.response.start", status=404, headers=headers)
         assert client.transport.writes == []
         await app.send("http.response.body", body=b"not found")
+        assert client.protocol.disconnect == (1006, None)
         with pytest.raises(RuntimeError, match=r"after sending 'websocket\.close'"):
             await app.send("http.response.body", body=b"more")
         await client.ended()
