@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import zlib
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ ERRORS = "WARNING", "ERROR", "CRITICAL"
 def logged(caplog) -> Iterator[Any]:
     """What went wrong and was logged; a test asks for it, or there is nothing."""
     seen = 0
+    caplog.set_level(logging.INFO, "uvicorn.error")  # a development server's stop has changed it
 
     def lines() -> list[str]:
         nonlocal seen
