@@ -481,7 +481,7 @@ class WebSocketProtocol(asyncio.Protocol):
             OSError: the client is gone.
             RuntimeError: nothing of this kind may be sent now.
         """
-        while self._blocked is not None:
+        while self._blocked is not None and self.disconnect is None:
             await asyncio.shield(self._blocked)
         kind = event["type"]
         if self._state is OPEN:
@@ -848,6 +848,8 @@ class WebSocketProtocol(asyncio.Protocol):
     def _say_disconnect(self, code: int, reason: str | None) -> None:
         if self.disconnect is None:
             self.disconnect = (code, reason)
+        if self._blocked is not None:
+            _wake(self._blocked)  # who waits to send hears of it now
         self._wake()
 
 
