@@ -715,7 +715,7 @@ async def test_a_loss_within_a_message_is_1006():
 async def test_who_waits_to_send_hears_of_the_end_before_the_client_has_taken_anything():
     async with opened() as (client, app):
         client.transport.is_taken = False
-        await app.says("x" * 100_000, "y")
+        await app.says("x" * 100_000)
         sending = asyncio.ensure_future(app.says("late"))
         await until(lambda: client.protocol._blocked is not None)
         client.feed(frame(3))
