@@ -24,7 +24,7 @@ from tests.uvicorn.wire import Transport, config_of
 
 from .conftest import PROFILE
 
-EXAMPLES = 100_000 if PROFILE == "large" else 250
+EXAMPLES = 100_000 if PROFILE == "large" else 150
 MOST = 1000
 
 REQUEST = (

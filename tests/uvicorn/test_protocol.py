@@ -939,6 +939,18 @@ async def test_a_client_whose_pong_can_not_be_seen_is_waited_for():
         await until(lambda: client.protocol.latency is not None)
 
 
+async def test_a_client_that_is_read_again_has_all_of_its_time():
+    options = {"ws_ping_interval": 0.01, "ws_ping_timeout": DEADLINE, "client": {"answers": False}}
+    async with opened(**options) as (client, app):
+        await until(lambda: client.payloads(Opcode.PING))
+        waiting = client.protocol._shared.keeper._waiting
+        ends = waiting[client.protocol][0]
+        client.feed(frame(1, b"x") * 40)
+        await until(lambda: asyncio.get_running_loop().time() + DEADLINE > ends)
+        await app.reads(40)
+        assert waiting[client.protocol][0] > ends
+
+
 async def test_nobody_is_pinged_where_that_is_off():
     async with opened(ws_ping_interval=None) as (client, _):
         assert not len(client.protocol._shared.keeper)
