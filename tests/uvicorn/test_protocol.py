@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 from websockets.exceptions import ProtocolError
@@ -630,13 +631,38 @@ async def test_a_message_that_has_begun_is_no_obstacle_to_the_own_close():
         assert await app.disconnected() == (4000, "")
 
 
-async def test_who_answers_wrong_is_gone_without_a_second_close():
+@pytest.mark.parametrize("begun", [b"", frame(1, b"\xff", fin=False)], ids=["", "begun"])
+@pytest.mark.parametrize(
+    "wrong",
+    [frame(3), frame(8, b"\x03"), frame(1, b"\xff", fin=False) + frame(0), frame(0)],
+    ids=["opcode", "half a code", "no UTF-8", "a rest"],
+)
+async def test_who_answers_wrong_is_gone_without_a_second_close(begun, wrong):
     async with opened(client={"answers": False}) as (client, app):
+        client.feed(begun)
         await app.send("close", code=4000)
-        client.feed(frame(3))
+        client.feed(wrong)
         await client.ended()
         assert await app.disconnected() == (4000, "")
-        assert len(client.payloads(Opcode.CLOSE)) == 1
+        assert [data[0] for data in client.transport.writes[1:]] == [0x88]
+
+
+async def test_who_answers_within_a_message_is_gone_without_a_second_close():
+    async with opened(client={"answers": False}) as (client, app):
+        client.feed(frame(1, b"a", fin=False))
+        await app.send("close", code=4000)
+        client.feed(frame(8, b"\x0f\xa0"))
+        await client.ended()
+        assert await app.disconnected() == (4000, "")
+        assert [data[0] for data in client.transport.writes[1:]] == [0x88]
+
+
+async def test_a_close_behind_the_loss_is_not_sent():
+    async with opened() as (client, app):
+        client.transport.eof()
+        await app.send("close", code=4000)
+        assert await app.disconnected() == (1006, None)
+        assert client.close is None
 
 
 async def test_messages_that_wait_are_delivered_in_front_of_the_own_close():
@@ -818,9 +844,8 @@ async def test_a_connection_that_ends_before_its_turn_keeps_its_code():
         client.protocol.drain = 2 * DEADLINE
         client.protocol.shutdown()
         await app.send("close", code=4000)
-        await turns()
-        assert (await client.ended()).code == 4000
         assert not client.protocol._shared.drain._waiting
+        assert (await client.ended()).code == 4000
 
 
 async def test_a_client_that_does_not_answer_a_restart_is_not_waited_for(monkeypatch):
@@ -949,6 +974,18 @@ async def test_a_client_that_is_read_again_has_all_of_its_time():
         await until(lambda: asyncio.get_running_loop().time() + DEADLINE > ends)
         await app.reads(40)
         assert waiting[client.protocol][0] > ends
+
+
+async def test_nobody_is_pinged_behind_a_close():
+    async with opened(ws_ping_interval=DEADLINE) as (client, app):
+        keeper = client.protocol._shared.keeper
+        assert len(keeper) == 1
+        await app.send("close")
+        assert len(keeper) == 0
+        assert not client.protocol.ping(b"1234")
+    async with opened(ws_ping_interval=DEADLINE) as (client, _):
+        client.transport.eof()
+        assert not client.protocol.ping(b"1234")
 
 
 async def test_nobody_is_pinged_where_that_is_off():
@@ -1316,6 +1353,12 @@ async def test_an_application_that_can_not_be_awaited_is_500(app, logged):
         await client.ended()
         assert client.response.status_code == 500
         assert logged() == ["Exception in ASGI application"]
+
+
+async def test_a_configuration_that_is_not_loaded_is_loaded():
+    config = Config(echo, lifespan="off", log_config=None)
+    protocol.WebSocketProtocol(config, ServerState(), {})
+    assert config.loaded
 
 
 # permessage-deflate

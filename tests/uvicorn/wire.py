@@ -382,6 +382,7 @@ async def served(
     assert protocol not in state.connections
     assert not len(shared_of(config, loop).keeper)
     assert protocol.close_timer is protocol._abort_timer is None
+    assert protocol._rest is protocol._authority is protocol._scope is None
     assert protocol.unsent == 0
 
 
