@@ -13,7 +13,10 @@ from types import TracebackType
 from .process import ROOT, Process
 from .waiting import DEADLINE, wait_until
 
-__all__ = ["DEADLINE", "ROOT", "TROUBLE", "Server"]
+__all__ = ["DEADLINE", "OURS", "ROOT", "TROUBLE", "Server"]
+
+# The WebSocket class of this package, as uvicorn's option --ws has it.
+OURS = "django_ws_dispatch.uvicorn:WebSocketProtocol"
 
 # What no test wants to see in a server's log, unless it says so.
 TROUBLE = re.compile(
@@ -37,6 +40,8 @@ class Server(Process):
 
     READY = "Uvicorn running on"
     """part of the first line that says where it listens"""
+    WS = "auto"
+    """the WebSocket class, as uvicorn's option has it"""
 
     def __init__(
         self,
@@ -74,7 +79,7 @@ class Server(Process):
         return self._notes_file().read_text().splitlines()
 
     def command(self) -> Sequence[str]:
-        command = [sys.executable, "-m", "uvicorn", self.application]
+        command = [sys.executable, "-m", "uvicorn", self.application, "--ws", self.WS]
         return [*command, "--host", "127.0.0.1", "--port", "0", "--no-access-log", *self.arguments]
 
     def read(self, line: str) -> None:

@@ -21,12 +21,13 @@ from django_ws_dispatch.groups import Group
 from tests.kit.server import DEADLINE, Server
 from tests.kit.valkey import Valkey
 
+from .classes import on_ours
 from .faults.clients import Neighbour, close_code, numbers, opened, publishing, undisturbed
 from .proxy import Proxy
 from .test_must_show import page, serve, sqlite
 from .test_redis import REDIS_BROKER, use
 
-pytestmark = [pytest.mark.live, pytest.mark.asyncio]
+pytestmark = [pytest.mark.live, pytest.mark.asyncio, pytest.mark.usefixtures("ws"), on_ours]
 
 # What was measured: --log-cli-level=INFO
 logger = logging.getLogger("faults")

@@ -18,11 +18,12 @@ from websockets.exceptions import InvalidStatus
 from tests.kit.postgres import PostgresServer
 from tests.kit.server import DEADLINE
 
+from .classes import on_ours
 from .faults.clients import close_code, opened, undisturbed
 from .proxy import Proxy
 from .test_must_show import ask, page, serve, sockets_of
 
-pytestmark = [pytest.mark.live, pytest.mark.asyncio]
+pytestmark = [pytest.mark.live, pytest.mark.asyncio, pytest.mark.usefixtures("ws"), on_ours]
 
 # What was measured: --log-cli-level=INFO
 logger = logging.getLogger("faults")

@@ -12,14 +12,15 @@ import pytest
 from tests.kit.server import Server
 from tests.kit.valkey import Valkey
 
+from .classes import on_ours
 from .faults.clients import close_code, holds, opened, state, undisturbed
 from .test_redis import REDIS_BROKER
 
-pytestmark = [pytest.mark.live, pytest.mark.asyncio]
+pytestmark = [pytest.mark.live, pytest.mark.asyncio, pytest.mark.usefixtures("ws")]
 
 
 @pytest.fixture(scope="module")
-def process() -> Iterator[Server]:
+def process(ws: str) -> Iterator[Server]:
     with Valkey() as valkey:
         broker = {"default": {"BACKEND": REDIS_BROKER, "LOCATION": valkey.url}}
         environment = {"WEBSOCKET_BROKERS": json.dumps(broker)}
@@ -75,6 +76,7 @@ async def test_a_failure_once_the_client_has_left_is_one_report(server: Server, 
 
 
 @pytest.mark.parametrize(("name", "note"), [("swallows", "swallowed"), ("tidies_up", "tidied up")])
+@on_ours
 async def test_a_handler_that_is_slow_to_end_ends(server: Server, name: str, note: str) -> None:
     async with nothing_left(server):
         async with opened(f"{server.url}/ws/fails/{name}/"):

@@ -19,7 +19,7 @@ from tests.kit.valkey import Valkey
 from .faults.clients import close_code, holds, opened, undisturbed
 from .proxy import Proxy
 
-pytestmark = [pytest.mark.live, pytest.mark.asyncio]
+pytestmark = [pytest.mark.live, pytest.mark.asyncio, pytest.mark.usefixtures("ws")]
 
 # What was measured: --log-cli-level=INFO
 logger = logging.getLogger("faults")
@@ -54,13 +54,13 @@ def environment() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def pinging_server(environment: dict[str, str]) -> Iterator[Server]:
+def pinging_server(ws: str, environment: dict[str, str]) -> Iterator[Server]:
     with Server(*PINGS, settings=SETTINGS, environment=environment) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def patient_server(environment: dict[str, str]) -> Iterator[Server]:
+def patient_server(ws: str, environment: dict[str, str]) -> Iterator[Server]:
     with Server(settings=SETTINGS, environment=environment) as server:
         yield server
 

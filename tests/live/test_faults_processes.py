@@ -24,11 +24,12 @@ from tests.kit.server import DEADLINE, Server
 from tests.kit.valkey import Valkey
 from tests.kit.waiting import until
 
+from .classes import on_ours
 from .faults.clients import Visitor, numbers, opened, publishing, visiting
 from .proxy import Proxy
 from .test_redis import REDIS_BROKER, ask, use
 
-pytestmark = [pytest.mark.live, pytest.mark.asyncio]
+pytestmark = [pytest.mark.live, pytest.mark.asyncio, pytest.mark.usefixtures("ws")]
 
 # What was measured: --log-cli-level=INFO
 logger = logging.getLogger("faults")
@@ -122,6 +123,7 @@ def through(socket: ClientConnection) -> Callable[[str], Awaitable[None]]:
     return publish
 
 
+@on_ours
 async def test_a_worker_that_is_killed_costs_only_its_own_clients_their_connection(
     workers: Server, valkey: Valkey
 ) -> None:
@@ -170,6 +172,7 @@ async def test_a_worker_that_is_killed_costs_only_its_own_clients_their_connecti
 # A process stands still, as a virtual machine that is moved does
 
 
+@on_ours
 async def test_a_process_that_stood_still_catches_up_and_misses_nothing(
     environment: dict[str, str],
 ) -> None:

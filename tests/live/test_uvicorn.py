@@ -13,13 +13,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.kit.server import Server
 from tests.kit.waiting import DEADLINE
 
-pytestmark = [pytest.mark.live, pytest.mark.asyncio]
+pytestmark = [pytest.mark.live, pytest.mark.asyncio, pytest.mark.usefixtures("ws")]
 
 both_forms = pytest.mark.parametrize("prefix", ["", "raw-"], ids=["websocket", "raw"])
 
 
 @pytest.fixture(scope="module")
-def process():
+def process(ws):
     with Server(environment={"WEBSOCKET_LIFESPAN": '"tests.live.handlers.lifespan"'}) as server:
         yield server
 

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.kit.server import DEADLINE, Server
 
-pytestmark = [pytest.mark.live, pytest.mark.asyncio]
+pytestmark = [pytest.mark.live, pytest.mark.asyncio, pytest.mark.usefixtures("ws")]
 
 # A browser that crashes: connects, says so, and reads or not.
 CLIENT = """
@@ -36,7 +36,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2] == "reads"))
 
 
 @pytest.fixture(scope="module")
-def process():
+def process(ws):
     # A second is what takes 20 s by default.
     with Server("--ws-ping-interval", "1", "--ws-ping-timeout", "1") as server:
         yield server
@@ -218,6 +218,23 @@ async def test_fragments_with_a_ping_between_are_one_message(server):
         writer.write(masked(0x0, b"ag"))
         assert await reader.readexactly(3) == b"\x8a\x01?"
         assert await reader.readexactly(6) == b"\x81\x04frag"
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 11, 16])
+async def test_messages_that_arrive_in_pieces_are_each_read_once(server, size):
+    messages = [b"%d" % number * number for number in range(1, 9)]
+    stream = b"".join(masked(0x1, message) for message in messages)
+    async with raw_client(server, "/ws/echo/") as (reader, writer):
+        for start in range(0, len(stream), size):
+            writer.write(stream[start : start + size])
+            await asyncio.sleep(0.005)
+        got = []
+        for _ in messages:
+            first, length = await asyncio.wait_for(reader.readexactly(2), DEADLINE)
+            assert first == 0x81
+            got.append(await reader.readexactly(length))
+        assert got == messages
+    await nobody_is_left(server)
 
 
 async def test_a_message_that_never_ends_is_the_clients_error_only(server):

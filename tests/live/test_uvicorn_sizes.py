@@ -11,7 +11,7 @@ from websockets.sync.client import connect
 
 from tests.kit.server import DEADLINE, Server
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.usefixtures("ws")]
 
 ABOVE = 1_100_000
 MIB = 2**20

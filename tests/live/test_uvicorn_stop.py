@@ -11,15 +11,16 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.kit.server import DEADLINE, Server
+from tests.kit.server import DEADLINE, OURS, Server
 
+from .classes import on_ours
 from .handlers import MUCH
 
 # Seconds within which a server has ended that nobody holds up. What it gives up takes 5 s, or 10 s;
 # what it would wait for takes a minute, or an hour.
 WITHIN = 45.0
 
-pytestmark = [pytest.mark.live, pytest.mark.asyncio]
+pytestmark = [pytest.mark.live, pytest.mark.asyncio, pytest.mark.usefixtures("ws")]
 
 
 async def close_code(socket):
@@ -125,9 +126,14 @@ async def test_a_second_ctrl_c_waits_for_no_client_that_does_not_read(path, loop
         server.expected += ["Exception in ASGI application", "Traceback (most recent call last)"]
 
 
-@pytest.mark.parametrize("implementation", ["websockets-sansio", "wsproto"])
-async def test_a_denial_that_nobody_reads_does_not_keep_the_server_from_stopping(implementation):
-    with Server("--ws", implementation) as server:
+@pytest.mark.parametrize(
+    "ws",
+    [OURS, "websockets-sansio", "wsproto"],
+    ids=["ours", "websockets-sansio", "wsproto"],
+    indirect=True,
+)
+async def test_a_denial_that_nobody_reads_does_not_keep_the_server_from_stopping():
+    with Server() as server:
         async with handshake(server, "denies-at-length") as (reader, writer):
             await reader.readuntil(b"\r\n\r\n")
             writer.transport.pause_reading()
@@ -148,6 +154,7 @@ async def test_a_denial_that_is_read_slowly_arrives_as_a_whole():
             assert read == MUCH
 
 
+@on_ours
 async def test_a_handler_that_swallows_every_cancellation_is_named_in_the_log():
     with Server() as server:
         async with connect(f"{server.url}/ws/deaf/") as socket:
@@ -160,6 +167,7 @@ async def test_a_handler_that_swallows_every_cancellation_is_named_in_the_log():
         server.kill()
 
 
+@on_ours
 async def test_the_lifespan_is_entered_at_the_start_and_left_at_the_stop():
     with Server(environment={"WEBSOCKET_LIFESPAN": '"tests.live.handlers.lifespan"'}) as server:
         assert server.notes == ["started"]
@@ -168,6 +176,7 @@ async def test_the_lifespan_is_entered_at_the_start_and_left_at_the_stop():
         assert server.notes == ["started", "stopped"]
 
 
+@on_ours
 async def test_a_lifespan_that_fails_stops_the_start():
     server = Server(environment={"WEBSOCKET_LIFESPAN": '"tests.live.handlers.broken_lifespan"'})
     server.start()
@@ -179,6 +188,7 @@ async def test_a_lifespan_that_fails_stops_the_start():
         server.kill()
 
 
+@on_ours
 async def test_a_wrong_setting_stops_the_start_and_is_named():
     server = Server(environment={"WEBSOCKET_HANDLERS": '{"ws/": "tests.handlers.missing"}'})
     server.start()

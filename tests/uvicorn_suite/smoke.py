@@ -9,9 +9,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.kit.server import DEADLINE, Server
+from tests.kit.server import DEADLINE, OURS, Server
 
-CLASS = "django_ws_dispatch.uvicorn:WebSocketProtocol"
 APPLICATION = "tests.uvicorn_suite.app:app"
 MIB = 2**20
 
@@ -19,7 +18,7 @@ MIB = 2**20
 @pytest.fixture(params=[("asyncio", "h11"), ("uvloop", "httptools")], ids="-".join)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     loop, http = request.param
-    options = ["--ws", CLASS, "--loop", loop, "--http", http, "--lifespan", "off"]
+    options = ["--ws", OURS, "--loop", loop, "--http", http, "--lifespan", "off"]
     with Server(*options, application=APPLICATION) as server:
         yield server
 
