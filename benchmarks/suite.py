@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-from collections.abc import AsyncIterator, Callable, Container, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -12,22 +11,36 @@ from typing import Any, NamedTuple
 
 from . import workloads
 from .measure import AGAIN, Sample, interleave
+from .places import (
+    BARE,
+    BARE_CLASS,
+    BOTH_CLASSES,
+    BROADCASTER,
+    CHANNELS,
+    DAPHNE,
+    DEFLATE,
+    FAR,
+    FROZEN,
+    NEAR,
+    OURS,
+    OURS_CLASS,
+    PLACES,
+    RAW_CLASS,
+    STARLETTE,
+    Place,
+    installed,
+    places,
+)
 from .report import Table
-from .servers import Broker, Server
-
-BARE = "bare ASGI"
-RAW = "ours, raw handler"
-OURS = "ours, WebSocket"
-FROZEN = "ours, WebSocket, gc.freeze()"
-BARE_DJANGO = "bare ASGI, Django loaded"
-FULL = "ours, session, user, all limits"
-STARLETTE = "Starlette"
-BROADCASTER = "Starlette, broadcaster"
-CHANNELS = "Channels"
-CHANNELS_USER = "Channels, session and user"
-DAPHNE = "Channels on daphne"
+from .servers import Broker, Process, Server
 
 Work = Callable[[], Coroutine[Any, Any, Sample]]
+Source = Callable[[], AsyncIterator[Sample]]
+Budgets = Mapping[str, float]
+
+
+class NoSuchRowError(Exception):
+    """A table has none of the rows that are wanted."""
 
 
 class Size(NamedTuple):
@@ -43,6 +56,10 @@ class Size(NamedTuple):
     idle: int
     members: int
     fan_outs: int
+    crowd: int
+    """idle sockets where there are many"""
+    window: float
+    """seconds in which each of them is pinged once"""
 
 
 TABLES = (
@@ -54,25 +71,25 @@ TABLES = (
     "denials",
     "pages",
     "memory",
+    "memory_deflate",
+    "idle",
     "fan_out",
+    "in_flight",
     "fan_out_peers",
     "fan_out_broker",
+    "fan_out_broker_peers",
+    "deflate",
+    "deflate_in_flight",
     "stalled",
 )
-# A few percent are told apart by many short turns: a machine that others use changes its speed
-# several times a second. The peers have tables of their own, in which the differences are larger.
-NEAR = {BARE, AGAIN, BARE_DJANGO, RAW, OURS, FROZEN}
-FAR = {BARE, OURS, FULL, STARLETTE, CHANNELS, CHANNELS_USER, DAPHNE}
 
 # What is done in a short turn: one part in so many.
 SHORT = 10
+# Broadcasts at the same time.
+FLIGHT = 8
 
-FULL_SIZE = Size(9, 3, 400, 6_000, 300, 2_000, 1_000, 10)
-QUICK_SIZE = Size(2, 1, 30, 1_500, 60, 300, 250, 5)
-
-
-def installed(*modules: str) -> bool:
-    return all(importlib.util.find_spec(module) is not None for module in modules)
+FULL_SIZE = Size(9, 3, 400, 6_000, 300, 2_000, 1_000, 10, 10_000, 5)
+QUICK_SIZE = Size(2, 1, 30, 1_500, 60, 300, 250, 5, 500, 2)
 
 
 class Suite:
@@ -84,56 +101,63 @@ class Suite:
         directory: where servers have their database, their log and the broker's socket.
         session: the key of a session of a user in that database.
         size: how much is done.
+        rows: which rows of a table are made, beside its first and A/A; all if there are none.
     """
 
     def __init__(
-        self, stack: ExitStack, runner: asyncio.Runner, directory: Path, session: str, size: Size
+        self,
+        stack: ExitStack,
+        runner: asyncio.Runner,
+        directory: Path,
+        session: str,
+        size: Size,
+        rows: Iterable[str] = (),
     ) -> None:
         self._stack = stack
         self._runner = runner
         self._directory = directory
         self._cookie = {"Cookie": f"sessionid={session}"}
         self.size = size
-        self._servers: dict[tuple[str, str], Server] = {}
+        self._rows = set(rows)
+        self._servers: dict[Place, Server] = {}
+        self._brokers: list[Broker] = []
 
     def tables(self) -> Iterator[tuple[str, Callable[[], Table]]]:
         """Return each table's name, and what makes it."""
         for name in TABLES:
             yield name, getattr(self, name)
 
-    def _server(self, target: str, variant: str = "") -> Server:
-        """Return the running server of a target; another one for each ``variant``."""
-        key = (target, variant)
+    def _server(self, place: Place) -> Server:
+        """Return the running server of a place; whoever is there in the same way shares it."""
+        key = place._replace(path="", cookie=False, deflate=False)
         if key not in self._servers:
-            self._servers[key] = self._start(target, variant)
+            self._servers[key] = self._stack.enter_context(self._make(place))
         return self._servers[key]
 
-    def _start(self, target: str, variant: str = "", broker: str = "") -> Server:
-        kind = "daphne" if variant == "daphne" else "uvicorn"
-        freeze = variant == "freeze"
-        return self._stack.enter_context(
-            Server(target, self._directory, kind, broker=broker, freeze=freeze)
+    def _make(self, place: Place, **options: Any) -> Server:
+        return Server(
+            place.target,
+            self._directory,
+            "daphne" if place.variant == "daphne" else "uvicorn",
+            ws=place.ws,
+            freeze=place.variant == "freeze",
+            **options,
         )
 
-    def _places(self, path: str) -> dict[str, tuple[Server, str, Mapping[str, str]]]:
-        """Return who echoes where, and with which headers. A/A is a process of its own."""
-        places: dict[str, tuple[Server, str, Mapping[str, str]]] = {
-            BARE: (self._server("bare"), path, {}),
-            AGAIN: (self._server("bare", "again"), path, {}),
-            BARE_DJANGO: (self._server("bare_django"), path, {}),
-            RAW: (self._server("ours"), "/ws/raw/", {}),
-            OURS: (self._server("ours"), path, {}),
-            FROZEN: (self._server("ours", "freeze"), path, {}),
-            FULL: (self._server("ours"), "/ws/full/", self._cookie),
-        }
-        if installed("starlette", "broadcaster"):
-            places[STARLETTE] = (self._server("starlette"), path, {})
-        if installed("channels"):
-            places[CHANNELS] = (self._server("channels"), path, {})
-            places[CHANNELS_USER] = (self._server("channels"), "/ws/full/", self._cookie)
-        if installed("channels", "daphne"):
-            places[DAPHNE] = (self._server("channels", "daphne"), path, {})
-        return places
+    def _headers(self, place: Place) -> Mapping[str, str]:
+        return self._cookie if place.cookie else {}
+
+    def _wanted(self, title: str, works: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the rows that are made.
+
+        Raises:
+            NoSuchRowError: none of those that were asked for is in this table.
+        """
+        if self._rows and not self._rows & works.keys():
+            raise NoSuchRowError(f"{title} has no such row. Its rows: {', '.join(works)}.")
+        baseline = next(iter(works))
+        names = {baseline, AGAIN, *(self._rows or works)}
+        return {name: work for name, work in works.items() if name in names}
 
     def _table(
         self,
@@ -143,9 +167,11 @@ class Suite:
         unit: str = "us",
         turns: int | None = None,
         warm_up: int = 1,
-        **budgets: Mapping[str, float],
+        **budgets: Budgets,
     ) -> Table:
-        measures = {name: partial(self._run, work) for name, work in works.items()}
+        measures = {
+            name: partial(self._run, work) for name, work in self._wanted(title, works).items()
+        }
         rows = interleave(measures, turns or self.size.turns, warm_up=warm_up)
         return Table(title, unit, rows, **budgets)
 
@@ -153,22 +179,19 @@ class Suite:
         return self._runner.run(work())
 
     def _sampled(
-        self,
-        title: str,
-        sources: Mapping[str, AsyncIterator[Sample]],
-        turns: int,
-        **budgets: Mapping[str, float],
+        self, title: str, sources: Mapping[str, Source], turns: int, **budgets: Budgets
     ) -> Table:
         """As ``_table()``, where the sockets stay open from one turn to the next."""
+        begun = {name: begin() for name, begin in self._wanted(title, sources).items()}
 
         async def one(name: str) -> Sample:
-            return await anext(sources[name])
+            return await anext(begun[name])
 
         try:
-            works = {name: partial(one, name) for name in sources}
+            works = {name: partial(one, name) for name in begun}
             return self._table(title, works, turns=turns, **budgets)
         finally:
-            for source in sources.values():
+            for source in begun.values():
                 self._runner.run(source.aclose())
 
     def echo(self) -> Table:
@@ -178,7 +201,7 @@ class Suite:
             NEAR,
             size.many_turns,
             messages=size.messages // SHORT,
-            ratios={OURS: 1.03},
+            ratios={OURS: 1.03, OURS_CLASS: 0.45, RAW_CLASS: 0.5},
         )
 
     def echo_peers(self) -> Table:
@@ -188,164 +211,249 @@ class Suite:
     def latency(self) -> Table:
         title = "Echo over one socket, server CPU per message"
         size = self.size
-        return self._echo(title, NEAR | FAR, size.turns, sockets=1, messages=size.messages // 5)
+        names = dict.fromkeys((*NEAR, *FAR))
+        return self._echo(title, names, size.turns, sockets=1, messages=size.messages // 5)
 
     def _echo(
         self,
         title: str,
-        names: Container[str],
+        names: Iterable[str],
         turns: int,
         *,
         sockets: int = 64,
         messages: int,
-        **budgets: Mapping[str, float],
+        **budgets: Budgets,
     ) -> Table:
-        sources = {
-            name: workloads.echo(server, path, sockets=sockets, messages=messages, headers=headers)
-            for name, (server, path, headers) in self._places("/ws/echo/").items()
-            if name in names
-        }
+        def begin(place: Place) -> AsyncIterator[Sample]:
+            return workloads.echo(
+                self._server(place),
+                place.path,
+                sockets=sockets,
+                messages=messages,
+                headers=self._headers(place),
+            )
+
+        sources = {name: partial(begin, place) for name, place in places(names).items()}
         return self._sampled(title, sources, turns, **budgets)
 
     def connects(self) -> Table:
-        works = self._connects(NEAR, self.size.connects // SHORT)
         title = "Connect and close, server CPU per connect, with a browser's Origin"
-        return self._table(title, works, turns=self.size.many_turns, ratios={OURS: 1.05})
+        works = self._connects(NEAR, self.size.connects // SHORT)
+        ratios = {OURS: 1.05, OURS_CLASS: 0.7}
+        return self._table(title, works, turns=self.size.many_turns, ratios=ratios)
 
     def connects_peers(self) -> Table:
         works = self._connects(FAR, self.size.connects)
         return self._table("Connect and close, beside the peers", works)
 
-    def _connects(self, names: Container[str], count: int) -> dict[str, Work]:
-        return {
-            name: partial(workloads.connects, server, path, count=count, headers=headers)
-            for name, (server, path, headers) in self._places("/ws/echo/").items()
-            if name in names
-        }
+    def _connects(self, names: Iterable[str], count: int) -> dict[str, Work]:
+        async def work(place: Place) -> Sample:
+            headers = self._headers(place)
+            return await workloads.connects(
+                self._server(place), place.path, count=count, headers=headers
+            )
+
+        return {name: partial(work, place) for name, place in places(names).items()}
 
     def denials(self) -> Table:
-        count = self.size.connects
-        ours = self._server("ours")
-        works: dict[str, Work] = {
-            "bare ASGI, close": partial(
-                workloads.denials, self._server("bare"), "/ws/nothing/", count=count
-            ),
-            "ours, unknown path": partial(workloads.denials, ours, "/ws/nothing/", count=count),
-            "ours, foreign Origin": partial(
-                workloads.denials, ours, "/ws/echo/", count=count, origin="https://evil.example"
-            ),
-        }
-        if installed("channels"):
-            works["Channels, foreign Origin"] = partial(
-                workloads.denials,
-                self._server("channels"),
-                "/ws/echo/",
-                count=count,
-                origin="https://evil.example",
-            )
+        async def work(name: str, path: str, origin: str) -> Sample:
+            server = self._server(PLACES[name])
+            return await workloads.denials(server, path, count=self.size.connects, origin=origin)
+
+        works: dict[str, Work] = {}
+        for name in places((BARE, BARE_CLASS, OURS, OURS_CLASS, CHANNELS)):
+            if name in (BARE, BARE_CLASS):
+                works[f"{name}, close"] = partial(work, name, "/ws/nothing/", "")
+            elif name != CHANNELS:
+                works[f"{name}, unknown path"] = partial(work, name, "/ws/nothing/", "")
+            if name not in (BARE, BARE_CLASS):
+                foreign = "https://evil.example"
+                works[f"{name}, foreign Origin"] = partial(work, name, "/ws/echo/", foreign)
         return self._table("A handshake that is refused, server CPU", works)
 
     def pages(self) -> Table:
-        count = self.size.messages // 5
+        async def work(place: Place) -> Sample:
+            return await workloads.pages(self._server(place), count=self.size.messages // 5)
+
         works: dict[str, Work] = {
-            "Django": partial(workloads.pages, self._server("django"), count=count),
-            AGAIN: partial(workloads.pages, self._server("django", "again"), count=count),
-            "Django behind ours": partial(workloads.pages, self._server("ours"), count=count),
+            "Django": partial(work, Place("django")),
+            AGAIN: partial(work, Place("django", variant="again")),
+            "Django behind the package": partial(work, PLACES[OURS]),
         }
         return self._table("A page over HTTP, server CPU per request", works)
 
     def memory(self) -> Table:
-        async def fresh(target: str, path: str, headers: Mapping[str, str], kind: str) -> Sample:
-            with Server(target, self._directory, kind) as server:
-                return await workloads.memory(server, path, sockets=self.size.idle, headers=headers)
-
-        works: dict[str, Work] = {
-            name: partial(
-                fresh,
-                server.target,
-                path,
-                headers,
-                "daphne" if name == DAPHNE else "uvicorn",
-            )
-            for name, (server, path, headers) in self._places("/ws/echo/").items()
-            if name != FROZEN
-        }
-        return self._table(
+        names = [name for name in dict.fromkeys((*NEAR, *FAR)) if name != FROZEN]
+        return self._memory(
             f"An idle socket, KiB of the server's memory (PSS) for each of {self.size.idle:,}",
-            works,
-            unit="KiB",
-            turns=self.size.few_turns,
-            warm_up=0,
-            ratios={OURS: 1.08},
+            names,
+            ratios={OURS: 1.08, OURS_CLASS: 0.35},
         )
 
+    def memory_deflate(self) -> Table:
+        names = (OURS_CLASS, *(name + DEFLATE for name in BOTH_CLASSES if name != AGAIN))
+        title = f"An idle socket with permessage-deflate, KiB (PSS) for each of {self.size.idle:,}"
+        return self._memory(title, names, ratios={OURS_CLASS + DEFLATE: 1.1})
+
+    def idle(self) -> Table:
+        size = self.size
+        names = [name + end for end in ("", DEFLATE) for name in BOTH_CLASSES]
+        return self._memory(
+            f"{size.crowd:,} idle sockets: KiB (PSS) for each, and CPU of all while each is "
+            f"pinged once in {size.window:g} s",
+            [name for name in names if name != AGAIN + DEFLATE],
+            sockets=size.crowd,
+            window=size.window,
+            turns=1,
+            ratios={OURS_CLASS: 0.35, OURS_CLASS + DEFLATE: 0.385},
+        )
+
+    def _memory(
+        self,
+        title: str,
+        names: Iterable[str],
+        *,
+        sockets: int | None = None,
+        window: float = 0,
+        turns: int | None = None,
+        ratios: Budgets,
+    ) -> Table:
+        async def fresh(place: Place) -> Sample:
+            with self._make(place, ping_interval=window or 20) as server:
+                return await workloads.memory(
+                    server,
+                    place.path,
+                    sockets=sockets or self.size.idle,
+                    headers=self._headers(place),
+                    deflate=place.deflate,
+                    window=window,
+                )
+
+        works: dict[str, Work] = {
+            name: partial(fresh, place) for name, place in places(names).items()
+        }
+        turns = turns or self.size.few_turns
+        return self._table(title, works, unit="KiB", turns=turns, warm_up=0, ratios=ratios)
+
     def fan_out(self) -> Table:
-        servers = {BARE: ["bare"], AGAIN: ["bare", "again"], OURS: ["ours"]}
         return self._fan_outs(
             f"Fan-out to {self.size.members:,} sockets, one process, server CPU per delivery",
-            {name: [self._server(*key)] for name, key in servers.items()},
+            BOTH_CLASSES,
             self.size.many_turns,
             max(1, self.size.fan_outs // SHORT),
-            ratios={OURS: 1.05},
+            ratios={OURS: 1.05, OURS_CLASS: 0.52},
+        )
+
+    def in_flight(self) -> Table:
+        return self._fan_outs(
+            f"Fan-out to {self.size.members:,} sockets, {FLIGHT} messages at the same time",
+            BOTH_CLASSES,
+            self.size.many_turns // FLIGHT,
+            FLIGHT,
+            flight=FLIGHT,
+            ratios={OURS_CLASS: 0.14},
         )
 
     def fan_out_peers(self) -> Table:
-        servers = {BARE: "bare", OURS: "ours"}
-        if installed("starlette", "broadcaster"):
-            servers[BROADCASTER] = "starlette"
-        if installed("channels"):
-            servers[CHANNELS] = "channels"
         return self._fan_outs(
             f"Fan-out to {self.size.members:,} sockets, one process, beside the peers",
-            {name: [self._server(target)] for name, target in servers.items()},
+            (BARE, OURS, OURS_CLASS, STARLETTE, CHANNELS),
             self.size.turns,
             self.size.fan_outs,
         )
 
     def fan_out_broker(self) -> Table:
-        broker = self._stack.enter_context(Broker(self._directory)).path
-        targets = {OURS: "ours"}
-        if installed("starlette", "broadcaster", "redis"):
-            targets[BROADCASTER] = "starlette"
-        if installed("channels", "channels_redis"):
-            targets[CHANNELS] = "channels"
-        pairs = {
-            name: [self._start(target, broker=broker) for _ in range(2)]
-            for name, target in targets.items()
-        }
         return self._fan_outs(
-            f"Fan-out to {self.size.members:,} sockets, two processes and Valkey, CPU of both "
-            "per delivery",
-            pairs,
+            f"Fan-out to {self.size.members:,} sockets, two processes and Valkey, CPU of all three "
+            "per delivery, beside one bare process",
+            BOTH_CLASSES,
+            self.size.many_turns // 4,
+            2,
+            pairs=(OURS, OURS_CLASS),
+            ratios={OURS_CLASS: 0.55},
+        )
+
+    def fan_out_broker_peers(self) -> Table:
+        names = (OURS, OURS_CLASS, STARLETTE, CHANNELS)
+        return self._fan_outs(
+            f"Fan-out to {self.size.members:,} sockets, two processes and Valkey, beside the peers",
+            [name for name in names if name != CHANNELS or installed("channels_redis")],
             self.size.turns,
             self.size.fan_outs,
-            values={OURS: 20.0},
+            pairs=names,
+        )
+
+    def deflate(self) -> Table:
+        return self._fan_outs(
+            f"1 KiB of JSON to {self.size.members:,} sockets with permessage-deflate, CPU per "
+            "delivery",
+            BOTH_CLASSES,
+            self.size.many_turns // 8,
+            1,
+            deflate=True,
+            ratios={OURS_CLASS: 0.17},
+        )
+
+    def deflate_in_flight(self) -> Table:
+        return self._fan_outs(
+            f"1 KiB of JSON to {self.size.members:,} sockets with permessage-deflate, {FLIGHT} "
+            "messages at the same time",
+            BOTH_CLASSES,
+            max(3, self.size.many_turns // 20),
+            FLIGHT,
+            flight=FLIGHT,
+            deflate=True,
+            ratios={OURS_CLASS: 0.04},
         )
 
     def _fan_outs(
         self,
         title: str,
-        servers: Mapping[str, list[Server]],
+        names: Iterable[str],
         turns: int,
         messages: int,
-        **budgets: Mapping[str, float],
+        *,
+        pairs: Iterable[str] = (),
+        flight: int = 1,
+        deflate: bool = False,
+        **budgets: Budgets,
     ) -> Table:
-        sources = {
-            name: workloads.fan_out(several, members=self.size.members, messages=messages)
-            for name, several in servers.items()
-        }
+        def begin(place: Place, is_pair: bool) -> AsyncIterator[Sample]:
+            servers, brokers = self._pair(place) if is_pair else ([self._server(place)], [])
+            return workloads.fan_out(
+                servers,
+                members=self.size.members,
+                messages=messages,
+                flight=flight,
+                deflate=deflate,
+                brokers=brokers,
+            )
+
+        sources: dict[str, Source] = {}
+        for name, place in places(names).items():
+            source = partial(begin, place, name in pairs)
+            sources[BROADCASTER if name == STARLETTE else name] = source
         return self._sampled(title, sources, turns, **budgets)
 
+    def _pair(self, place: Place) -> tuple[list[Server], list[Process]]:
+        """Return two processes of a site, and its broker."""
+        name = f"broker-{len(self._brokers)}"
+        broker = self._stack.enter_context(Broker(self._directory, name))
+        self._brokers.append(broker)
+        servers = [
+            self._stack.enter_context(self._make(place, broker=broker.path)) for _ in range(2)
+        ]
+        return servers, [broker]
+
     def stalled(self) -> Table:
-        places = {
-            f"{name}, {blockers} block": (server, blockers)
-            for name, (server, _, _) in self._places("").items()
-            if name in (OURS, BARE, CHANNELS, DAPHNE)
-            for blockers in (0, 3)
-        }
+        async def work(place: Place, blockers: int) -> Sample:
+            return await workloads.stalled(self._server(place), blockers=blockers)
+
+        names = (OURS, OURS_CLASS, BARE, BARE_CLASS, CHANNELS, DAPHNE)
         works: dict[str, Work] = {
-            name: partial(workloads.stalled, server, blockers=blockers)
-            for name, (server, blockers) in sorted(places.items(), key=lambda item: item[0] != OURS)
+            f"{name}, {blockers} block": partial(work, place, blockers)
+            for name, place in places(names).items()
+            for blockers in (0, 3)
         }
         return self._table(
             "p99 of an echo while handlers block for a second in sync code",

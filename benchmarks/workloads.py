@@ -4,6 +4,7 @@ microseconds, and beside it what a client saw."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,13 +12,13 @@ from statistics import quantiles
 
 from . import clients
 from .measure import Sample
-from .servers import Server
+from .servers import Process, Server
 
 
 class Meter:
-    """The CPU time of some servers, and the time that passed, over a block of work."""
+    """The CPU time of some processes, and the time that passed, over a block of work."""
 
-    def __init__(self, servers: Sequence[Server]) -> None:
+    def __init__(self, servers: Sequence[Process]) -> None:
         self._servers = servers
 
     def __enter__(self) -> Meter:
@@ -39,14 +40,24 @@ class Meter:
 
 @asynccontextmanager
 async def opened(
-    server: Server, path: str, count: int, headers: Mapping[str, str] | None = None
+    server: Server,
+    path: str,
+    count: int,
+    headers: Mapping[str, str] | None = None,
+    deflate: bool = False,
+    *,
+    drop: bool = False,
 ) -> AsyncIterator[list[clients.Client]]:
-    """Have so many sockets open, and closed afterwards."""
-    sockets = await clients.connect_many(server, path, count, headers=headers)
+    """Have so many sockets open, and closed afterwards; dropped, where the server ends as well."""
+    sockets = await clients.connect_many(server, path, count, headers=headers, deflate=deflate)
     try:
         yield sockets
     finally:
-        await asyncio.gather(*(socket.close() for socket in sockets))
+        if drop:
+            for socket in sockets:
+                socket.drop()
+        else:
+            await asyncio.gather(*(socket.close() for socket in sockets))
 
 
 async def echo(
@@ -95,37 +106,57 @@ async def connects(
 
 
 async def fan_out(
-    servers: Sequence[Server], *, members: int, messages: int
+    servers: Sequence[Server],
+    *,
+    members: int,
+    messages: int,
+    flight: int = 1,
+    deflate: bool = False,
+    brokers: Sequence[Process] = (),
 ) -> AsyncIterator[Sample]:
-    """Send to a group; each message when all have the one before. For ever, a sample each time.
+    """Send to a group; more when all have what was sent before. For ever, a sample each time.
 
     Args:
         servers: the first has the publisher, the last the members.
         members: how many sockets are in the group.
         messages: how many messages make a sample.
+        flight: how many messages are sent at the same time.
+        deflate: whether members offer permessage-deflate; messages are then 1 KiB of JSON.
+        brokers: whose CPU time counts as well.
+
+    Raises:
+        RuntimeError: messages that were to be compressed were not.
     """
+    texts = clients.json_messages(64) if deflate else [clients.MESSAGE]
+    following = itertools.cycle(texts)
     async with (
         opened(servers[0], "/ws/publish/", 1) as (publisher,),
-        joined(servers[-1], members) as sockets,
+        joined(servers[-1], members, deflate) as sockets,
     ):
         while True:
-            with Meter(servers) as meter:
-                for _ in range(messages):
-                    done = asyncio.gather(*(socket.expect(1) for socket in sockets))
-                    publisher.send()
+            before = sum(socket.compressed for socket in sockets)
+            with Meter([*servers, *brokers]) as meter:
+                for _ in range(messages // flight):
+                    done = asyncio.gather(*(socket.expect(flight) for socket in sockets))
+                    publisher.send_together([next(following) for _ in range(flight)])
                     await asyncio.wait_for(done, clients.TIMEOUT)
-            yield meter.sample(messages * members)
+            count = messages // flight * flight * members
+            if sum(socket.compressed for socket in sockets) - before != count * deflate:
+                raise RuntimeError("Not what was to be compressed was compressed.")
+            yield meter.sample(count)
 
 
 @asynccontextmanager
-async def joined(server: Server, members: int) -> AsyncIterator[list[clients.Client]]:
+async def joined(
+    server: Server, members: int, deflate: bool = False
+) -> AsyncIterator[list[clients.Client]]:
     """Have so many sockets in the group."""
     gate = asyncio.Semaphore(16)
     sockets: list[clients.Client] = []
 
     async def one() -> None:
         async with gate:
-            socket = await clients.connect(server, "/ws/member/")
+            socket = await clients.connect(server, "/ws/member/", deflate=deflate)
             # The greeting may have come with the handshake's answer.
             if socket.wanted == 0:
                 await asyncio.wait_for(socket.expect(1), clients.TIMEOUT)
@@ -138,16 +169,37 @@ async def joined(server: Server, members: int) -> AsyncIterator[list[clients.Cli
         await asyncio.gather(*(socket.close() for socket in sockets))
 
 
-async def memory(server: Server, path: str, *, sockets: int, headers: Mapping[str, str]) -> Sample:
-    """How many KiB the server grows by for an idle socket, in a process that is warm."""
-    async with opened(server, path, 50, headers) as warm:
+async def memory(
+    server: Server,
+    path: str,
+    *,
+    sockets: int,
+    headers: Mapping[str, str],
+    deflate: bool = False,
+    window: float = 0,
+) -> Sample:
+    """How many KiB the server grows by for an idle socket, in a process that is warm.
+
+    Args:
+        server: that one.
+        path: of a handler that echoes.
+        sockets: how many are opened.
+        headers: of the handshake.
+        deflate: whether they offer permessage-deflate.
+        window: seconds for which the server's CPU time is measured then; it stands beside.
+    """
+    async with opened(server, path, 50, headers, deflate) as warm:
         await asyncio.gather(*(socket.exchange(2) for socket in warm))
     await asyncio.sleep(0.5)
     before = server.memory()
-    async with opened(server, path, sockets, headers):
+    async with opened(server, path, sockets, headers, deflate, drop=True):
         await asyncio.sleep(1)
         grown = server.memory() - before
-    return Sample(grown / 1024 / sockets)
+        if not window:
+            return Sample(grown / 1024 / sockets)
+        with Meter([server]) as meter:
+            await asyncio.sleep(window)
+    return Sample(grown / 1024 / sockets, {"CPU ms/s": meter.cpu_us / 1000 / meter.seconds})
 
 
 async def stalled(server: Server, *, blockers: int) -> Sample:
