@@ -334,7 +334,7 @@ with socket.create_server(("127.0.0.1", 0)) as probe:
 class NamedCase(ASGILiveServerTestCase):
     host = "localhost"
     port = PORT
-    ws = "auto"
+    ws = "websockets-sansio"
 
     def test_the_server_listens_where_the_class_says(self):
         assert self.live_server_url == f"http://localhost:{PORT}"
@@ -345,4 +345,4 @@ class NamedCase(ASGILiveServerTestCase):
             assert one.recv(DEADLINE) == "hello"
 
     def test_its_sockets_are_served_by_what_the_class_says(self):
-        assert self.live_server._ws == "auto"
+        assert self.live_server._ws == "websockets-sansio"

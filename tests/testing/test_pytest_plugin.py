@@ -89,10 +89,10 @@ import pytest
 
 @pytest.fixture(scope="session")
 def asgi_live_server_ws():
-    return "auto"
+    return "websockets-sansio"
 
 def test_the_class_is_the_one_that_was_chosen(asgi_live_server):
-    assert asgi_live_server._ws == "auto"
+    assert asgi_live_server._ws == "websockets-sansio"
 """
 
 
