@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from functools import cached_property
 from typing import Any, Protocol
 
-from ..servers.quirks import is_told_to_exit, uvicorn_server
+from ..servers.quirks import uvicorn_server
 
 __all__ = ["Drain", "Drained"]
 
@@ -38,7 +39,20 @@ class Drain:
     @property
     def is_stopping(self) -> bool:
         """Whether the server has been told to stop."""
-        return self._begun or is_told_to_exit()
+        return self._begun or bool(getattr(self._server, "should_exit", False))
+
+    @cached_property
+    def _server(self) -> Any:
+        """uvicorn's, where it handles the signals of this process: it did before it served."""
+        return uvicorn_server()
+
+    @property
+    def _is_hurried(self) -> bool:
+        """Whether it was told so by Ctrl-C, or for the second time."""
+        return bool(
+            getattr(self._server, "force_exit", False)
+            or signal.SIGINT in getattr(self._server, "_captured_signals", ())
+        )
 
     def add(self, connection: Drained, seconds: float) -> None:
         """Tell a connection that the server stops.
@@ -48,7 +62,7 @@ class Drain:
             seconds: in which all are told; 0 to tell it at once.
         """
         self._begun = True
-        if not seconds or _is_hurried():
+        if not seconds or self._is_hurried:
             connection.restart()
             return
         self._waiting[connection] = None
@@ -66,7 +80,7 @@ class Drain:
         """Tell those whose turn has come: the first at once, the last at the end."""
         self._timer = None
         now = self._loop.time()
-        hurried = _is_hurried()
+        hurried = self._is_hurried
         while self._waiting and (hurried or now >= self._next):
             connection = next(iter(self._waiting))
             del self._waiting[connection]
@@ -76,13 +90,3 @@ class Drain:
         if self._waiting:
             self._timer = self._loop.call_at(min(self._next, now + LOOK), self._tell)
 
-
-def _is_hurried() -> bool:
-    """Whether it was told so by Ctrl-C, or for the second time."""
-    server: Any = uvicorn_server()
-    if server is None:
-        return False
-    return bool(
-        getattr(server, "force_exit", False)
-        or signal.SIGINT in getattr(server, "_captured_signals", ())
-    )

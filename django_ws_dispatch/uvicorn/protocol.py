@@ -43,6 +43,7 @@ from . import opening
 from .deflate import compress, inflate
 from .frames import (
     BINARY,
+    CLOSE,
     MASKED,
     PING,
     PONG,
@@ -645,6 +646,9 @@ class WebSocketProtocol(asyncio.Protocol):
                         return
                     at = end
                     continue
+            elif first == CLOSE and length < 126 and self._authority is None:
+                self._close_came(apply_mask(data[at + head : end], data[at + head - 4 : at + head]))
+                return
             elif length < 126 and first in PLAIN:
                 payload = apply_mask(data[at + head : end], data[at + head - 4 : at + head])
                 if first == PONG:
@@ -683,6 +687,20 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._wake()
             return True
         return False
+
+    def _close_came(self, payload: bytes) -> None:
+        """The client has sent a close frame; websockets says what is in it."""
+        try:
+            said = Close.parse(payload)
+        except ProtocolError as exc:
+            self._fail(1002, str(exc))
+        except UnicodeDecodeError as exc:
+            self._fail(1007, f"{exc.reason} at position {exc.start}")
+        else:
+            if self._state is OPEN:
+                self._write_last(control_frame(CLOSE, payload))
+            self._over(said.code, said.reason)
+            self._close_transport()
 
     def _consult(self, data: bytes | bytearray) -> bool:
         """Let websockets say what a frame means; ``False`` where it ends the connection."""

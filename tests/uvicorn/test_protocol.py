@@ -902,7 +902,7 @@ async def test_a_denial_that_has_begun_is_not_sent_behind_503():
 
 
 async def test_a_new_handshake_is_answered_with_503_while_the_server_stops(monkeypatch):
-    monkeypatch.setattr(drain, "is_told_to_exit", lambda: True)
+    monkeypatch.setattr(drain.Drain, "is_stopping", True)
     app = Handler()
     async with served(app) as client:
         await client.ended()
@@ -913,7 +913,7 @@ async def test_a_new_handshake_is_answered_with_503_while_the_server_stops(monke
 async def test_an_application_that_is_cancelled_while_the_server_stops_is_a_restart(monkeypatch):
     state = ServerState()
     async with opened(state=state) as (client, _):
-        monkeypatch.setattr(drain, "is_told_to_exit", lambda: True)
+        monkeypatch.setattr(drain.Drain, "is_stopping", True)
         (task,) = state.tasks
         task.cancel()
         assert (await client.ended()).code == 1012
@@ -923,7 +923,7 @@ async def test_an_application_that_is_cancelled_behind_its_close_keeps_its_code(
     state = ServerState()
     async with opened(state=state) as (client, app):
         await app.send("close", code=4000)
-        monkeypatch.setattr(drain, "is_told_to_exit", lambda: True)
+        monkeypatch.setattr(drain.Drain, "is_stopping", True)
         (task,) = state.tasks
         task.cancel()
         assert (await client.ended()).code == 4000
