@@ -79,8 +79,10 @@ class Keeper:
 
     def resumed(self, kept: Kept) -> None:
         """Reading goes on: a pong could not be seen before, so that its time begins anew."""
+        if self._timeout is None:
+            return
         waiting = self._waiting.pop(kept, None)
-        if waiting is not None and self._timeout is not None:
+        if waiting is not None:
             self._waiting[kept] = (self._loop.time() + self._timeout, waiting[1])
 
     def _set_timer(self) -> None:
