@@ -14,6 +14,7 @@ from django_ws_dispatch.uvicorn import drain as drains
 from django_ws_dispatch.uvicorn.drain import Drain
 
 from ..kit.waiting import DEADLINE, until
+from .wire import Clock
 
 pytestmark = pytest.mark.asyncio
 
@@ -26,37 +27,6 @@ class Told:
 
     def restart(self) -> None:
         self._told.append(self._name)
-
-
-class Clock:
-    """A loop whose time a test turns on.
-
-    Attributes:
-        due: what is to be called, and when.
-    """
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.due: list[tuple[float, Any]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_soon(self, callback: Any) -> object:
-        return self.call_at(self.now, callback)
-
-    def call_at(self, when: float, callback: Any) -> object:
-        self.due.append((when, callback))
-        return object()
-
-    def turn_to(self, when: float) -> None:
-        """Call what is due until then."""
-        while ready := [one for one in self.due if one[0] <= when]:
-            first = min(ready, key=lambda one: one[0])
-            self.due.remove(first)
-            self.now = max(self.now, first[0])
-            first[1]()
-        self.now = when
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from django_ws_dispatch.uvicorn.keepalive import Keeper
 
 from ..kit.waiting import DEADLINE, until
+from .wire import Clock
 
 pytestmark = pytest.mark.asyncio
 
@@ -227,3 +228,71 @@ async def test_who_ends_others_when_it_is_told_ends_them():
     await until(lambda: kept[0].timeouts)
     assert not len(keeper)
     assert keeper._timer is None
+
+
+def times_of(kept: Kept, clock: Clock, until: float) -> list[int]:
+    """In which seconds it is pinged until then."""
+    times: list[int] = []
+    while clock.now < until:
+        before = len(kept.pings)
+        clock.turn_to(clock.now + 0.01)
+        times += [round(clock.now - 100.0)] * (len(kept.pings) - before)
+    return times
+
+
+async def test_those_that_came_apart_are_pinged_apart():
+    clock = Clock()
+    keeper = Keeper(clock, 10.0, None)
+    first = Kept(keeper)
+    clock.turn_to(105.0)
+    second = Kept(keeper)
+    clock.turn_to(121.0)
+    assert len(first.pings) == 2
+    assert times_of(second, clock, 150.0) == [25, 35, 45]
+    assert len(first.pings) == 4
+    end(keeper, first, second)
+    assert not clock.due
+
+
+async def test_who_does_not_answer_is_told_so_when_its_time_is_over():
+    clock = Clock()
+    keeper = Keeper(clock, 100.0, 1.0)
+    first = Kept(keeper)
+    clock.turn_to(150.0)
+    second = Kept(keeper)
+    clock.turn_to(200.9)
+    assert (len(first.pings), first.timeouts) == (1, 0)
+    clock.turn_to(201.1)
+    assert (first.timeouts, second.timeouts) == (1, 0)
+    clock.turn_to(251.1)
+    assert (first.timeouts, second.timeouts) == (1, 1)
+    assert not clock.due
+
+
+async def test_who_was_not_read_is_told_so_behind_those_that_are_in_time():
+    clock = Clock()
+    keeper = Keeper(clock, 100.0, 10.0)
+    first = Kept(keeper)
+    clock.turn_to(105.0)
+    second = Kept(keeper)
+    first.reading_is_paused = True
+    clock.turn_to(211.0)
+    assert (first.timeouts, second.timeouts) == (0, 0)
+    first.reading_is_paused = False
+    clock.turn_to(216.0)
+    assert (first.timeouts, second.timeouts) == (0, 1)
+    clock.turn_to(221.0)
+    assert (first.timeouts, second.timeouts) == (1, 1)
+    assert not clock.due
+
+
+async def test_who_is_read_again_still_tells_its_latency_where_there_is_no_time_out():
+    clock = Clock()
+    keeper = Keeper(clock, 10.0, None)
+    kept = Kept(keeper)
+    clock.turn_to(111.0)
+    keeper.resumed(kept)
+    clock.turn_to(112.0)
+    keeper.pong(kept, kept.pings[0])
+    assert kept.latency == pytest.approx(2.0, abs=0.1)
+    end(keeper, kept)

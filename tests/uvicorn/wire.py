@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from uvicorn.config import Config
@@ -26,6 +27,7 @@ __all__ = [
     "SERVER",
     "URI",
     "Client",
+    "Clock",
     "Handler",
     "Transport",
     "echo",
@@ -334,6 +336,42 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.accept"})
     while (event := await receive())["type"] == "websocket.receive":
         await send({**event, "type": "websocket.send"})
+
+
+class Clock:
+    """A loop whose time a test turns on.
+
+    Attributes:
+        now: its time.
+        due: when something is called, and what.
+    """
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        """asyncio's."""
+        return self.now
+
+    def call_soon(self, callback: Callable[[], None]) -> Any:
+        """asyncio's."""
+        return self.call_at(self.now, callback)
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Any:
+        """asyncio's: what it returns may be cancelled."""
+        entry = (when, callback)
+        self.due.append(entry)
+        return SimpleNamespace(cancel=lambda: self.due.remove(entry))
+
+    def turn_to(self, when: float) -> None:
+        """Call what is due until then."""
+        while ready := [entry for entry in self.due if entry[0] <= when]:
+            entry = min(ready, key=lambda one: one[0])
+            self.due.remove(entry)
+            self.now = max(self.now, entry[0])
+            entry[1]()
+        self.now = when
 
 
 def config_of(app: Any, **options: Any) -> Config:
