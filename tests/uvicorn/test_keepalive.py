@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from django_ws_dispatch.uvicorn import keepalive
 from django_ws_dispatch.uvicorn.keepalive import Keeper
 
 from ..kit.waiting import DEADLINE, until
@@ -286,8 +287,9 @@ async def test_who_was_not_read_is_told_so_behind_those_that_are_in_time():
     assert not clock.due
 
 
-async def test_who_is_read_again_still_tells_its_latency_where_there_is_no_time_out():
+async def test_who_is_read_again_still_tells_its_latency_where_there_is_no_time_out(monkeypatch):
     clock = Clock()
+    monkeypatch.setattr(keepalive, "monotonic", clock.time)
     keeper = Keeper(clock, 10.0, None)
     kept = Kept(keeper)
     clock.turn_to(111.0)
