@@ -1,6 +1,7 @@
-"""Run the Autobahn test suite on every server and write the table: ``tox -e autobahn``.
+"""Run the Autobahn test suite on every server and write the tables: ``tox -e autobahn``.
 
-Needs ``wstest`` of autobahntestsuite, which is Python 2.7; ``WSTEST`` says where it is.
+uvicorn is there twice, with its own WebSocket class and with this package's. Needs ``wstest`` of
+autobahntestsuite, which is Python 2.7; ``WSTEST`` says where it is.
 """
 
 from __future__ import annotations
@@ -11,21 +12,35 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from tests.kit.server import OURS
 from tests.servers.expectations import SERVERS, VERSIONS
 from tests.servers.processes import AnyServer
 
+CLASS = "our class"
+# Each server, as the tables have it.
+SUBJECTS = {
+    "uvicorn": f"uvicorn {VERSIONS['uvicorn']}",
+    CLASS: f"uvicorn {VERSIONS['uvicorn']}, `--ws {OURS}`",
+    **{name: f"{name} {VERSIONS[name]}" for name in SERVERS if name != "uvicorn"},
+}
 CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
+# Large messages and many, and compression: what a class does on its own.
+LARGE = ["9.*", "12.*", "13.*"]
+LARGE_SUBJECTS = ["uvicorn", CLASS]
+LARGEST = 16 * 2**20
 FORMS = ["bare", "raw", "websocket"]
-OUTCOMES = ["OK", "NON-STRICT", "INFORMATIONAL", "FAILED"]
+OUTCOMES = ["OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED", "FAILED"]
 # Cases of a message and then a wrong frame: whether the echo of the message comes before the end is
 # a matter of who is faster, on a bare server too. They are run again and again.
 RACING = ["3.*", "4.*"]
 REPEATS = 20
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "topics" / "conformance.md"
-DEADLINE = 900.0
+DEADLINE = 3600.0
 
 Index = dict[str, dict[str, tuple[str, str]]]
 
@@ -41,11 +56,21 @@ Cases 1 to 7 and 10, {count} of them, with the servers' defaults. Each cell coun
 end so through the dispatcher; *differ* are those that, in either form, end or close in a way in
 which they never do with the bare echo on the same server.
 
-| server | OK | non-strict | informational | failed | differ |
-|---|---|---|---|---|---|
+"""
+TABLE = """\
+| server | OK | non-strict | informational | unimplemented | failed | differ |
+|---|---|---|---|---|---|---|
+"""
+LARGE_HEAD = """
+## Large messages, and compression
+
+Cases 9, 12 and 13, {count} of them, with the two WebSocket classes for uvicorn and
+`WEBSOCKET_MAX_MESSAGE_SIZE` at the 16 MiB that uvicorn takes: messages of up to that size, in up to
+65,536 fragments, and a thousand compressed ones in each case. *Unimplemented* is what a client
+offers for compression and the server declines, as it may.
+
 """
 FOOT = """
-{notes}
 ## Hostile input
 
 `WS_DISPATCH_FUZZ=large python -m pytest tests/fuzz` makes up 10,000 scopes, 10,000 Origins, 40,000
@@ -72,20 +97,35 @@ WSTEST=/tmp/autobahn/bin/wstest tox -e autobahn
 """
 
 
-def start(stack: ExitStack) -> list[dict[str, str]]:
-    """Start every server, bare and with the dispatcher; return them as the suite has them."""
+class WithOurClass(AnyServer):
+    """uvicorn, with this package's WebSocket class."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__("uvicorn", **settings)
+
+    def command(self) -> list[str]:
+        return [*super().command(), "--ws", OURS]
+
+
+def server(name: str, **settings: Any) -> AnyServer:
+    return WithOurClass(**settings) if name == CLASS else AnyServer(name, **settings)
+
+
+def start(stack: ExitStack, names: Iterable[str], **settings: Any) -> list[dict[str, str]]:
+    """Start servers, bare and with the dispatcher; return them as the suite has them."""
     agents = []
-    for name in SERVERS:
-        bare = stack.enter_context(AnyServer(name, application="tests.autobahn.app:bare"))
-        site = stack.enter_context(AnyServer(name, WEBSOCKET_HANDLERS="tests.autobahn.app"))
-        for form, server, path in [
+    for name in names:
+        bare = stack.enter_context(server(name, application="tests.autobahn.app:bare"))
+        handlers = {"WEBSOCKET_HANDLERS": "tests.autobahn.app", **settings}
+        site = stack.enter_context(server(name, **handlers))
+        for form, one, path in [
             ("bare", bare, ""),
             ("raw", site, "raw/"),
             ("websocket", site, "websocket/"),
         ]:
-            agents.append({"agent": f"{name} {form}", "url": f"{server.url}/{path}"})
+            agents.append({"agent": f"{name} {form}", "url": f"{one.url}/{path}"})
             # Broken frames are logged as errors by some servers.
-            server.expected.append("")
+            one.expected.append("")
     return agents
 
 
@@ -114,10 +154,24 @@ def run(wstest: str, folder: Path, agents: list[dict[str, str]], cases: list[str
     }
 
 
-def page(first: Index, again: list[Index]) -> tuple[str, int]:
-    """Return the page, and how many cases differ."""
+class Table(NamedTuple):
+    """A table of the page.
+
+    Attributes:
+        text: it, and the notes below it.
+        count: how many cases it is about.
+        differences: how many of them differ, of all servers.
+    """
+
+    text: str
+    count: int
+    differences: int
+
+
+def table(names: Iterable[str], first: Index, again: Sequence[Index] = ()) -> Table:
+    """Return how the cases ended on servers."""
     rows, notes, differences, count = [], [], 0, 0
-    for name in SERVERS:
+    for name in names:
         bare = first[f"{name} bare"]
         count = len(bare)
         racing: set[str] = set()
@@ -138,18 +192,29 @@ def page(first: Index, again: list[Index]) -> tuple[str, int]:
         counts = Counter(behavior for behavior, _ in first[f"{name} websocket"].values())
         cells = [counts[outcome] for outcome in OUTCOMES]
         shown = ", ".join(sorted(differ)) or "0"
-        rows.append(f"| {name} {VERSIONS[name]} | {' | '.join(map(str, cells))} | {shown} |\n")
+        rows.append(f"| {SUBJECTS[name]} | {' | '.join(map(str, cells))} | {shown} |\n")
         failed = sorted(case for case, (behavior, _) in bare.items() if behavior == "FAILED")
         if failed:
-            notes.append(f"Failed on {name}, bare as well: {', '.join(failed)}.\n")
+            notes.append(f"\nFailed on {name}, bare as well: {', '.join(failed)}.\n")
         if racing:
             notes.append(
-                f"Now so, now so on {name}, bare as well, in {len(again) + 1} runs: "
+                f"\nNow so, now so on {name}, bare as well, in {len(again) + 1} runs: "
                 f"{', '.join(sorted(racing))}.\n"
             )
         differences += len(differ)
-    text = HEAD.format(count=count) + "".join(rows) + FOOT.format(notes="\n".join(notes))
-    return text, differences
+    return Table("".join([TABLE, *rows, *notes]), count, differences)
+
+
+def page(every: Table, large: Table) -> str:
+    return "".join(
+        [
+            HEAD.format(count=every.count),
+            every.text,
+            LARGE_HEAD.format(count=large.count),
+            large.text,
+            FOOT,
+        ]
+    )
 
 
 def main() -> int:
@@ -157,15 +222,20 @@ def main() -> int:
     if not wstest:
         sys.stderr.write("WSTEST must be the path of autobahntestsuite's wstest.\n")
         return 2
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="autobahn-")))
-        agents = start(stack)
-        first = run(wstest, folder, agents, CASES)
-        again = [run(wstest, folder, agents, RACING) for _ in range(REPEATS)]
-    text, differences = page(first, again)
+    with tempfile.TemporaryDirectory(prefix="autobahn-") as name:
+        folder = Path(name)
+        with ExitStack() as stack:
+            agents = start(stack, SUBJECTS)
+            first = run(wstest, folder, agents, CASES)
+            again = [run(wstest, folder, agents, RACING) for _ in range(REPEATS)]
+        with ExitStack() as stack:
+            agents = start(stack, LARGE_SUBJECTS, WEBSOCKET_MAX_MESSAGE_SIZE=LARGEST)
+            at_large = run(wstest, folder, agents, LARGE)
+    every, large = table(SUBJECTS, first, again), table(LARGE_SUBJECTS, at_large)
+    text = page(every, large)
     PAGE.write_text(text, encoding="utf-8")
     sys.stdout.write(text)
-    return int(differences > 0)
+    return int(every.differences + large.differences > 0)
 
 
 if __name__ == "__main__":
