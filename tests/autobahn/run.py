@@ -17,21 +17,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.kit.server import OURS
 from tests.servers.expectations import SERVERS, VERSIONS
 from tests.servers.processes import AnyServer
 
-CLASS = "our class"
 # Each server, as the tables have it.
 SUBJECTS = {
-    "uvicorn": f"uvicorn {VERSIONS['uvicorn']}",
-    CLASS: f"uvicorn {VERSIONS['uvicorn']}, `--ws {OURS}`",
-    **{name: f"{name} {VERSIONS[name]}" for name in SERVERS if name != "uvicorn"},
+    name: f"{one.title or name}, {VERSIONS[one.package or name]}" for name, one in SERVERS.items()
 }
 CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 # Large messages and many, and compression: what a class does on its own.
 LARGE = ["9.*", "12.*", "13.*"]
-LARGE_SUBJECTS = ["uvicorn", CLASS]
+LARGE_SUBJECTS = ["uvicorn", "own"]
 LARGEST = 16 * 2**20
 FORMS = ["bare", "raw", "websocket"]
 OUTCOMES = ["OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED", "FAILED"]
@@ -97,27 +93,13 @@ WSTEST=/tmp/autobahn/bin/wstest tox -e autobahn
 """
 
 
-class WithOurClass(AnyServer):
-    """uvicorn, with this package's WebSocket class."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__("uvicorn", **settings)
-
-    def command(self) -> list[str]:
-        return [*super().command(), "--ws", OURS]
-
-
-def server(name: str, **settings: Any) -> AnyServer:
-    return WithOurClass(**settings) if name == CLASS else AnyServer(name, **settings)
-
-
 def start(stack: ExitStack, names: Iterable[str], **settings: Any) -> list[dict[str, str]]:
     """Start servers, bare and with the dispatcher; return them as the suite has them."""
     agents = []
     for name in names:
-        bare = stack.enter_context(server(name, application="tests.autobahn.app:bare"))
+        bare = stack.enter_context(AnyServer(name, application="tests.autobahn.app:bare"))
         handlers = {"WEBSOCKET_HANDLERS": "tests.autobahn.app", **settings}
-        site = stack.enter_context(server(name, **handlers))
+        site = stack.enter_context(AnyServer(name, **handlers))
         for form, one, path in [
             ("bare", bare, ""),
             ("raw", site, "raw/"),

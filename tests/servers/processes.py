@@ -14,14 +14,13 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.kit.ports import free_port
-from tests.kit.server import DEADLINE, Server
+from tests.kit.server import DEADLINE, OURS, Server
 from tests.kit.waiting import wait_until
 
 from .expectations import SERVERS
 
 __all__ = ["DEADLINE", "AnyServer"]
 
-OWN = "django_ws_dispatch.uvicorn:WebSocketProtocol"
 APPLICATION = "tests.asgi:application"
 # What handlers log that fail on purpose, and uvicorn about a client; and the line after it.
 MEANT = re.compile(
@@ -36,7 +35,7 @@ def command(name: str, port: int, application: str, root_path: str = "") -> list
     """Return the command line of a server, with its defaults but for what it logs."""
     arguments = {
         "uvicorn": f"{application} --host 127.0.0.1 --port {port} --no-access-log",
-        "own": f"{application} --host 127.0.0.1 --port {port} --no-access-log --ws {OWN}",
+        "own": f"{application} --host 127.0.0.1 --port {port} --no-access-log --ws {OURS}",
         "hypercorn": f"{application} --bind 127.0.0.1:{port}",
         "daphne": f"-b 127.0.0.1 -p {port} --access-log /dev/null {application}",
         "granian": f"{application} --interface asgi --host 127.0.0.1 --port {port}",
