@@ -16,7 +16,7 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
-from tests.kit.server import TROUBLE, Server
+from tests.kit.server import OURS, TROUBLE, Server
 from tests.kit.valkey import Valkey
 from tests.soak.clients import DEADLINE, GROUPS, SIZES, Client
 from tests.soak.ledger import Ledger, pack
@@ -50,6 +50,12 @@ EMPTY = [
 ]
 
 
+class OurServer(Server):
+    """uvicorn with this package's class for sockets."""
+
+    WS = OURS
+
+
 def soak(seconds: float, seed: int, clients: int) -> Soak:
     """Run it. Return what it found."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, Valkey() as valkey:
@@ -61,7 +67,7 @@ def soak(seconds: float, seed: int, clients: int) -> Soak:
         os.environ.update(environment)
         make_database()
         servers = [
-            Server(settings="tests.soak.settings", environment=environment) for _ in range(2)
+            OurServer(settings="tests.soak.settings", environment=environment) for _ in range(2)
         ]
         with servers[0], servers[1]:
             program = Soak(servers, valkey, seconds, seed, clients)
