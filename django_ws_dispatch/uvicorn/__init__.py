@@ -4,8 +4,8 @@
 
     uvicorn mysite.asgi:application --ws django_ws_dispatch.uvicorn:WebSocketProtocol
 
-It needs uvicorn 0.36 or later and ``websockets``, which ``uvicorn[standard]`` brings; nothing in
-here needs Django.
+It needs uvicorn 0.36 or later and ``websockets`` 16 or later, which the extra ``uvicorn`` brings;
+nothing in here needs Django.
 """
 
 from .protocol import WebSocketProtocol

@@ -89,4 +89,3 @@ class Drain:
                 self._next += max(0.0, self._ends - self._next) / len(self._waiting)
         if self._waiting:
             self._timer = self._loop.call_at(min(self._next, now + LOOK), self._tell)
-

@@ -8,6 +8,7 @@ from typing import Final
 
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol, Side, State
+from websockets.version import version as installed
 
 from .deflate import extension
 
@@ -42,6 +43,20 @@ BINARY: Final = FIN | Opcode.BINARY
 CLOSE: Final = FIN | Opcode.CLOSE
 PING: Final = FIN | Opcode.PING
 PONG: Final = FIN | Opcode.PONG
+
+OLDEST = 16
+
+
+def require(version: str) -> None:
+    """Raise ``ImportError`` where this version of websockets is too old for ``Authority``."""
+    if int(version.partition(".")[0]) < OLDEST:
+        raise ImportError(
+            f"django_ws_dispatch.uvicorn needs websockets {OLDEST} or later, and this is "
+            f'{version}: pip install "django-ws-dispatch[uvicorn]".'
+        )
+
+
+require(installed)
 
 # A head for each first byte and each length that fits into the second.
 _heads = {

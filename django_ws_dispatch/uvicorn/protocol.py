@@ -260,6 +260,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """Close, since the server restarts."""
         if self._state is OPEN:
             self._close(1012, None, RESTART_TIMEOUT)
+            self._set_abort_timer()
 
     def _close_transport(self) -> None:
         """Close once all is sent; abort where the client does not take it."""
@@ -267,12 +268,24 @@ class WebSocketProtocol(asyncio.Protocol):
         self.flush()
         if not self.transport.is_closing():
             self.transport.close()
-        if self._abort_timer is None and self in self._connections:
-            self._abort_timer = self._shared.loop.call_later(ABORT_TIMEOUT, self._abort)
+        self._set_abort_timer()
 
-    def _abort(self) -> None:
+    def _set_abort_timer(self) -> None:
+        if self._abort_timer is None and self in self._connections:
+            loop = self._shared.loop
+            self._abort_timer = loop.call_later(ABORT_TIMEOUT, self._abort, self._left())
+
+    def _abort(self, left: int) -> None:
+        """Abort, unless the client has taken some of what is left and there is time for more."""
         self._abort_timer = None
-        self.transport.abort()
+        if self._left() < left and not self._shared.drain.is_stopping:
+            self._set_abort_timer()
+        else:
+            self.transport.abort()
+
+    def _left(self) -> int:
+        size = getattr(self.transport, "get_write_buffer_size", None)  # some of tests have none
+        return 0 if size is None else size()
 
     def _cancel_close_timer(self) -> None:
         if self.close_timer is not None:

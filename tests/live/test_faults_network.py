@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.kit.server import DEADLINE, Server
 from tests.kit.valkey import Valkey
 
+from .classes import MISSED
 from .faults.clients import close_code, holds, opened, undisturbed
 from .proxy import Proxy
 
@@ -34,8 +35,8 @@ ENDS = {
     "sleeps": "sleeps ended",
     "works": "works ended",
     "feed": "generator closed",
-    "waits": "waits 1005",
-    "raw-echo": "raw_echo 1005",
+    "waits": "waits {}",
+    "raw-echo": "raw_echo {}",
     "raw-pusher": "pusher ended",
     "raw-sleeper": "woken",
 }
@@ -98,18 +99,19 @@ async def noted(server: Server, note: str, count: int = 1) -> None:
 
 
 async def test_every_kind_of_handler_ends_when_its_client_falls_silent(
-    pinging: Server,
+    pinging: Server, ws: str
 ) -> None:
+    notes = [note.format(MISSED[ws]) for note in ENDS.values()]
     async with AsyncExitStack() as stack:
         proxy = stack.enter_context(Proxy(pinging.port))
         neighbour = await stack.enter_async_context(undisturbed(pinging, "/ws/reads/"))
         for path in ENDS:
             await stack.enter_async_context(through(proxy, path, OF_EACH))
         await holds(pinging, sockets=OF_EACH * len(ENDS) + 1, members=OF_EACH * MEMBERS + 1)
-        before = {note: pinging.notes.count(note) for note in ENDS.values()}
+        before = {note: pinging.notes.count(note) for note in notes}
         proxy.stall()
         began = monotonic()
-        for note in ENDS.values():
+        for note in notes:
             await noted(pinging, note, before[note] + OF_EACH)
         await holds(pinging, sockets=1, members=1)
         logger.info("Seconds to the last end: %.1f", monotonic() - began)

@@ -17,6 +17,8 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.kit.server import DEADLINE, Server
 
+from .classes import LOST
+
 pytestmark = [pytest.mark.live, pytest.mark.asyncio, pytest.mark.usefixtures("ws")]
 
 # A browser that crashes: connects, says so, and reads or not.
@@ -107,20 +109,21 @@ async def nobody_is_left(server):
 @pytest.mark.parametrize(
     ("path", "note"),
     [
-        ("echo", "echo 1005"),
-        ("raw-echo", "raw_echo 1005"),
+        ("echo", "echo {}"),
+        ("raw-echo", "raw_echo {}"),
         ("sleeper", "woken"),
         ("raw-sleeper", "woken"),
         ("pusher", "pusher ended"),
         ("raw-pusher", "pusher ended"),
         ("gusher", "gusher ended"),
         ("feed", "generator closed"),
-        ("waits", "waits 1005"),
-        ("member", "member 1005"),
+        ("waits", "waits {}"),
+        ("member", "member {}"),
     ],
 )
 @pytest.mark.parametrize("habit", ["reads", "does not read"])
-async def test_kill_9_of_a_client_ends_its_handler(server, path, note, habit):
+async def test_kill_9_of_a_client_ends_its_handler(server, ws, path, note, habit):
+    note = note.format(LOST[ws])
     before = server.notes.count(note)
     async with client_process(f"{server.url}/ws/{path}/", habit) as client:
         client.kill()
@@ -150,14 +153,15 @@ async def test_a_half_open_connection_ends_the_handler(server):
     await nobody_is_left(server)
 
 
-async def test_a_client_that_only_shuts_its_writing_half_ends_the_handler(server):
-    before = server.notes.count("echo 1005")
+async def test_a_client_that_only_shuts_its_writing_half_ends_the_handler(server, ws):
+    note = f"echo {LOST[ws]}"
+    before = server.notes.count(note)
     async with raw_client(server, "/ws/echo/") as (reader, writer):
         writer.write_eof()
         async with asyncio.timeout(DEADLINE):
             while await reader.read(4096):
                 pass
-        await noted(server, "echo 1005", before + 1)
+        await noted(server, note, before + 1)
 
 
 async def test_a_thousand_connects_and_drops_leave_nothing_behind(server):

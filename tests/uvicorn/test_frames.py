@@ -20,6 +20,7 @@ from django_ws_dispatch.uvicorn.frames import (
     close_frame,
     control_frame,
     data_frame,
+    require,
 )
 
 from ..servers.wire import frame
@@ -97,6 +98,13 @@ def authority(
     *, max_size: int = 100, deflates: bool = False, closing: Close | None = None
 ) -> Authority:
     return Authority(max_size, deflates, closing)
+
+
+def test_a_websockets_that_is_too_old_is_named_with_the_remedy():
+    require("16.0")
+    require("100.1.dev0")
+    with pytest.raises(ImportError, match=r"needs websockets 16 .* is 15\.0\.1: pip install"):
+        require("15.0.1")
 
 
 def test_fragments_become_one_message():
