@@ -11,7 +11,7 @@ from websockets.extensions.permessage_deflate import (
     ServerPerMessageDeflateFactory,
 )
 
-__all__ = ["FACTORY", "compress", "deflates", "extension", "inflate"]
+__all__ = ["FACTORY", "compress", "deflates", "extension", "inflate", "largest"]
 
 FACTORY = ServerPerMessageDeflateFactory(
     server_no_context_takeover=True, client_no_context_takeover=True
@@ -40,6 +40,15 @@ def deflates(extensions: Sequence[object]) -> tuple[bool, bool]:
 def extension() -> PerMessageDeflate:
     """Return what reads fragments: it has a state, so that each connection has its own."""
     return PerMessageDeflate(True, True, WINDOW, WINDOW)
+
+
+def largest(size: int) -> int:
+    """Return how many bytes a message of ``size`` may have compressed.
+
+    What can not be compressed is stored, with five bytes more for each block, which a compressor
+    with little memory makes small.
+    """
+    return size + size // 16 + 64
 
 
 def compress(payload: bytes) -> bytes | None:

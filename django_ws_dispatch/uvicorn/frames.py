@@ -10,7 +10,7 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 from websockets.version import version as installed
 
-from .deflate import extension
+from .deflate import extension, largest
 
 try:
     from websockets.speedups import apply_mask
@@ -114,12 +114,14 @@ class Authority:
 
     def __init__(self, max_size: int, deflates: bool, closing: Close | None) -> None:
         # Its limit is for control frames too.
-        limit = max(max_size, 125)
+        self._limit = largest(max_size) if deflates else max_size
+        limit = max(self._limit, 125)
         self._core = Protocol(Side.SERVER, state=State.OPEN, max_size=limit, logger=logger)
         self._max_size = max_size
         if deflates:
             self._core.extensions = [extension()]
         self._fragments: list[bytes] = []
+        self._size = 0
         self._opcode = Opcode.BINARY
         if closing is not None:
             self._core.close_sent = closing
@@ -132,8 +134,13 @@ class Authority:
 
     @property
     def size_left(self) -> int:
-        """How many bytes the message may still have."""
-        return self._max_size - (self._core.current_size or 0)
+        """How many bytes its next fragment may have."""
+        return self._limit - (self._core.current_size or 0)
+
+    @property
+    def is_too_big(self) -> bool:
+        """Whether the newest message is, or what has come of it."""
+        return self._size > self._max_size
 
     @property
     def failed(self) -> bool:
@@ -173,6 +180,8 @@ class Authority:
     def _add(self, frame: Frame) -> str | bytes | None:
         if frame.opcode is not Opcode.CONT:
             self._opcode = frame.opcode
+            self._size = 0
+        self._size += len(frame.data)
         self._fragments.append(bytes(frame.data))
         if not frame.fin:
             return None

@@ -40,7 +40,7 @@ from websockets.server import ServerProtocol
 from ..servers.wire import EXTENSION
 from ..typing import Event, Scope
 from . import opening
-from .deflate import compress, inflate
+from .deflate import compress, inflate, largest
 from .frames import (
     BINARY,
     CLOSE,
@@ -632,12 +632,10 @@ class WebSocketProtocol(asyncio.Protocol):
                 if length > max(self.max_size, LARGEST_CONTROL):
                     self._consult(data[at:])
                     return
-            elif self._state is CLOSING or length > (
-                self.max_size if self._authority is None else self._authority.size_left
-            ):
+            elif self._state is CLOSING or length > self._most(first):
                 # Nobody reads it: it is not even collected.
                 if self._state is OPEN:
-                    self._refuse_size(length)
+                    self._refuse_size()
                 if end > size:
                     self._skipped = end - size
                     return
@@ -680,6 +678,12 @@ class WebSocketProtocol(asyncio.Protocol):
         if at < size:
             self._rest, self._at, self._wanted = data, at, wanted
 
+    def _most(self, first: int) -> int:
+        """Return how many bytes a data frame may have, by its first one."""
+        if self._authority is not None:
+            return self._authority.size_left
+        return largest(self.max_size) if self.inflates and first & RSV1 else self.max_size
+
     def _received(self, first: int, payload: bytes | bytearray) -> bool:
         """Take a whole data frame; ``False`` where it ends the connection."""
         try:
@@ -687,7 +691,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 payload = inflate(payload, self.max_size)
             message = str(payload, "utf-8") if first & 1 else bytes(payload)
         except PayloadTooBig:
-            self._refuse_size(None)
+            self._refuse_size()
             return True
         except ProtocolError as exc:
             self._fail(1002, str(exc))
@@ -744,7 +748,9 @@ class WebSocketProtocol(asyncio.Protocol):
             return False
         if answer:
             self.write(answer)
-        if message is not None and self._state is OPEN:
+        if authority.is_too_big:
+            self._refuse_size()
+        elif message is not None and self._state is OPEN:
             self._inbox.append(message)
             self._inbox_size += len(message)
             self._wake()
@@ -847,14 +853,13 @@ class WebSocketProtocol(asyncio.Protocol):
         if self.reading_is_paused:
             self._parse_rest()
 
-    def _refuse_size(self, size: int | None) -> None:
+    def _refuse_size(self) -> None:
         """Close for a message that is too large; what of it is still to come is read over.
 
         To drop the connection would cost a client that is busy sending the close frame.
         """
         self.has_refused = True
-        what = "a message" if size is None else f"a frame of {size} bytes"
-        self._close(1009, f"{what}, over the limit of {self.max_size}")
+        self._close(1009, "max message size")
 
     def _fail(self, code: int, reason: str) -> None:
         """Fail the connection (RFC 6455 section 7.1.7): nothing more is read."""
