@@ -50,9 +50,6 @@ class Server:
         """Whether it has closed the connection by itself, for what the client has sent."""
         return False
 
-    def refuse_over(self, size: int) -> None:
-        """Let it refuse larger messages, in bytes, before it has collected them."""
-
     def drain_within(self, seconds: float) -> None:
         """Let the connection stay up to so many seconds once the server is told to stop."""
 

@@ -46,9 +46,9 @@ def largest(size: int) -> int:
     """Return how many bytes a message of ``size`` may have compressed.
 
     What can not be compressed is stored, with five bytes more for each block, which a compressor
-    with little memory makes small.
+    with little memory makes small; one that does not store needs nine bits for each byte.
     """
-    return size + size // 16 + 64
+    return size + size // 8 + 64
 
 
 def compress(payload: bytes) -> bytes | None:

@@ -6,6 +6,7 @@ import logging
 import struct
 from typing import Final
 
+from websockets.exceptions import PayloadTooBig
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 from websockets.version import version as installed
@@ -120,7 +121,7 @@ class Authority:
         self._max_size = max_size
         if deflates:
             self._core.extensions = [extension()]
-        self._fragments: list[bytes] = []
+        self._payload = bytearray()
         self._size = 0
         self._opcode = Opcode.BINARY
         if closing is not None:
@@ -140,7 +141,7 @@ class Authority:
     @property
     def is_too_big(self) -> bool:
         """Whether the newest message is, or what has come of it."""
-        return self._size > self._max_size
+        return self._size > self._max_size or isinstance(self._core.parser_exc, PayloadTooBig)
 
     @property
     def failed(self) -> bool:
@@ -182,9 +183,8 @@ class Authority:
             self._opcode = frame.opcode
             self._size = 0
         self._size += len(frame.data)
-        self._fragments.append(bytes(frame.data))
+        self._payload += frame.data  # a list would grow with empty fragments
         if not frame.fin:
             return None
-        payload = b"".join(self._fragments)
-        self._fragments.clear()
+        payload, self._payload = bytes(self._payload), bytearray()
         return payload.decode() if self._opcode is Opcode.TEXT else payload

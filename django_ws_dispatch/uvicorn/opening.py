@@ -33,9 +33,17 @@ MOST_HEADERS = 128
 MOST_LINES, MOST_OFFERS = 2048, 256
 LONGEST_LINE = 512
 # What is different in each request, or a secret.
-NEVER_SHARED = frozenset((b"cookie", b"authorization", b"sec-websocket-key"))
+NEVER_SHARED = frozenset(
+    (
+        b"authorization",
+        b"cookie",
+        b"proxy-authorization",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",  # where pages send tokens
+    )
+)
 
-_line = re.compile(rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]+):[\t ]*([\t\x20-\x7e\x80-\xff]*?)[\t ]*")
+_line = re.compile(rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]+):([\t\x20-\x7e\x80-\xff]*)")
 _target = re.compile(rb"[\x21-\x7e]+")
 _token = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 # What must not stand in a header: it would end it.
@@ -136,7 +144,7 @@ class Memory:
         match = _line.fullmatch(line)
         if match is None:
             return None
-        header = match[1].lower(), match[2]
+        header = match[1].lower(), match[2].strip(b" \t")
         if header[0] not in NEVER_SHARED and len(line) <= LONGEST_LINE:
             if len(self._lines) >= MOST_LINES:
                 self._lines.clear()

@@ -154,7 +154,7 @@ class WebSocketProtocol(asyncio.Protocol):
     ) -> None:
         if not config.loaded:
             config.load()
-        self._shared = shared_of(config, _loop or asyncio.get_running_loop())
+        self._shared = shared_of(config, server_state, _loop or asyncio.get_running_loop())
         self._app_state = app_state
         self._connections: set[Any] = server_state.connections
         self._tasks = server_state.tasks
@@ -228,7 +228,10 @@ class WebSocketProtocol(asyncio.Protocol):
             self.transport.close()
 
     def eof_received(self) -> None:
-        """The client sends no more: the transport closes."""
+        """The client sends no more: the transport closes, once the client has taken the rest."""
+        if self._state is OPEN or self._state is CLOSING:
+            self._over(1006)
+            self._close_transport()
 
     def pause_writing(self) -> None:
         """Called when the client takes less than is sent."""
@@ -398,7 +401,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _ended(self, result: object, exc: BaseException | None) -> None:
         """The application has: without a close frame of its own it drops the connection."""
-        if exc is not None and not isinstance(exc, ClientDisconnected):
+        if exc is not None and not self._is_disconnect(exc):
             logger.error("Exception in ASGI application\n", exc_info=exc)
         if self._state is OPENING:
             if self._response is not None:
@@ -414,6 +417,12 @@ class WebSocketProtocol(asyncio.Protocol):
         elif self.close_timer is None:
             self._over(1006)
             self._close_transport()
+
+    def _is_disconnect(self, exc: BaseException) -> bool:
+        """Whether the application says no more than that the client is gone, as Starlette's do."""
+        if isinstance(exc, ClientDisconnected):
+            return True
+        return self.disconnect is not None and type(exc).__name__ == "WebSocketDisconnect"
 
     def _log_answer(self, what: object) -> None:
         scope: Any = self._scope
@@ -629,7 +638,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._consult(data[at:])  # it says no
                 return
             if first & 0x08:
-                if length > max(self.max_size, LARGEST_CONTROL):
+                if length > max(largest(self.max_size), LARGEST_CONTROL):
                     self._consult(data[at:])
                     return
             elif self._state is CLOSING or length > self._most(first):
@@ -733,6 +742,9 @@ class WebSocketProtocol(asyncio.Protocol):
         except UnicodeDecodeError as exc:
             self._fail(1007, f"{exc.reason} at position {exc.start}")
             return False
+        if authority.is_too_big and not data[0] & 0x08:  # its own answer would drop the connection
+            self._refuse_size()
+            return True
         self._authority = authority if authority.is_within else None
         if authority.failed:
             self.has_refused = True
@@ -748,9 +760,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return False
         if answer:
             self.write(answer)
-        if authority.is_too_big:
-            self._refuse_size()
-        elif message is not None and self._state is OPEN:
+        if message is not None and self._state is OPEN:
             self._inbox.append(message)
             self._inbox_size += len(message)
             self._wake()
@@ -773,6 +783,10 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def write_in_turn(self, frame: bytes) -> None:
         """Send a frame soon: a fan-out's frames leave a few connections in a turn of the loop."""
+        if len(frame) >= MOST_JOINED:  # all members share it: not copied
+            self.flush()
+            self.transport.write(frame)
+            return
         self._out.append(frame)
         self._out_size += len(frame)
         if self._out_size >= MOST_JOINED:
@@ -789,6 +803,10 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def write(self, frame: bytes) -> None:
         """Send whole frames in this turn of the loop, joined with what else there is."""
+        if len(frame) >= MOST_JOINED:  # all members share it: not copied
+            self.flush()
+            self.transport.write(frame)
+            return
         self._out.append(frame)
         self._out_size += len(frame)
         if self._out_size >= MOST_JOINED:

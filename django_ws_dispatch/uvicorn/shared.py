@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from uvicorn.config import Config
+from uvicorn.server import ServerState
 
 from .drain import Drain
 from .keepalive import Keeper
@@ -46,12 +47,13 @@ class Shared:
         self.asgi_version = config.asgi_version
 
 
-_shared: WeakKeyDictionary[Config, Shared] = WeakKeyDictionary()
+# By what uvicorn makes anew for each server; one ``Config`` may serve one after the other.
+_shared: WeakKeyDictionary[ServerState, Shared] = WeakKeyDictionary()
 
 
-def shared_of(config: Config, loop: asyncio.AbstractEventLoop) -> Shared:
+def shared_of(config: Config, state: ServerState, loop: asyncio.AbstractEventLoop) -> Shared:
     """Return what the connections of a server share."""
-    shared = _shared.get(config)
+    shared = _shared.get(state)
     if shared is None or shared.loop is not loop or shared.app is not config.loaded_app:
-        shared = _shared[config] = Shared(config, loop)
+        shared = _shared[state] = Shared(config, loop)
     return shared

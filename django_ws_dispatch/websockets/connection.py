@@ -106,7 +106,6 @@ class Connection:
         self.scope = scope
         self.limits = limits
         self.server = servers.of(send, scope)
-        self.server.refuse_over(limits.max_message_size)
         self.reader, self.writer = halves(self, receive, send)
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
         self.ready_state: WebSocketState = CONNECTING

@@ -29,6 +29,8 @@ def halves(connection: Connection, receive: Receive, send: Send) -> tuple[Reader
     wire = connection.server.wire(receive)
     if wire is None:
         return Reader(connection, receive, connection.limits), Writer(connection, send)
+    # Refused before it is collected. What is wrapped around receive() may make messages smaller.
+    wire.max_size = min(wire.max_size, connection.limits.max_message_size)
     return (
         DirectReader(connection, receive, connection.limits, wire),
         DirectWriter(connection, send, wire),

@@ -54,6 +54,20 @@ def test_it_is_used_directly_only_where_nothing_is_wrapped_around_it() -> None:
     assert server.wire(other.receive) is None
 
 
+def test_a_proxy_that_says_that_it_equals_the_method_is_something_around_it() -> None:
+    wire = Wire()
+
+    class Proxy:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    proxy: Any = Proxy()
+    assert servers.of(wire.send, wire.scope).wire(proxy) is None
+    assert servers.of(proxy, wire.scope).wire(wire.receive) is None
+
+
 def test_the_latency_is_told_where_nothing_is_wrapped_around_send() -> None:
     wire = Wire()
     assert servers.of(wire.send, wire.scope).latency == 0.5

@@ -123,6 +123,15 @@ def test_fragments_become_one_message():
     assert one.said is one.answered is None
 
 
+def test_empty_fragments_take_no_memory():
+    one = authority()
+    one.feed(frame(1, b"a", fin=False))
+    for _ in range(1000):
+        one.feed(frame(0, b"", fin=False))
+    assert len(one._payload) == 1
+    assert one.feed(frame(0)) == ("a", b"")
+
+
 def test_an_empty_fragment_begins_a_message_too():
     one = authority()
     one.feed(frame(1, b"", fin=False))

@@ -660,9 +660,58 @@ async def test_who_answers_within_a_message_is_gone_without_a_second_close():
 async def test_a_close_behind_the_loss_is_not_sent():
     async with opened() as (client, app):
         client.transport.eof()
-        await app.send("close", code=4000)
+        with pytest.raises(ClientDisconnected):
+            await app.send("close", code=4000)
         assert await app.disconnected() == (1006, None)
         assert client.close is None
+
+
+async def test_a_client_that_takes_nothing_and_sends_no_more_is_gone_for_the_application():
+    async with opened() as (client, app):
+        client.transport.is_taken = False
+        await app.says("x" * 100_000)
+        client.transport.eof()
+        assert await app.disconnected() == (1006, None)
+        assert not client.transport.is_lost
+
+
+async def test_what_an_application_raises_of_a_client_that_is_gone_is_not_logged():
+    class WebSocketDisconnect(Exception):
+        pass
+
+    async with opened() as (client, app):
+        client.closes(4000)
+        await app.disconnected()
+        app.raises(WebSocketDisconnect())
+        await client.ended()
+
+
+@pytest.mark.parametrize("size", [400_000, 1_100_000])
+async def test_a_client_that_sends_too_much_in_compressed_fragments_gets_its_1009(size):
+    whole = zlib.compress(b"x" * size, wbits=-15)
+    options = {"client": {"extensions": DEFLATE}, "ws_max_size": 100_000}
+    async with opened(**options) as (client, app):
+        half = len(whole) // 2
+        client.feed(frame(0x41, whole[:half], fin=False), frame(0, whole[half:]))
+        client.feed(frame(2, b"more"))
+        assert await app.disconnected() == (1009, "max message size")
+        assert not client.transport.is_closing()  # it reads until the client has answered
+        await client.ended()
+        assert client.close is not None
+        assert client.close.code == 1009
+
+
+async def test_a_large_frame_is_not_copied_to_what_is_sent_with_it():
+    written = []
+    async with opened() as (client, _):
+        client.transport.write = written.append
+        small, large = b"\x81\x01a", b"\x82\x7f" + (100_000).to_bytes(8) + bytes(100_000)
+        for write in (client.protocol.write, client.protocol.write_in_turn):
+            write(small)
+            write(large)
+            assert written[-2:] == [small, large]
+            assert written[-1] is large
+        del client.transport.write
 
 
 async def test_messages_that_wait_are_delivered_in_front_of_the_own_close():

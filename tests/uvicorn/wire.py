@@ -418,7 +418,7 @@ async def served(
             one.transport.lose(None)
         await until(lambda: one.transport.is_lost and not state.tasks)
     assert protocol not in state.connections
-    assert not len(shared_of(config, loop).keeper)
+    assert not len(shared_of(config, state, loop).keeper)
     assert protocol.close_timer is protocol._abort_timer is None
     assert protocol._rest is protocol._authority is protocol._scope is None
     assert protocol.unsent == 0
