@@ -783,14 +783,10 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def write_in_turn(self, frame: bytes) -> None:
         """Send a frame soon: a fan-out's frames leave a few connections in a turn of the loop."""
-        if len(frame) >= MOST_JOINED:  # all members share it: not copied
-            self.flush()
-            self.transport.write(frame)
-            return
         self._out.append(frame)
         self._out_size += len(frame)
         if self._out_size >= MOST_JOINED:
-            self.flush()
+            self._flush_much()
         if not self._in_wave and not self._flush_due:
             self._in_wave = True
             self._shared.wave.add(self)
@@ -803,14 +799,10 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def write(self, frame: bytes) -> None:
         """Send whole frames in this turn of the loop, joined with what else there is."""
-        if len(frame) >= MOST_JOINED:  # all members share it: not copied
-            self.flush()
-            self.transport.write(frame)
-            return
         self._out.append(frame)
         self._out_size += len(frame)
         if self._out_size >= MOST_JOINED:
-            self.flush()
+            self._flush_much()
         if not self._flush_due:
             self._flush_due = True
             self._shared.loop.call_soon(self._end_turn)
@@ -827,6 +819,13 @@ class WebSocketProtocol(asyncio.Protocol):
             out.clear()
             self._out_size = 0
             self.transport.write(data)
+
+    def _flush_much(self) -> None:
+        """Flush before the turn is over; a large frame, which may be others' too, is not copied."""
+        last = self._out.pop()
+        self.flush()
+        self._out_size = 0
+        self.transport.write(last)
 
     @property
     def unsent(self) -> int:
