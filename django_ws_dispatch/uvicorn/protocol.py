@@ -822,10 +822,11 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _flush_much(self) -> None:
         """Flush before the turn is over; a large frame, which may be others' too, is not copied."""
-        last = self._out.pop()
+        last = self._out.pop() if len(self._out[-1]) >= MOST_JOINED else b""
         self.flush()
         self._out_size = 0
-        self.transport.write(last)
+        if last:
+            self.transport.write(last)
 
     @property
     def unsent(self) -> int:
