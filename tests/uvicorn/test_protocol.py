@@ -634,8 +634,8 @@ async def test_a_message_that_has_begun_is_no_obstacle_to_the_own_close():
 @pytest.mark.parametrize("begun", [b"", frame(1, b"\xff", fin=False)], ids=["", "begun"])
 @pytest.mark.parametrize(
     "wrong",
-    [frame(3), frame(8, b"\x03"), frame(1, b"\xff", fin=False) + frame(0), frame(0)],
-    ids=["opcode", "half a code", "no UTF-8", "a rest"],
+    [frame(3), frame(8, b"\x03"), frame(1, b"x", mask=False)],
+    ids=["opcode", "half a code", "no mask"],
 )
 async def test_who_answers_wrong_is_gone_without_a_second_close(begun, wrong):
     async with opened(client={"answers": False}) as (client, app):
@@ -645,6 +645,16 @@ async def test_who_answers_wrong_is_gone_without_a_second_close(begun, wrong):
         await client.ended()
         assert await app.disconnected() == (4000, "")
         assert [data[0] for data in client.transport.writes[1:]] == [0x88]
+
+
+@pytest.mark.parametrize("data", [frame(1, b"\xff", fin=False) + frame(0), frame(0), frame(0x11)])
+async def test_what_is_wrong_in_messages_behind_the_own_close_is_read_over(data):
+    async with opened() as (client, app):
+        await app.send("close", code=4000)
+        client.transport.receives(data)
+        await client.ended()
+        assert await app.disconnected() == (4000, "")
+        assert client.protocol.close_timer is None
 
 
 async def test_who_answers_within_a_message_is_gone_without_a_second_close():
