@@ -606,11 +606,16 @@ class WebSocketProtocol(asyncio.Protocol):
         self._rest, self._at = None, 0
         if rest is not None:
             self._parse(rest, at)
-        if self.reading_is_paused and not (self._state is OPEN and self._is_full):
+        if self.reading_is_paused and not self._is_held_back:
             self.reading_is_paused = False
             if not self.transport.is_closing():
                 self.transport.resume_reading()
             self._shared.keeper.resumed(self)
+
+    @property
+    def _is_held_back(self) -> bool:
+        """Whether a whole frame, or the head of a wrong one, waits for what is in front of it."""
+        return self._rest is not None and not self._wanted
 
     @property
     def _is_full(self) -> bool:
@@ -634,16 +639,20 @@ class WebSocketProtocol(asyncio.Protocol):
                     break
                 length = int.from_bytes(data[at + 2 : at + head - 4], "big")
             end = at + head + length
-            if not second & MASKED or first & 0x07 > 2:  # no such opcode
+            if (
+                not second & MASKED
+                or first & 0x07 > 2  # no such opcode
+                or (first & 0x08 and length > max(largest(self.max_size), LARGEST_CONTROL))
+            ):
+                if self._holds_back():
+                    break
                 self._consult(data[at:])  # it says no
                 return
-            if first & 0x08:
-                if length > max(largest(self.max_size), LARGEST_CONTROL):
-                    self._consult(data[at:])
-                    return
-            elif self._state is CLOSING or length > self._most(first):
+            if not first & 0x08 and (self._state is CLOSING or length > self._most(first)):
                 # Nobody reads it: it is not even collected.
                 if self._state is OPEN:
+                    if self._holds_back():
+                        break
                     self._refuse_size()
                 if end > size:
                     self._skipped = end - size
@@ -663,6 +672,8 @@ class WebSocketProtocol(asyncio.Protocol):
                     if length:
                         payload = apply_mask(payload, data[at + head - 4 : at + head])
                     if not self._received(first, payload):
+                        if self._state is OPEN:
+                            break  # it is held back
                         return
                     at = end
                     continue
@@ -681,11 +692,29 @@ class WebSocketProtocol(asyncio.Protocol):
                     self._pong = payload
                 at = end
                 continue
+            if first != CLOSE and not self._is_fragment(first) and self._holds_back():
+                break
             if not self._consult(data[at:end]):
                 return
             at = end
         if at < size:
             self._rest, self._at, self._wanted = data, at, wanted
+
+    def _holds_back(self) -> bool:
+        """Whether what may end the connection has to wait: what is in front of it is unread.
+
+        So what the application answers to that is sent before the close frame.
+        """
+        if not self._inbox or self._state is not OPEN:
+            return False
+        self._pause_reading()
+        return True
+
+    def _is_fragment(self, first: int) -> bool:
+        """Whether a data frame, by its first byte, is one where one may come."""
+        if first & (0x38 if self.inflates else 0x78):
+            return False
+        return (first & 0x0F == 0) == (self._authority is not None)
 
     def _most(self, first: int) -> int:
         """Return how many bytes a data frame may have, by its first one."""
@@ -694,18 +723,21 @@ class WebSocketProtocol(asyncio.Protocol):
         return largest(self.max_size) if self.inflates and first & RSV1 else self.max_size
 
     def _received(self, first: int, payload: bytes | bytearray) -> bool:
-        """Take a whole data frame; ``False`` where it ends the connection."""
+        """Take a whole data frame; ``False`` where it ends the connection, or is held back."""
         try:
             if first & RSV1:
                 payload = inflate(payload, self.max_size)
             message = str(payload, "utf-8") if first & 1 else bytes(payload)
         except PayloadTooBig:
-            self._refuse_size()
-            return True
+            if not self._holds_back():
+                self._refuse_size()
+                return True
         except ProtocolError as exc:
-            self._fail(1002, str(exc))
+            if not self._holds_back():
+                self._fail(1002, str(exc))
         except UnicodeDecodeError as exc:
-            self._fail(1007, f"{exc.reason} at position {exc.start}")
+            if not self._holds_back():
+                self._fail(1007, f"{exc.reason} at position {exc.start}")
         else:
             self._inbox.append(message)
             self._inbox_size += len(payload)

@@ -711,6 +711,27 @@ async def test_a_client_that_sends_too_much_in_compressed_fragments_gets_its_100
         assert client.close.code == 1009
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        frame(1, b"x" * 101),
+        frame(1, b"\xff"),
+        frame(2, b"x", mask=False),
+        frame(3),
+        frame(0),
+        frame(0x11),
+        frame(9, b"", fin=False),
+    ],
+    ids=["too large", "no UTF-8", "no mask", "opcode", "a rest", "reserved bit", "half a ping"],
+)
+async def test_what_is_good_in_front_of_what_is_wrong_is_answered_before_the_close(wrong):
+    async with served(echo, ws_max_size=100) as client:
+        client.feed(frame(1, b"a") + frame(2, b"b") + wrong)
+        await until(lambda: client.close is not None)
+        assert client.messages == ["a", b"b"]
+        assert client.close.code in (1002, 1007, 1009)
+
+
 async def test_a_large_frame_is_not_copied_to_what_is_sent_with_it():
     written = []
     async with opened() as (client, _):
