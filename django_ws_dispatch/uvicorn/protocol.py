@@ -677,7 +677,7 @@ class WebSocketProtocol(asyncio.Protocol):
                         return
                     at = end
                     continue
-            elif first == CLOSE and length < 126 and self._authority is None:
+            elif first == CLOSE and length < 126:
                 self._close_came(apply_mask(data[at + head : end], data[at + head - 4 : at + head]))
                 return
             elif length < 126 and first in PLAIN:
@@ -747,7 +747,10 @@ class WebSocketProtocol(asyncio.Protocol):
         return False
 
     def _close_came(self, payload: bytes) -> None:
-        """The client has sent a close frame; websockets says what is in it."""
+        """The client has sent a close frame; websockets says what is in it.
+
+        It may come within a fragmented message (RFC 6455 section 5.4).
+        """
         try:
             said = Close.parse(payload)
         except ProtocolError as exc:

@@ -164,7 +164,6 @@ BROKEN = {
     "a message within a message": (frame(1, b"x", fin=False) + frame(1, b"y"), 1002),
     "a fragment of a ping": (frame(9, b"x", fin=False), 1002),
     "a long ping": (frame(9, b"x" * 126), 1002),
-    "a close within a message": (frame(1, b"x", fin=False) + frame(8, b"\x03\xe8"), 1002),
     "half a close code": (frame(8, b"\x03"), 1002),
     "a close code that is never sent": (frame(8, b"\x03\xed"), 1002),
     "a reason that is no UTF-8": (frame(8, b"\x03\xe8\xff"), 1007),
@@ -730,6 +729,14 @@ async def test_what_is_good_in_front_of_what_is_wrong_is_answered_before_the_clo
         await until(lambda: client.close is not None)
         assert client.messages == ["a", b"b"]
         assert client.close.code in (1002, 1007, 1009)
+
+
+async def test_a_client_may_close_within_a_message():
+    async with opened(ws_max_size=100) as (client, app):
+        client.feed(frame(1, b"x" * 100, fin=False) + frame(8, b"\x0f\xa0bye"))
+        assert await app.disconnected() == (4000, "bye")
+        await client.ended()
+        assert client.payloads(Opcode.CLOSE) == [b"\x0f\xa0bye"]
 
 
 async def test_a_large_frame_is_not_copied_to_what_is_sent_with_it():
