@@ -184,7 +184,7 @@ class Authority:
             self._size = 0
         self._size += len(frame.data)
         self._payload += frame.data  # a list would grow with empty fragments
-        if not frame.fin:
+        if not frame.fin or self.is_too_big:
             return None
         payload, self._payload = bytes(self._payload), bytearray()
         return payload.decode() if self._opcode is Opcode.TEXT else payload

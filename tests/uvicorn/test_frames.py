@@ -123,6 +123,13 @@ def test_fragments_become_one_message():
     assert one.said is one.answered is None
 
 
+def test_what_is_too_large_is_not_looked_into():
+    one = authority(max_size=3, deflates=True)
+    one.feed(frame(1, b"\xff", fin=False))
+    assert one.feed(frame(0, b"\xff" * 3)) == (None, b"")
+    assert one.is_too_big
+
+
 def test_empty_fragments_take_no_memory():
     one = authority()
     one.feed(frame(1, b"a", fin=False))
