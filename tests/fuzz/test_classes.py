@@ -314,7 +314,7 @@ def test_both_classes_say_the_same(runner, sides, offer, cuts, reads):
     if expected.close is None:  # its class says 1005 of a loss
         assert expected.code == 1005
         expected = expected._replace(code=1006)
-    if deflate and expected.code == 1009 != got.code:
+    if deflate and expected.code == 1009:
         # Its class counts compressed bytes as well, which may be more than those of the message.
         assert got.messages[: len(expected.messages)] == expected.messages
         return
