@@ -111,6 +111,9 @@ class Authority:
         max_size: of a message, in bytes.
         deflates: whether permessage-deflate was negotiated.
         closing: what this side's close frame has said, if it was sent.
+
+    Attributes:
+        size: of the newest message, in bytes, as far as it has come.
     """
 
     def __init__(self, max_size: int, deflates: bool, closing: Close | None) -> None:
@@ -122,7 +125,7 @@ class Authority:
         if deflates:
             self._core.extensions = [extension()]
         self._payload = bytearray()
-        self._size = 0
+        self.size = 0
         self._opcode = Opcode.BINARY
         if closing is not None:
             self._core.close_sent = closing
@@ -141,17 +144,12 @@ class Authority:
     @property
     def is_too_big(self) -> bool:
         """Whether the newest message is, or what has come of it."""
-        return self._size > self._max_size or isinstance(self._core.parser_exc, PayloadTooBig)
+        return self.size > self._max_size or isinstance(self._core.parser_exc, PayloadTooBig)
 
     @property
     def failed(self) -> bool:
         """Whether the connection is to be closed for what the client has sent."""
         return self._core.parser_exc is not None
-
-    @property
-    def said(self) -> Close | None:
-        """What the close frame says that the client has sent."""
-        return self._core.close_rcvd
 
     @property
     def answered(self) -> Close | None:
@@ -181,8 +179,8 @@ class Authority:
     def _add(self, frame: Frame) -> str | bytes | None:
         if frame.opcode is not Opcode.CONT:
             self._opcode = frame.opcode
-            self._size = 0
-        self._size += len(frame.data)
+            self.size = 0
+        self.size += len(frame.data)
         self._payload += frame.data  # a list would grow with empty fragments
         if not frame.fin or self.is_too_big:
             return None

@@ -42,6 +42,18 @@ NEVER_SHARED = frozenset(
         b"sec-websocket-protocol",  # where pages send tokens
     )
 )
+# What a good handshake has no more than once.
+ONCE = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"origin",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-version",
+        b"upgrade",
+    )
+)
 
 _line = re.compile(rb"([-!#$%&'*+.^_`|~0-9a-zA-Z]+):([\t\x20-\x7e\x80-\xff]*)")
 _target = re.compile(rb"[\x21-\x7e]+")
@@ -101,14 +113,13 @@ class Memory:
             if header is None:
                 return None
             headers.append(header)
-            if header[0] in seen:
-                if header[0] != b"sec-websocket-protocol":
-                    if header[0] in _ONCE:
-                        return None
-                    continue
-                seen[header[0]] += b"," + header[1]
-            else:
-                seen[header[0]] = header[1]
+            name, value = header
+            if name not in seen:
+                seen[name] = value
+            elif name == b"sec-websocket-protocol":
+                seen[name] += b"," + value
+            elif name in ONCE:
+                return None
         try:
             key = seen[b"sec-websocket-key"]
             if (
@@ -165,19 +176,6 @@ class Memory:
                 self._offers.clear()
             self._offers[offer] = result
         return result
-
-
-_ONCE = frozenset(
-    (
-        b"connection",
-        b"content-length",
-        b"origin",
-        b"sec-websocket-extensions",
-        b"sec-websocket-key",
-        b"sec-websocket-version",
-        b"upgrade",
-    )
-)
 
 
 def _has_upgrade(connection: bytes) -> bool:

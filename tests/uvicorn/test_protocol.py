@@ -270,6 +270,16 @@ async def test_only_so_much_waits_unread_and_reading_goes_on_after_it(message, c
         assert await app.reads(1) == ["more"]
 
 
+async def test_fragments_count_by_their_bytes():
+    half = "é".encode() * 10_000
+    message = frame(1, half, fin=False) + frame(0, half)
+    async with opened() as (client, app):
+        client.feed(message * 3)
+        assert len(client.protocol._inbox) == 2  # the last of them may go over
+        assert not client.transport.is_reading
+        assert await app.reads(3) == ["é" * 20_000] * 3
+
+
 async def test_fragments_wait_unread_too():
     stream = (frame(1, b"a", fin=False) + frame(0, b"b")) * 100
     async with opened() as (client, app):
