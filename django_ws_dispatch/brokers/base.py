@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
+
+from .history import Keep, Page, Top
 
 __all__ = ["BaseBroker", "BaseSubscriber", "Receiver"]
 
@@ -86,6 +88,9 @@ class BaseBroker(ABC):
     in_process: ClassVar[bool] = False
     """True if messages reach this process only."""
 
+    has_history: ClassVar[bool] = False
+    """True if it remembers messages: it has all from ``keep()`` to ``aforget()`` below."""
+
     def __init__(self, alias: str, location: object, options: Mapping[str, Any]) -> None:
         self.alias = alias
         self.location = location
@@ -141,6 +146,106 @@ class BaseBroker(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Release what there is in the running event loop, its subscribers included."""
+
+    # History: optional. A broker that has none says so in ``has_history``.
+
+    def keep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+        """Keep ``message`` and publish it, in one step: what is delivered was kept before.
+
+        One call keeps it once, also where it tries again on a fresh connection.
+
+        Args:
+            channel: of any name.
+            message: is published as ``history.kept()`` has it.
+            keep: how many messages, and for how long.
+            order: it is no message, but an order to those who hear it: it does not count.
+
+        Returns:
+            Its position.
+
+        Raises:
+            BrokerError: as ``publish()``; or the store refuses to write, and nothing is published.
+        """
+        raise NotImplementedError
+
+    async def akeep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+        """See ``keep()``. Cancellation does not rule out that it was kept and sent."""
+        raise NotImplementedError
+
+    def read(
+        self, channel: str, since: str, keep: Keep, count: int, *, heard: bool = False
+    ) -> Page:
+        """Read up to ``count`` entries behind a position.
+
+        Args:
+            channel: of any name.
+            since: anything that a client may bring; the page is not ``known`` unless it is a
+                position of which nothing behind it is missing.
+            keep: as for ``keep()``.
+            count: entries, 1 or more.
+            heard: this process has heard the message of that position, and every one before it. If
+                the store does not know it, and has not merely dropped it, then it went back in
+                time: it begins a new epoch, and everybody is told with ``RESET``. To who has heard
+                all but ``FORGOTTEN`` the position before that is known, and to nobody else.
+
+        Raises:
+            BrokerError: as ``publish()``.
+        """
+        raise NotImplementedError
+
+    async def aread(
+        self, channel: str, since: str, keep: Keep, count: int, *, heard: bool = False
+    ) -> Page:
+        """See ``read()``."""
+        raise NotImplementedError
+
+    def newest(self, channel: str, keep: Keep, count: int, before: str | None = None) -> Page:
+        """Read up to ``count`` of the newest entries, or of those before a position.
+
+        The page is ``known``; its entries are oldest first, orders among them.
+
+        Raises:
+            BrokerError: as ``publish()``.
+        """
+        raise NotImplementedError
+
+    async def anewest(
+        self, channel: str, keep: Keep, count: int, before: str | None = None
+    ) -> Page:
+        """See ``newest()``."""
+        raise NotImplementedError
+
+    async def atops(self, channels: Sequence[str]) -> list[Top | None]:
+        """Return where channels stand, ``None`` where the store has nothing of one.
+
+        Raises:
+            BrokerError: as ``publish()``.
+        """
+        raise NotImplementedError
+
+    def top(self, channel: str, keep: Keep) -> Top:
+        """Return where a channel stands. Of one without messages it makes a position for all.
+
+        Raises:
+            BrokerError: as ``publish()``.
+        """
+        raise NotImplementedError
+
+    async def atop(self, channel: str, keep: Keep) -> Top:
+        """See ``top()``."""
+        raise NotImplementedError
+
+    def forget(self, channel: str, keep: Keep) -> None:
+        """Drop what is kept, and leave and publish ``FORGOTTEN`` in its place, an order.
+
+        Raises:
+            BrokerError: as ``publish()``.
+        """
+        raise NotImplementedError
+
+    async def aforget(self, channel: str, keep: Keep) -> None:
+        """See ``forget()``."""
+        raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 - most brokers have nothing to do here
         """Release what belongs to no event loop: the setting has changed."""
