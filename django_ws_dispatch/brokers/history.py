@@ -46,8 +46,8 @@ _MOST_DIGITS = 20
 class Keep(NamedTuple):
     """How a channel is kept."""
 
-    count: int
-    """messages"""
+    messages: int
+    """how many are kept"""
     ttl: float
     """seconds after its last message"""
 
