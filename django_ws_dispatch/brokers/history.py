@@ -25,6 +25,7 @@ __all__ = [
     "Keep",
     "Page",
     "Top",
+    "is_before",
     "kept",
     "order_of",
     "unkept",
@@ -102,10 +103,16 @@ def order_of(position: str) -> tuple[int, int, int] | None:
     return int(epoch), int(ms), int(seq)
 
 
-def kept(previous: str, position: str, message: bytes) -> bytes:
+def is_before(position: str, other: str) -> bool:
+    """Return whether a position is before another one; ``False`` where one of them is none."""
+    one, two = order_of(position), order_of(other)
+    return one is not None and two is not None and one < two
+
+
+def kept(entry: Entry) -> bytes:
     """Return a message that is kept as it is published."""
-    before, own = previous.encode(), position.encode()
-    return b"".join((KEPT, bytes((len(before),)), before, bytes((len(own),)), own, message))
+    before, own = entry.previous.encode(), entry.position.encode()
+    return b"".join((KEPT, bytes((len(before),)), before, bytes((len(own),)), own, entry.message))
 
 
 def unkept(message: bytes) -> Entry:

@@ -7,13 +7,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ..exceptions import BrokerError
 from ..limits import entry_size
 from .base import BaseBroker, BaseSubscriber, Receiver
+from .history import Keep, Page, Top, kept
+from .remembered import Remembered
 
 __all__ = ["MemoryBroker"]
 
@@ -29,12 +31,14 @@ class MemoryBroker(BaseBroker):
     """
 
     in_process = True
+    has_history = True
 
     def __init__(self, alias: str, location: object, options: Mapping[str, Any]) -> None:
         super().__init__(alias, location, options)
         # Copied on change, so that publishers read it without a lock.
         self._subscribers: tuple[MemorySubscriber, ...] = ()
         self._lock = threading.Lock()
+        self._remembered = Remembered()
 
     def publish(self, channel: str, message: bytes) -> None:
         running = _running_loop()
@@ -65,6 +69,49 @@ class MemoryBroker(BaseBroker):
                 await asyncio.sleep(0.005)
         if own is not None:
             await own
+
+    def keep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+        entry = self._remembered.keep(channel, message, keep, order=order)
+        self.publish(channel, kept(entry))
+        return entry.position
+
+    async def akeep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+        entry = self._remembered.keep(channel, message, keep, order=order)
+        await self.apublish(channel, kept(entry))
+        return entry.position
+
+    def read(
+        self, channel: str, since: str, keep: Keep, count: int, *, heard: bool = False
+    ) -> Page:
+        return self._remembered.read(channel, since, keep, count, heard=heard)
+
+    async def aread(
+        self, channel: str, since: str, keep: Keep, count: int, *, heard: bool = False
+    ) -> Page:
+        return self._remembered.read(channel, since, keep, count, heard=heard)
+
+    def newest(self, channel: str, keep: Keep, count: int, before: str | None = None) -> Page:
+        return self._remembered.newest(channel, keep, count, before)
+
+    async def anewest(
+        self, channel: str, keep: Keep, count: int, before: str | None = None
+    ) -> Page:
+        return self._remembered.newest(channel, keep, count, before)
+
+    async def atops(self, channels: Sequence[str]) -> list[Top | None]:
+        return self._remembered.tops(list(channels))
+
+    def top(self, channel: str, keep: Keep) -> Top:
+        return self._remembered.top(channel, keep)
+
+    async def atop(self, channel: str, keep: Keep) -> Top:
+        return self._remembered.top(channel, keep)
+
+    def forget(self, channel: str, keep: Keep) -> None:
+        self.publish(channel, kept(self._remembered.forget(channel, keep)))
+
+    async def aforget(self, channel: str, keep: Keep) -> None:
+        await self.apublish(channel, kept(self._remembered.forget(channel, keep)))
 
     def subscriber(self, receiver: Receiver) -> MemorySubscriber:
         subscriber = MemorySubscriber(receiver)

@@ -10,6 +10,8 @@ What one publisher sends to one group, every member gets in that order.
 """
 
 from .group import Group, user_group
+from .history import History, Stored
+from .membership import Membership
 from .namespaces import namespace
 
-__all__ = ["Group", "namespace", "user_group"]
+__all__ = ["Group", "History", "Membership", "Stored", "namespace", "user_group"]

@@ -120,6 +120,12 @@ class FanOut:
         self._jobs.append(job)
         return job.done
 
+    def spare(self, channel: Channel, member: Member) -> None:
+        """Leave one who comes now out of what waits for its turn."""
+        for job in self._jobs:
+            if job.channel is channel:
+                job.left.add(member)
+
     def close(self) -> None:
         if self._turn is not None:
             self._turn.cancel()

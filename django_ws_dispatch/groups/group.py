@@ -16,9 +16,11 @@ from ..brokers import BaseBroker, get_broker
 from ..codes import CloseCode, check_close_code, cut_reason
 from ..conf import conf
 from . import members
+from .history import History, adrive, drive, read_history
 from .members import Place
 from .messages import GROUP_CHANNEL, USER_CHANNEL, channel_of, encode_close, encode_data
 from .namespaces import active_namespace
+from .options import GroupOptions, options_of
 from .reader import Reader
 
 __all__ = ["Group", "mark_dispatching", "user_group"]
@@ -85,43 +87,59 @@ class Group:
         """Where its members are, in the namespace that is active."""
         return Place(self.channel, self.broker)
 
+    @property
+    def options(self) -> GroupOptions | None:
+        """What it remembers by ``WEBSOCKET_GROUPS``; ``None`` for nothing."""
+        return options_of(self.name, self.broker)
+
+    @property
+    def wire_name(self) -> str:
+        """What a client, and a mapping of positions, call it."""
+        return self.name
+
     def __repr__(self) -> str:
         broker = "" if self.broker == "default" else f", broker={self.broker!r}"
         return f"{type(self).__name__}({self.name!r}{broker})"
 
     @async_unsafe("Group.send() can not be called where an event loop runs - use asend() there.")
-    def send(self, data: str | bytes, exclude: object = None) -> None:
+    def send(self, data: str | bytes, exclude: object = None) -> str | None:
         """Send a text or binary frame to every member, from sync code in any thread.
+
+        Where the group has a history, it is kept before anybody has it, and kept once.
 
         Args:
             data: the frame.
             exclude: a WebSocket, or its ``id``, that shall not get it.
 
+        Returns:
+            Its position, ``None`` where the group has no history.
+
         Raises:
             TypeError: ``data`` is neither ``str`` nor ``bytes``.
-            BrokerError: the broker did not take it in time.
+            BrokerError: the broker did not take it in time, or its store refuses to write.
             SynchronousOnlyOperation: an event loop runs in this thread.
         """
-        self._broker().publish(self.channel, encode_data(data, exclude))
+        return self._publish(encode_data(data, exclude))
 
-    async def asend(self, data: str | bytes, exclude: object = None) -> None:
+    async def asend(self, data: str | bytes, exclude: object = None) -> str | None:
         """Send a text or binary frame to every member.
 
         With the memory broker the members in the running event loop have it when this returns.
-        Cancellation does not rule out that it was sent. Args and Raises are those of ``send()``.
+        Cancellation does not rule out that it was sent. Args, Returns and Raises are those of
+        ``send()``.
         """
-        await self._broker().apublish(self.channel, encode_data(data, exclude))
+        return await self._apublish(encode_data(data, exclude))
 
     @async_unsafe(
         "Group.send_json() can not be called where an event loop runs - use asend_json() there."
     )
-    def send_json(self, obj: Any, exclude: object = None) -> None:
+    def send_json(self, obj: Any, exclude: object = None) -> str | None:
         """``send()`` of ``obj`` as JSON, encoded by Django's ``DjangoJSONEncoder``."""
-        self._broker().publish(self.channel, encode_data(_json(obj), exclude))
+        return self._publish(encode_data(_json(obj), exclude))
 
-    async def asend_json(self, obj: Any, exclude: object = None) -> None:
+    async def asend_json(self, obj: Any, exclude: object = None) -> str | None:
         """``asend()`` of ``obj`` as JSON, encoded by Django's ``DjangoJSONEncoder``."""
-        await self._broker().apublish(self.channel, encode_data(_json(obj), exclude))
+        return await self._apublish(encode_data(_json(obj), exclude))
 
     @async_unsafe("Group.close() can not be called where an event loop runs - use aclose() there.")
     def close(self, code: int = CloseCode.DONE, reason: str = "", exclude: object = None) -> None:
@@ -138,13 +156,99 @@ class Group:
             BrokerError: the broker did not take it in time.
             SynchronousOnlyOperation: an event loop runs in this thread.
         """
-        self._broker().publish(self.channel, _closing(code, reason, exclude))
+        self._publish(_closing(code, reason, exclude), order=True)
 
     async def aclose(
         self, code: int = CloseCode.DONE, reason: str = "", exclude: object = None
     ) -> None:
         """The same as ``close()``, in a running event loop."""
-        await self._broker().apublish(self.channel, _closing(code, reason, exclude))
+        await self._apublish(_closing(code, reason, exclude), order=True)
+
+    # What it remembers
+
+    @async_unsafe(
+        "Group.position() can not be called where an event loop runs - use aposition() there."
+    )
+    def position(self) -> str:
+        """Return the position of the newest message. A group without one has a position too.
+
+        Raises:
+            ValueError: the group has no history.
+            BrokerError: the broker did not answer in time.
+            SynchronousOnlyOperation: an event loop runs in this thread.
+        """
+        return self._broker().top(self.channel, self._remembering().keep).position
+
+    async def aposition(self) -> str:
+        """The same as ``position()``, in a running event loop."""
+        return (await self._broker().atop(self.channel, self._remembering().keep)).position
+
+    @async_unsafe(
+        "Group.history() can not be called where an event loop runs - use ahistory() there."
+    )
+    def history(self, since: str | None = None, limit: int | None = None) -> History:
+        """Return what the group remembers: ``messages`` (each a ``Stored``), ``complete``,
+        ``position``.
+
+        Args:
+            since: a position; only what was sent behind it. One that is foreign, garbled, in the
+                future or too old gives no messages, and ``complete`` is ``False``.
+            limit: the newest so many. ``complete`` is ``False`` if that has cut something behind
+                ``since``.
+
+        Raises:
+            ValueError: the group has no history, or the limit is negative.
+            TypeError: an argument is of another type.
+            BrokerError: the broker did not answer in time.
+            SynchronousOnlyOperation: an event loop runs in this thread.
+        """
+        keep = self._remembering().keep
+        return drive(self._broker(), read_history(self.channel, keep, since, limit))
+
+    async def ahistory(self, since: str | None = None, limit: int | None = None) -> History:
+        """The same as ``history()``, in a running event loop."""
+        keep = self._remembering().keep
+        return await adrive(self._broker(), read_history(self.channel, keep, since, limit))
+
+    @async_unsafe(
+        "Group.forget() can not be called where an event loop runs - use aforget() there."
+    )
+    def forget(self) -> None:
+        """Drop what the group remembers: earlier positions are gone, open sockets see no gap.
+
+        Raises:
+            ValueError: the group has no history.
+            BrokerError: the broker did not take it in time.
+            SynchronousOnlyOperation: an event loop runs in this thread.
+        """
+        self._broker().forget(self.channel, self._remembering().keep)
+
+    async def aforget(self) -> None:
+        """The same as ``forget()``, in a running event loop."""
+        await self._broker().aforget(self.channel, self._remembering().keep)
+
+    def _remembering(self) -> GroupOptions:
+        options = self.options
+        if options is None:
+            raise ValueError(
+                f"{self!r} has no history. Give it one in the settings: WEBSOCKET_GROUPS = "
+                f'{{"{self.wire_name}": {{"history": 100}}}}, or a pattern such as "room:*".'
+            )
+        return options
+
+    def _publish(self, message: bytes, *, order: bool = False) -> str | None:
+        options, broker = self.options, self._broker()
+        if options is None:
+            broker.publish(self.channel, message)
+            return None
+        return broker.keep(self.channel, message, options.keep, order=order)
+
+    async def _apublish(self, message: bytes, *, order: bool = False) -> str | None:
+        options, broker = self.options, self._broker()
+        if options is None:
+            await broker.apublish(self.channel, message)
+            return None
+        return await broker.akeep(self.channel, message, options.keep, order=order)
 
     @asynccontextmanager
     async def subscribe(self) -> AsyncIterator[AsyncIterator[str | bytes]]:
@@ -155,14 +259,20 @@ class Group:
 
         Raises:
             BrokerError: on entering, the broker did not answer in time; while iterating, the reader
-                was so slow that messages were lost.
+                was so slow that messages were lost, or a group with history could not get what it
+                had missed.
         """
         registry, place = members.local(), self.place
         reader = Reader(self, conf.outbox_size)
-        await registry.join(reader, place)
+        options = self.options
+        kept = await registry.join(reader, place, kept={} if options is None else {place: options})
+        for group in kept.values():
+            group.on_gap[reader.lose] = None
         try:
             yield reader
         finally:
+            for group in kept.values():
+                group.on_gap.pop(reader.lose, None)
             registry.leave(reader, place)
             reader.end()
 
@@ -186,6 +296,14 @@ class _UserGroup(Group):
     __slots__ = ()
 
     _kind = USER_CHANNEL
+
+    @property
+    def options(self) -> GroupOptions | None:
+        return options_of(self.name, self.broker, is_user=True)
+
+    @property
+    def wire_name(self) -> str:
+        return "<user>"
 
     def __repr__(self) -> str:
         return f"<the sockets of user {self.name}>"

@@ -11,13 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection, Mapping
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from .. import lanes
 from ..brokers import BaseBroker, get_broker, opened_brokers
 from ..loops import PerLoop
 from .fanout import Channel, FanOut, Member
+from .kept import KeptGroup
 from .messages import LaterVersion, Message, decode
+from .options import GroupOptions
+from .patrol import patrol
 
 __all__ = ["Member", "Place", "Receiver", "Registry", "aclose", "local"]
 
@@ -71,10 +76,12 @@ class _Link:
         self.broker = broker
         # By channel. Tuples, since a receiver may come or go while all of them are called.
         self.receivers: dict[str, tuple[Receiver, ...]] = {}
-        self.groups: dict[str, _Group] = {}
+        self.groups: dict[str, _Group | KeptGroup] = {}
+        self.kept: dict[str, KeptGroup] = {}
         self.subscriber = broker.subscriber(self)
         self._fan_out = fan_out
         self._told: set[str] = set()
+        self._patrol: asyncio.Task[None] | None = None
 
     # What the subscriber tells
 
@@ -147,6 +154,20 @@ class _Link:
         elif self.receivers.pop(name, None) is not None:
             self.subscriber.unsubscribe(name)
 
+    def hold(self, member: Member, name: str, options: GroupOptions) -> KeptGroup:
+        """Keep a group that remembers for a member that is about to enter."""
+        group = self.kept.get(name)
+        if group is None:
+            group = KeptGroup(self.broker, name, options, self._fan_out)
+            self.groups[name] = self.kept[name] = group
+            self.receivers[name] = (*self.receivers.get(name, ()), group)
+            if self._patrol is None:
+                self._patrol = asyncio.get_running_loop().create_task(
+                    patrol(self.broker, self.kept), context=lanes.background().copy()
+                )
+        group.hold(member)
+        return group
+
     def join(self, member: Member, name: str) -> asyncio.Future[None] | None:
         group = self.groups.get(name)
         if group is None:
@@ -159,16 +180,27 @@ class _Link:
     def leave(self, member: Member, name: str) -> bool:
         """Take back one ``join()``; ``False`` if there was none."""
         group = self.groups.get(name)
-        if group is None or member not in (members := group.channel.members):
+        if group is None:
             return False
-        if members[member] > 1:
+        members = group.channel.members
+        if member not in members:
+            if not isinstance(group, KeptGroup) or not group.release(member):
+                return False
+        elif members[member] > 1:
             members[member] -= 1
-            return True
-        group.channel.remove(member)
-        if not members:
+        else:
+            group.channel.remove(member)
+        if not members and not (isinstance(group, KeptGroup) and group.held):
             del self.groups[name]
             self.remove(group, name)
+            if isinstance(group, KeptGroup):
+                del self.kept[name]
+                group.close()
         return True
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        found = [task for group in self.kept.values() for task in group.tasks()]
+        return found if self._patrol is None else [*found, self._patrol]
 
 
 class Registry:
@@ -192,8 +224,17 @@ class Registry:
         """
         return self._link(place.broker).add(receiver, place.channel)
 
-    async def join(self, member: Member, *places: Place) -> None:
+    async def join(
+        self,
+        member: Member,
+        *places: Place,
+        kept: Mapping[Place, GroupOptions] | None = None,
+        later: Collection[Place] = (),
+    ) -> dict[Place, KeptGroup]:
         """Add ``member``; once this returns it gets every message of all the groups.
+
+        Of those in ``kept`` that remember, these are returned; in those that come ``later`` it gets
+        nothing before it is let in with ``follow()`` and ``enter()``.
 
         All are asked for at once, so that it takes one round trip. Joining twice counts twice: each
         group that was joined wants its own ``leave()``. It does not suspend where the process is
@@ -204,13 +245,19 @@ class Registry:
             BrokerError: the broker did not acknowledge a subscription in time.
             ImproperlyConfigured: there is no such broker.
         """
+        kept = kept or {}
         asked: list[tuple[_Link, str]] = []
+        groups: dict[Place, KeptGroup] = {}
         to_come: list[asyncio.Future[None]] = []
         try:
             for place in places:
                 link = self._link(place.broker)
                 asked.append((link, place.channel))
-                ready = link.join(member, place.channel)
+                if (options := kept.get(place)) is not None:
+                    groups[place] = link.hold(member, place.channel, options)
+                    ready = link.subscriber.subscribe(place.channel)
+                else:
+                    ready = link.join(member, place.channel)
                 if ready is not None:
                     ready.add_done_callback(_mark_retrieved)
                     to_come.append(ready)
@@ -220,6 +267,14 @@ class Registry:
                 for ready in to_come:
                     if ready.done():
                         ready.result()
+            for group in groups.values():
+                group.begin()
+            for group in groups.values():
+                await group.level()
+            for place, group in groups.items():
+                if place not in later:
+                    group.enter(member)
+            return groups
         except BaseException:
             for link, channel in asked:
                 link.leave(member, channel)
@@ -238,9 +293,14 @@ class Registry:
             link = self._links[broker] = _Link(broker, self._fan_out)
         return link
 
-    def close(self) -> None:
+    def close(self) -> list[asyncio.Task[Any]]:
+        """Release everything. Return what is under way, and was cancelled."""
+        tasks = [task for link in self._links.values() for task in link.tasks()]
+        for task in tasks:
+            task.cancel()
         self._links.clear()
         self._fan_out.close()
+        return tasks
 
 
 def _mark_retrieved(ready: asyncio.Future[None]) -> None:
@@ -257,6 +317,8 @@ async def aclose() -> None:
     """Release all that groups and brokers hold in the running event loop."""
     registry = local.pop()
     if registry is not None:
-        registry.close()
+        tasks = registry.close()
+        if tasks:
+            await asyncio.wait(tasks)
     for broker in opened_brokers():
         await broker.aclose()

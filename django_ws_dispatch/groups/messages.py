@@ -7,10 +7,14 @@
     t   text, as UTF-8
     b   bytes
     c   close the members: code (2 bytes, big endian), reason as UTF-8
+    m   one of these that is kept, with its positions (``brokers/history.py``)
+    f   what was kept is dropped; only within m
+    r   the store went back in time
 
 A site is deployed one process after the other, so processes of several versions hear each other:
 
-- These three have no version and never change: each version writes them as all others read them.
+- The first three have no version and never change: each version writes them as all others read
+  them.
 - What is new, say a position or presence, has another small letter and the same head; its payload
   begins with the version that one needs to read it (1 byte). Who has an earlier one tells the log,
   once, and ignores it.
@@ -25,6 +29,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..brokers.history import FORGOTTEN, KEPT, unkept
+from ..brokers.history import RESET as RESET_HEAD
 from ..codes import check_close_code
 from ..limits import entry_size
 from ..typing import Event
@@ -33,6 +39,8 @@ __all__ = [
     "BYTES",
     "CLOSE",
     "CONTROL_CHANNEL",
+    "FORGOT",
+    "RESET",
     "TEXT",
     "VERSION",
     "LaterVersion",
@@ -45,6 +53,7 @@ __all__ = [
 VERSION = 1
 
 TEXT, BYTES, CLOSE = b"tbc"
+FORGOT, RESET = FORGOTTEN[0], RESET_HEAD[0]
 LETTERS = frozenset(range(ord("a"), ord("z") + 1))
 
 # The kind of a channel stands before the name, so that no name that a user chooses can be the
@@ -77,6 +86,9 @@ class Message:
     exclude: str | None
     code: int = 0
     reason: str = ""
+    # Where its group remembers: its own, and that of the one before.
+    position: str | None = None
+    previous: str | None = None
     # The frames that a server's protocol class makes of it, once for all members: without and with
     # permessage-deflate.
     frame: bytes | None = None
@@ -137,6 +149,8 @@ def decode(message: bytes) -> Message:
     if len(message) < 2:
         raise ValueError("too short")
     kind, length = message[0], message[1]
+    if kind == KEPT[0]:
+        return _decode_kept(message)
     start = 2 + length
     if len(message) < start:
         raise ValueError("too short for its head")
@@ -152,7 +166,22 @@ def decode(message: bytes) -> Message:
         # Whoever wrote it could not have sent another code either.
         code = check_close_code(int.from_bytes(payload[:2]))
         return Message(CLOSE, {}, 0, exclude, code, payload[2:].decode())
+    if kind == FORGOT and not payload:
+        return Message(FORGOT, {}, 0, None)
+    if kind == RESET and payload == RESET_HEAD[2:]:
+        return Message(RESET, {}, 0, None)
     if kind in LETTERS:
         needs = f", version {payload[0]}" if payload else ""
         raise LaterVersion(f"kind {chr(kind)!r}{needs}")
     raise ValueError("unknown kind")
+
+
+def _decode_kept(message: bytes) -> Message:
+    if not message.startswith(KEPT):
+        raise LaterVersion(f"kind 'm', version {message[2]}" if len(message) > 2 else "kind 'm'")
+    entry = unkept(message)
+    if entry.message[:1] == KEPT[:1]:
+        raise ValueError("kept twice")
+    found = decode(entry.message)
+    found.position, found.previous = entry.position, entry.previous
+    return found

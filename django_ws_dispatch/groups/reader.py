@@ -25,11 +25,12 @@ class Reader:
         self._waiting: deque[tuple[str | bytes, int]] = deque()
         self._bytes = 0
         self._overrun = False
+        self._lost = False
         self._ended = False
         self._wakeup: asyncio.Future[None] | None = None
 
     def deliver(self, message: Message) -> None:
-        if self._overrun:
+        if self._overrun or self._lost:
             return
         if self._bytes + message.size > self._capacity:
             self._overrun = True
@@ -46,6 +47,11 @@ class Reader:
 
     def kick(self, code: int, reason: str) -> None:
         """A reader has no socket that could be closed."""
+
+    def lose(self) -> None:
+        """Messages of the group are lost: it is told behind those that came before."""
+        self._lost = True
+        self._wake()
 
     def end(self) -> None:
         self._ended = True
@@ -67,6 +73,11 @@ class Reader:
                 raise BrokerError(
                     f"Messages of {self._group!r} were lost: this reader fell behind by more than "
                     f"WEBSOCKET_OUTBOX_SIZE ({self._capacity} bytes)."
+                )
+            if self._lost:
+                raise BrokerError(
+                    f"Messages of {self._group!r} were lost: the broker does not have them any "
+                    "more."
                 )
             if self._wakeup is not None:
                 raise RuntimeError("Two tasks can not iterate over one subscribe() at once.")

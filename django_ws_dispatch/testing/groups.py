@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 from ..brokers import BaseBroker
+from ..brokers.history import Keep
 from ..exceptions import BrokerError
 from ..groups import Group
 from ..groups.messages import CLOSE, NAMESPACE, decode
@@ -32,6 +33,17 @@ class _Recorder:
     async def apublish(self, channel: str, message: bytes) -> None:
         with self._noted(channel, message):
             await self._broker.apublish(channel, message)
+
+    def keep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+        with self._noted(channel, message):
+            return self._broker.keep(channel, message, keep, order=order)
+
+    async def akeep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+        with self._noted(channel, message):
+            return await self._broker.akeep(channel, message, keep, order=order)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._broker, name)
 
     @contextmanager
     def _noted(self, channel: str, message: bytes) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -226,11 +226,21 @@ class WebSocket(Socket):
     # Groups
 
     @asynccontextmanager
-    async def join(self, *names: str | groups.Group) -> AsyncIterator[None]:
+    async def join(
+        self,
+        *names: str | groups.Group,
+        since: str | Mapping[str, str | None] | None = None,
+        newest: int = 0,
+        not_before: str | None = None,
+    ) -> AsyncIterator[groups.Membership]:
         """Be a member of groups: what is sent to them goes to this client.
 
         Once the block is entered every later message arrives; once it is left none does. A socket
         leaves its groups too when its handler ends, however it ends.
+
+        Of a group with history (``WEBSOCKET_GROUPS``) what was sent behind a position comes first,
+        in order, then what is sent live; nothing twice, and nothing missing in between. It is out
+        before the block is entered.
 
         A socket that is not accepted yet is accepted as soon as the broker has acknowledged all
         subscriptions, so that a client whose socket is open misses nothing. What is sent in between
@@ -238,18 +248,45 @@ class WebSocket(Socket):
 
         Args:
             names: names, or ``Group`` objects. All are subscribed to in one round trip.
+            since: the position up to which the client has the messages of the group; of several
+                groups a mapping of names to positions. A missing or empty one asks for nothing.
+                Groups without history have none.
+            newest: how many of the newest messages a client gets that has no position of a group,
+                or one that is lost.
+            not_before: a position of the group: nothing older is replayed. Else who may join may
+                read all that is kept.
+
+        Yields:
+            The ``Membership``: ``recovered``, ``lost``, ``positions``, ``gaps``, ``gap()``.
 
         Raises:
-            BrokerError: the broker did not acknowledge a subscription in time. It leaves the socket
-                as it was, not accepted or open, and in none of the groups.
+            BrokerError: the broker did not acknowledge a subscription in time, or did not say what
+                was missed. It leaves the socket as it was, not accepted or open, and in none of the
+                groups.
+            TypeError, ValueError: an argument is none of these; nothing is joined.
             WebSocketDisconnect: the socket is over.
         """
         if self.ready_state >= CLOSING:
             raise self.connection.disconnect()
         registry = groups.members.local()
         joined = [one if isinstance(one, groups.Group) else groups.Group(one) for one in names]
+        wishes = groups.membership.wishes(joined, since, newest, not_before)
         entered = [group.place for group in joined]
-        await registry.join(self._writer, *entered)
+        options = {
+            place: found
+            for group, place in zip(joined, entered, strict=True)
+            if (found := group.options) is not None
+        }
+        membership = groups.Membership()
+        replayed = {
+            place: group.wire_name
+            for group, place in zip(joined, entered, strict=True)
+            if place in options and (wishes.newest or group.wire_name in wishes.since)
+        }
+        kept = await registry.join(self._writer, *entered, kept=options, later=replayed)
+        for place, one in zip(entered, joined, strict=True):
+            if place in kept and place not in replayed:
+                membership.entered(one.wire_name, kept[place])
         # Nothing is awaited in between: from here on the end of the handler leaves them, too.
         if self.joined is None:
             self.joined = []
@@ -258,8 +295,14 @@ class WebSocket(Socket):
             await self.connection.ensure_accepted()
             if self.ready_state is not OPEN:
                 raise self.connection.disconnect()
-            yield
+            for place, name in replayed.items():
+                group = kept[place]
+                await membership.follow(name, group, wishes, self._writer.replay, self.id)
+                group.enter(self._writer)
+                membership.entered(name, group)
+            yield membership
         finally:
+            membership.end()
             for place in entered:
                 if self.joined and place in self.joined:
                     self.joined.remove(place)

@@ -101,6 +101,17 @@ class Writer:
             if self.state == SENDING:
                 self.hand_over()
 
+    async def replay(self, message: Message) -> None:
+        """Send a message of a group that came before this socket, as the handler would.
+
+        Raises:
+            WebSocketDisconnect: the socket is over.
+        """
+        if not self.put(message.data):
+            await self.send(message.event)
+        if next(turns):
+            await asyncio.sleep(0)
+
     def raise_if_gone(self, exc: Exception) -> None:
         """Say to the handler what the server's ``send()`` has raised for it.
 

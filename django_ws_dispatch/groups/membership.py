@@ -1,0 +1,152 @@
+"""What ``websocket.join()`` hands out: whether all that was missed has come, and what was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..brokers.history import is_before, order_of
+from .group import Group
+from .kept import KeptGroup, Send
+
+__all__ = ["Membership", "Wishes", "wishes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What one who joins wants of what was sent before.
+
+    Attributes:
+        since: name of a group -> position; only of those that it has one of.
+        newest: how many messages of a group that it has no position of, or a lost one.
+        not_before: a position; nothing older is replayed.
+    """
+
+    since: Mapping[str, str]
+    newest: int = 0
+    not_before: str | None = None
+
+
+def wishes(
+    groups: list[Group],
+    since: str | Mapping[str, str | None] | None,
+    newest: int,
+    not_before: str | None,
+) -> Wishes:
+    """Check and return what ``join()`` was asked for.
+
+    Raises:
+        TypeError, ValueError: it can not be; see ``WebSocket.join()``.
+    """
+    if isinstance(newest, bool) or not isinstance(newest, int):
+        raise TypeError(f"newest is a number of messages, not {newest!r}.")
+    if newest < 0:
+        raise ValueError(f"newest is a number of messages from 0 on, not {newest}.")
+    if not_before is not None:
+        if not isinstance(not_before, str):
+            raise TypeError(f"not_before is a position or None, not {not_before!r}.")
+        if order_of(not_before) is None:
+            raise ValueError(f"not_before is no position: {not_before!r:.80}.")
+        if len(groups) != 1:
+            raise ValueError("not_before is a position of one group: join one at a time with it.")
+    if since is None:
+        since = {}
+    elif isinstance(since, str):
+        if len(groups) != 1:
+            raise ValueError(
+                "since is a position of one group: with several it is a mapping of name to "
+                "position."
+            )
+        since = {groups[0].wire_name: since}
+    elif not isinstance(since, Mapping):
+        raise TypeError(
+            f"since is a position, or a mapping of name to position, not {type(since).__name__}."
+        )
+    positions = {name: position for name, position in since.items() if position}
+    for name, position in positions.items():
+        if not (isinstance(name, str) and isinstance(position, str)):
+            raise TypeError(f"since maps names to positions, both str, not {name!r}: {position!r}.")
+    return Wishes(positions, newest, not_before)
+
+
+class Membership:
+    """One ``join()`` of a socket, while its block runs.
+
+    Attributes:
+        recovered: ``True`` if all that was asked for came, ``False`` if some of it is gone,
+            ``None`` if nothing was asked for.
+        lost: names of the groups whose position is not known any more; of those nothing was
+            replayed, but what ``newest`` asks for.
+        positions: name of each group with history -> behind which live messages began.
+        gaps: name of each group with history -> how often messages were lost since then.
+    """
+
+    def __init__(self) -> None:
+        self.recovered: bool | None = None
+        self.lost: list[str] = []
+        self.positions: dict[str, str] = {}
+        self.gaps: dict[str, int] = {}
+        self._waiting: list[asyncio.Future[str]] = []
+        self._watched: list[tuple[KeptGroup, Callable[[], None]]] = []
+
+    async def gap(self) -> str:
+        """Wait until messages of a group are lost from now on; return its name.
+
+        It is told on memberships whose client can not be told: load the state again. It never
+        returns where there is no group with history.
+        """
+        waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            return await waiter
+        finally:
+            self._waiting = [one for one in self._waiting if one is not waiter]
+
+    async def follow(
+        self, name: str, group: KeptGroup, wishes: Wishes, send: Send, reader: str
+    ) -> None:
+        """Replay what is wanted of a group. ``enter()`` follows, with nothing awaited between.
+
+        Raises:
+            BrokerError: the store does not answer.
+        """
+        since, first = wishes.since.get(name), wishes.not_before
+        position = group.position if since is None else since
+        if since is None:
+            if wishes.newest:
+                position = await group.latest(wishes.newest, first)
+        elif first is not None and is_before(since, first):
+            position = first
+        top = await group.follow(position, send, reader)
+        if since is not None:
+            if top is None:
+                self.recovered = self.recovered is not False
+            else:
+                self.recovered = False
+                self.lost.append(name)
+        while top is not None:
+            # It may be too old once more: what is read meanwhile may be dropped meanwhile.
+            position = top.position
+            if wishes.newest:
+                position = await group.latest(wishes.newest, first)
+            top = await group.follow(position, send, reader)
+
+    def entered(self, name: str, group: KeptGroup) -> None:
+        """The socket is a member of a group from here on."""
+        self.positions[name] = group.position
+        self.gaps[name] = 0
+
+        def tell() -> None:
+            self.gaps[name] += 1
+            for waiter in self._waiting:
+                if not waiter.done():
+                    waiter.set_result(name)
+
+        group.on_gap[tell] = None
+        self._watched.append((group, tell))
+
+    def end(self) -> None:
+        """It is over."""
+        for group, tell in self._watched:
+            group.on_gap.pop(tell, None)

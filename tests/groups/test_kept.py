@@ -1,0 +1,348 @@
+"""A group that remembers: holes are seen and filled, what is gone is told, who joins is level."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from django.test import override_settings
+
+from django_ws_dispatch.brokers import get_broker
+from django_ws_dispatch.brokers.history import Entry, Top, kept
+from django_ws_dispatch.brokers.memory import MemoryBroker
+from django_ws_dispatch.exceptions import BrokerError
+from django_ws_dispatch.groups import Group, members
+from django_ws_dispatch.groups.kept import KeptGroup
+from django_ws_dispatch.groups.messages import Message
+
+from ..kit.members import FakeMember, run
+from ..kit.waiting import until
+
+GROUP = Group("room:a")
+
+
+@pytest.fixture(autouse=True)
+def _groups():
+    # The brokers are made anew, and remember nothing.
+    with override_settings(
+        WEBSOCKET_GROUPS={"room:*": {"history": 5}},
+        WEBSOCKET_BROKERS={
+            "default": {"BACKEND": "django_ws_dispatch.brokers.memory.MemoryBroker"}
+        },
+    ):
+        yield
+
+
+def broker() -> MemoryBroker:
+    found = get_broker("default")
+    assert isinstance(found, MemoryBroker)
+    return found
+
+
+async def joined(member: FakeMember, group: Group = GROUP) -> KeptGroup:
+    options = group.options
+    assert options is not None
+    found = await members.local().join(member, group.place, kept={group.place: options})
+    return found[group.place]
+
+
+async def lost_on_the_way(data: str) -> str:
+    """Keep a message that no process hears."""
+    entry = broker()._remembered.keep(GROUP.channel, b"t\0" + data.encode(), GROUP.options.keep)
+    return entry.position
+
+
+def test_members_get_what_is_sent_once_it_is_kept():
+    async def scenario():
+        member = FakeMember()
+        group = await joined(member)
+        for number in range(3):
+            position = await GROUP.asend(str(number))
+            assert group.position == position
+        assert member.got == ["0", "1", "2"]
+
+    run(scenario)
+
+
+def test_a_hole_is_filled_in_order_before_anything_newer():
+    async def scenario():
+        member = FakeMember()
+        await joined(member)
+        await GROUP.asend("0")
+        await lost_on_the_way("1")
+        await lost_on_the_way("2")
+        await GROUP.asend("3")
+        await member.has(4)
+        assert member.got == ["0", "1", "2", "3"]
+
+    run(scenario)
+
+
+def test_what_was_missed_while_the_broker_was_away_comes_once_it_is_back():
+    async def scenario():
+        member = FakeMember()
+        group = await joined(member)
+        await lost_on_the_way("1")
+        group.catch_up()
+        await member.has(1)
+        assert member.got == ["1"]
+
+    run(scenario)
+
+
+def test_a_message_that_the_store_had_already_is_delivered_once():
+    async def scenario():
+        member = FakeMember()
+        group = await joined(member)
+        before = group.position
+        position = await lost_on_the_way("1")
+        group.catch_up()
+        await member.has(1)
+        late = kept(Entry(position, before, b"t\x001"))
+        await broker().apublish(GROUP.channel, late)
+        await GROUP.asend("2")
+        assert member.got == ["1", "2"]
+
+    run(scenario)
+
+
+def test_a_close_that_was_missed_is_carried_out_in_its_place():
+    async def scenario():
+        member = FakeMember()
+        group = await joined(member)
+        await lost_on_the_way("1")
+        broker()._remembered.keep(
+            GROUP.channel, b"c\0\x10\x00bye", GROUP.options.keep, order=True
+        )
+        await lost_on_the_way("2")
+        group.catch_up()
+        await member.has(3)
+        assert member.got == ["1", (4096, "bye"), "2"]
+
+    run(scenario)
+
+
+def test_more_than_is_kept_is_a_gap_and_no_close():
+    async def scenario():
+        member, gaps = FakeMember(), []
+        group = await joined(member)
+        group.on_gap[lambda: gaps.append(1)] = None
+        for number in range(7):
+            await lost_on_the_way(str(number))
+        group.catch_up()
+        await until(lambda: gaps)
+        await GROUP.asend("after")
+        assert (member.got, gaps) == (["after"], [1])
+
+    run(scenario)
+
+
+def test_who_may_have_missed_a_close_is_closed():
+    async def scenario():
+        member, gaps = FakeMember(), []
+        group = await joined(member)
+        group.on_gap[lambda: gaps.append(1)] = None
+        broker()._remembered.keep(GROUP.channel, b"c\0\x10\x00", GROUP.options.keep, order=True)
+        for number in range(7):
+            await lost_on_the_way(str(number))
+        group.catch_up()
+        await until(lambda: gaps)
+        assert member.got == [(1012, "messages were lost")]
+
+    run(scenario)
+
+
+def test_a_store_that_forgot_everything_while_it_was_heard_is_a_gap():
+    async def scenario():
+        member, gaps = FakeMember(), []
+        group = await joined(member)
+        group.on_gap[lambda: gaps.append(1)] = None
+        broker()._remembered._channels.clear()
+        await GROUP.asend("first of a new memory")
+        await until(lambda: gaps)
+        await GROUP.asend("next")
+        assert (member.got[-1], gaps) == ("next", [1])
+
+    run(scenario)
+
+
+def test_forgetting_is_no_gap_for_who_is_here():
+    async def scenario():
+        member, gaps = FakeMember(), []
+        group = await joined(member)
+        group.on_gap[lambda: gaps.append(1)] = None
+        await GROUP.asend("1")
+        await GROUP.aforget()
+        await GROUP.asend("2")
+        # And for who missed nothing but that.
+        broker()._remembered.forget(GROUP.channel, GROUP.options.keep)
+        group.catch_up()
+        await GROUP.asend("3")
+        await member.has(3)
+        assert (member.got, gaps) == (["1", "2", "3"], [])
+
+    run(scenario)
+
+
+def test_a_message_without_a_position_is_delivered_and_told_of_once(caplog):
+    async def scenario():
+        member = FakeMember()
+        await joined(member)
+        await broker().apublish(GROUP.channel, b"t\x001")
+        await broker().apublish(GROUP.channel, b"t\x002")
+        await GROUP.asend("3")
+        assert member.got == ["1", "2", "3"]
+
+    run(scenario)
+    assert caplog.text.count("without a position") == 1
+
+
+def test_a_store_that_does_not_answer_is_asked_again(monkeypatch):
+    class Away:
+        times = 3
+
+    aread = MemoryBroker.aread
+
+    async def failing(self, *args, **kwargs):
+        if Away.times:
+            Away.times -= 1
+            raise BrokerError("away")
+        return await aread(self, *args, **kwargs)
+
+    async def scenario():
+        member = FakeMember()
+        group = await joined(member)
+        monkeypatch.setattr(MemoryBroker, "aread", failing)
+        await lost_on_the_way("1")
+        group.catch_up()
+        await member.has(1)
+        assert (member.got, Away.times) == (["1"], 0)
+
+    run(scenario)
+
+
+def test_who_joins_follows_until_it_is_level():
+    async def scenario():
+        first, got = FakeMember(), []
+        group = await joined(first)
+        start = group.position
+        for number in range(3):
+            await GROUP.asend(str(number))
+
+        async def send(message: Message) -> None:
+            got.append(message.data)
+            if len(got) < 5:  # while it is sent, more comes
+                await GROUP.asend(f"more {len(got)}")
+
+        assert await group.follow(start, send, "") is None
+        assert got == ["0", "1", "2", "more 1", "more 2", "more 3", "more 4"]
+        assert first.got == got
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("position", ["", "x", "1.2-3", "9" * 16 + ".9-9", "\0", "a" * 70])
+def test_a_position_that_nobody_knows_is_lost(position):
+    async def scenario():
+        group = await joined(FakeMember())
+        await GROUP.asend("1")
+
+        async def send(message: Message) -> None:
+            raise AssertionError(message)
+
+        top = await group.follow(position, send, "")
+        assert top is not None
+        assert top.position == group.position
+
+    run(scenario)
+
+
+def test_what_excludes_a_reader_is_not_replayed_to_it():
+    async def scenario():
+        group, got = await joined(FakeMember()), []
+        start = group.position
+        await GROUP.asend("1", exclude="me")
+        await GROUP.asend("2", exclude="you")
+
+        async def send(message: Message) -> None:
+            got.append(message.data)
+
+        await group.follow(start, send, "me")
+        assert got == ["2"]
+
+    run(scenario)
+
+
+def test_sockets_that_come_back_together_share_what_is_read(monkeypatch):
+    reads = []
+    aread = MemoryBroker.aread
+
+    async def counted(self, channel, since, *args, **kwargs):
+        reads.append(since)
+        await asyncio.sleep(0)
+        return await aread(self, channel, since, *args, **kwargs)
+
+    async def scenario():
+        start = await GROUP.aposition()
+        for number in range(5):
+            await GROUP.asend(str(number))
+        group = await joined(FakeMember())
+        monkeypatch.setattr(MemoryBroker, "aread", counted)
+        got: list[list[str | bytes]] = [[] for _ in range(50)]
+
+        async def follow(mine: list[str | bytes]) -> None:
+            async def send(message: Message) -> None:
+                mine.append(message.data)
+
+            assert await group.follow(start, send, "") is None
+
+        await asyncio.gather(*map(follow, got))
+        assert got == [["0", "1", "2", "3", "4"]] * 50
+        assert reads == [start]
+
+    run(scenario)
+
+
+def test_the_latest_are_counted_from_the_end():
+    async def scenario():
+        group = await joined(FakeMember())
+        positions = [await GROUP.asend(str(number)) for number in range(4)]
+        await GROUP.aclose()
+        assert await group.latest(2, None) == positions[1]
+        assert await group.latest(2, positions[2]) == positions[2]
+        first = await group.latest(100, None)
+        assert [one.data for one in (await GROUP.ahistory(since=first)).messages] == list("0123")
+
+    run(scenario)
+
+
+def test_a_member_that_comes_while_messages_wait_for_their_turn_gets_none_of_them():
+    async def scenario():
+        group = await joined(FakeMember())
+        fan_out = members.local()._fan_out
+        fan_out._turn_ends = 0.0
+        fan_out._turn = asyncio.get_running_loop().call_soon(fan_out._next_turn)
+        sending = asyncio.ensure_future(GROUP.asend("1"))
+        await asyncio.sleep(0)
+        late = FakeMember()
+        group.hold(late)
+        group.enter(late)
+        await sending
+        await GROUP.asend("2")
+        assert late.got == ["2"]
+
+    run(scenario)
+
+
+def test_a_group_that_is_elsewhere_than_its_store_is_brought_up_to_date():
+    async def scenario():
+        member = FakeMember()
+        group = await joined(member)
+        position = await lost_on_the_way("1")
+        group.compare(Top(position, 0))
+        await member.has(1)
+        assert member.got == ["1"]
+
+    run(scenario)
+
+
