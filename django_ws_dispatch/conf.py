@@ -23,6 +23,8 @@ MEMORY_BROKER = "django_ws_dispatch.brokers.memory.MemoryBroker"
 MEBIBYTE = 1024 * 1024
 MAX_SECONDS = 1e9
 MAX_THREADS = 10_000
+MAX_HISTORY = 100_000
+MAX_TTL = 31_536_000
 ORIGINS = 'origins such as "https://example.com"'
 
 
@@ -67,6 +69,33 @@ def import_function(name: str, path: str, remedy: str) -> Any:
     if not callable(function):
         raise ImproperlyConfigured(f"{name}: {path!r} is {function!r}, and no function. {remedy}")
     return function
+
+
+def _group_options(pattern: object, value: object, aliases: Mapping[str, Any]) -> dict[str, Any]:
+    name = f"WEBSOCKET_GROUPS[{pattern!r}]"
+    if not isinstance(pattern, str) or not pattern:
+        raise ImproperlyConfigured(
+            f'{name}: a pattern is a str that is not empty. Write one such as "room:*", or "<user>" '
+            "for the groups of users."
+        )
+    options = {"history": 0, "ttl": 3600, "broker": "default"}
+    if not isinstance(value, Mapping):
+        raise _wrong(name, value, 'a dict of options such as {"history": 100}')
+    if unknown := ", ".join(sorted(map(repr, set(value) - set(options)))):
+        raise ImproperlyConfigured(
+            f"{name} takes {', '.join(map(repr, options))}; remove {unknown}."
+        )
+    options.update(value)
+    history, ttl, broker = options["history"], options["ttl"], options["broker"]
+    if isinstance(history, bool) or not isinstance(history, int) or not 0 <= history <= MAX_HISTORY:
+        expected = f"a whole number of messages from 0, for none, to {MAX_HISTORY}"
+        raise _wrong(f"{name}['history']", history, expected)
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 1 <= ttl <= MAX_TTL:
+        raise _wrong(f"{name}['ttl']", ttl, f"a number of seconds from 1 to {MAX_TTL}")
+    if not isinstance(broker, str) or broker not in aliases:
+        known = ", ".join(map(repr, aliases))
+        raise _wrong(f"{name}['broker']", broker, f"an alias of WEBSOCKET_BROKERS, one of {known}")
+    return {**options, "ttl": float(ttl)}
 
 
 class Conf:
@@ -176,6 +205,21 @@ class Conf:
                     f"remove or move {', '.join(sorted(map(repr, unknown))) or 'OPTIONS'}."
                 )
         return {alias: dict(options) for alias, options in value.items()}
+
+    @property
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """``WEBSOCKET_GROUPS``: pattern -> ``history``, ``ttl``, ``broker``. See ``load_groups()``.
+
+        It is in the order of the setting: the first pattern that fits counts.
+        """
+        value = getattr(settings, "WEBSOCKET_GROUPS", {})
+        if not isinstance(value, Mapping):
+            expected = 'a dict of pattern -> options such as {"room:*": {"history": 100}}'
+            raise _wrong("WEBSOCKET_GROUPS", value, expected)
+        if not value:
+            return {}
+        aliases = self.brokers
+        return {one: _group_options(one, options, aliases) for one, options in value.items()}
 
     @property
     def drain(self) -> float:

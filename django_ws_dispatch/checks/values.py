@@ -12,6 +12,7 @@ from ..brokers import build_broker
 from ..conf import SETTINGS, conf
 from ..dispatcher.lifespan import load_lifespan
 from ..groups.namespaces import load_namespace
+from ..groups.options import load_groups
 from ..handshake.allowed import load_allowed_origins
 from ..handshake.middleware import Chain
 from ..lanes import load_sync_context
@@ -41,6 +42,7 @@ SETTING_CHECKS = {
     ),
     "namespace": ("E015", "the dotted path of a function of the request, or None"),
     "drain": ("E016", "20, or 0 to tell all sockets at once"),
+    "groups": ("E017", '{"room:*": {"history": 100, "ttl": 3600}}, or {} to keep no messages'),
 }
 
 # What is built of a setting alone, and may fail where its property does not.
@@ -49,14 +51,18 @@ _BUILT: dict[str, Callable[[], object]] = {
     "lifespan": load_lifespan,
     "sync_context": load_sync_context,
     "namespace": load_namespace,
+    "groups": load_groups,
 }
 
 
 def check_settings() -> Iterator[Error]:
     """Check every setting, but for the routes."""
+    said: set[str] = set()  # a wrong broker is one also for the groups
     for attribute in SETTINGS:
         for problem in _problems(attribute):
-            yield setting_error(attribute, problem)
+            if problem not in said:
+                said.add(problem)
+                yield setting_error(attribute, problem)
 
 
 def setting_error(attribute: str, problem: str) -> Error:

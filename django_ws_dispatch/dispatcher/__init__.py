@@ -18,6 +18,7 @@ from ..brokers import get_broker
 from ..conf import SETTINGS, conf
 from ..groups import group
 from ..groups.namespaces import load_namespace
+from ..groups.options import load_groups
 from ..handshake.allowed import load_allowed_origins
 from ..handshake.middleware import Chain
 from ..handshake.origin import OriginCheck, Refusal
@@ -50,6 +51,7 @@ class Site:
         self.drain = conf.drain
         self.script_name = settings.FORCE_SCRIPT_NAME
         self.namespace = load_namespace()
+        load_groups()
         self.plain = self.chain is None and self.namespace is None
         lanes.load_sync_context()
         for alias in conf.brokers:

@@ -40,6 +40,7 @@ class RedisBroker(BaseBroker):
     """
 
     option_names = frozenset({"connection", "prefix", "sentinel", "timeout"})
+    has_history = True
 
     def __init__(self, alias: str, location: object, options: Mapping[str, Any]) -> None:
         super().__init__(alias, location, options)
