@@ -71,12 +71,12 @@ def import_function(name: str, path: str, remedy: str) -> Any:
     return function
 
 
-def _group_options(pattern: object, value: object, aliases: Mapping[str, Any]) -> dict[str, Any]:
+def _group_options(pattern: object, value: object) -> dict[str, Any]:
     name = f"WEBSOCKET_GROUPS[{pattern!r}]"
     if not isinstance(pattern, str) or not pattern:
         raise ImproperlyConfigured(
-            f'{name}: a pattern is a str that is not empty. Write one such as "room:*", or "<user>" '
-            "for the groups of users."
+            f"{name}: a pattern is a str that is not empty. Write one such as "
+            '"room:*", or "<user>" for the groups of users.'
         )
     options = {"history": 0, "ttl": 3600, "broker": "default"}
     if not isinstance(value, Mapping):
@@ -86,15 +86,12 @@ def _group_options(pattern: object, value: object, aliases: Mapping[str, Any]) -
             f"{name} takes {', '.join(map(repr, options))}; remove {unknown}."
         )
     options.update(value)
-    history, ttl, broker = options["history"], options["ttl"], options["broker"]
+    history, ttl = options["history"], options["ttl"]
     if isinstance(history, bool) or not isinstance(history, int) or not 0 <= history <= MAX_HISTORY:
         expected = f"a whole number of messages from 0, for none, to {MAX_HISTORY}"
         raise _wrong(f"{name}['history']", history, expected)
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 1 <= ttl <= MAX_TTL:
         raise _wrong(f"{name}['ttl']", ttl, f"a number of seconds from 1 to {MAX_TTL}")
-    if not isinstance(broker, str) or broker not in aliases:
-        known = ", ".join(map(repr, aliases))
-        raise _wrong(f"{name}['broker']", broker, f"an alias of WEBSOCKET_BROKERS, one of {known}")
     return {**options, "ttl": float(ttl)}
 
 
@@ -216,10 +213,16 @@ class Conf:
         if not isinstance(value, Mapping):
             expected = 'a dict of pattern -> options such as {"room:*": {"history": 100}}'
             raise _wrong("WEBSOCKET_GROUPS", value, expected)
-        if not value:
-            return {}
-        aliases = self.brokers
-        return {one: _group_options(one, options, aliases) for one, options in value.items()}
+        groups = {pattern: _group_options(pattern, one) for pattern, one in value.items()}
+        # Last, and only with groups: what is wrong with the brokers is no matter of this setting.
+        aliases = self.brokers if groups else {}
+        for pattern, options in groups.items():
+            broker = options["broker"]
+            if not isinstance(broker, str) or broker not in aliases:
+                name = f"WEBSOCKET_GROUPS[{pattern!r}]['broker']"
+                expected = f"an alias of WEBSOCKET_BROKERS, one of {', '.join(map(repr, aliases))}"
+                raise _wrong(name, broker, expected)
+        return groups
 
     @property
     def drain(self) -> float:
