@@ -30,6 +30,7 @@ DEFAULTS = {
     "WEBSOCKET_SYNC_THREADS": 4,
     "WEBSOCKET_BROKERS": {"default": {"BACKEND": MEMORY_BROKER}},
     "WEBSOCKET_DRAIN": 0.0,
+    "WEBSOCKET_GROUPS": {},
     "WEBSOCKET_LIFESPAN": None,
     "WEBSOCKET_NAMESPACE": None,
     "WEBSOCKET_SYNC_CONTEXT": None,
@@ -51,6 +52,15 @@ RIGHT: list[tuple[str, Any, Any]] = [
     ("WEBSOCKET_DRAIN", 20, 20.0),
     ("WEBSOCKET_DRAIN", 0.5, 0.5),
     ("WEBSOCKET_DRAIN", 10**400, 1e9),
+    ("WEBSOCKET_GROUPS", {"a": {}}, {"a": {"history": 0, "ttl": 3600.0, "broker": "default"}}),
+    (
+        "WEBSOCKET_GROUPS",
+        {"room:*": {"history": 100_000, "ttl": 1.5}, "<user>": {"broker": "default", "ttl": 1}},
+        {
+            "room:*": {"history": 100_000, "ttl": 1.5, "broker": "default"},
+            "<user>": {"history": 0, "ttl": 1.0, "broker": "default"},
+        },
+    ),
     ("WEBSOCKET_LIFESPAN", "mysite.lifespan.life", "mysite.lifespan.life"),
 ]
 
@@ -65,6 +75,28 @@ WRONG: list[tuple[str, Any, str]] = [
     ("WEBSOCKET_DRAIN", None, "a number of seconds, or 0, not None"),
     ("WEBSOCKET_DRAIN", True, "a number of seconds, or 0, not True"),
     ("WEBSOCKET_DRAIN", float("nan"), "a number of seconds, or 0, not nan"),
+    ("WEBSOCKET_GROUPS", None, "must be a dict of pattern -> options such as {"),
+    ("WEBSOCKET_GROUPS", ["room:*"], "must be a dict of pattern -> options such as {"),
+    ("WEBSOCKET_GROUPS", {"": {}}, "['']: a pattern is a str that is not empty"),
+    ("WEBSOCKET_GROUPS", {1: {}}, "[1]: a pattern is a str"),
+    ("WEBSOCKET_GROUPS", {"a": 100}, "['a'] must be a dict of options such as {"),
+    (
+        "WEBSOCKET_GROUPS",
+        {"a": {"presence": True, 1: 1}},
+        "['a'] takes 'history', 'ttl', 'broker'; remove 'presence', 1.",
+    ),
+    *(
+        ("WEBSOCKET_GROUPS", {"a": {"history": value}}, "['a']['history'] must be a whole number")
+        for value in (-1, 100_001, True, 1.0, "1", None)
+    ),
+    *(
+        ("WEBSOCKET_GROUPS", {"a": {"ttl": value}}, "['a']['ttl'] must be a number of seconds fr")
+        for value in (0, 0.5, 31_536_001, 10**400, True, "1", None, float("nan"), float("inf"))
+    ),
+    *(
+        ("WEBSOCKET_GROUPS", {"a": {"broker": value}}, "an alias of WEBSOCKET_BROKERS, one of 'de")
+        for value in ("other", None, ["default"], 1)
+    ),
     ("WEBSOCKET_ALLOWED_ORIGINS", "https://a.example", 'a list of origins such as "https://'),
     ("WEBSOCKET_ALLOWED_ORIGINS", "*", 'a list of origins such as "https://'),
     ("WEBSOCKET_ALLOWED_ORIGINS", [1], 'a list of origins such as "https://'),

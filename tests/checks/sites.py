@@ -70,4 +70,5 @@ WRONG = {
     "WEBSOCKET_BROKERS": ("E011", {"other": {}}),
     "WEBSOCKET_LIFESPAN": ("E012", 5),
     "WEBSOCKET_DRAIN": ("E016", "20"),
+    "WEBSOCKET_GROUPS": ("E017", {"room:*": {"history": "100"}}),
 }

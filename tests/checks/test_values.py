@@ -68,6 +68,26 @@ def test_each_broker_that_does_not_take_its_configuration_is_reported():
         assert f"WEBSOCKET_BROKERS['{alias}']" in message.msg
 
 
+def test_groups_of_a_broker_that_keeps_nothing_are_an_error():
+    brokers = {
+        "default": {"BACKEND": "django_ws_dispatch.brokers.memory.MemoryBroker"},
+        "plain": {"BACKEND": "tests.groups.test_options.Forgetful"},
+    }
+    groups = {"a": {"history": 1}, "b": {"broker": "plain"}}
+    assert found(WEBSOCKET_BROKERS=brokers, WEBSOCKET_GROUPS=groups) == []
+    groups["b"]["history"] = 1
+    (error,) = found(WEBSOCKET_BROKERS=brokers, WEBSOCKET_GROUPS=groups)
+    assert ids([error]) == ["E017"]
+    assert "WEBSOCKET_GROUPS['b']['history']: the broker 'plain'" in error.msg
+
+
+@pytest.mark.parametrize("brokers", [5, {"default": {"BACKEND": "no.such.Broker"}}])
+def test_a_wrong_broker_is_said_once(brokers):
+    groups = {"a": {"history": 1}}
+    (error,) = found(WEBSOCKET_BROKERS=brokers, WEBSOCKET_GROUPS=groups)
+    assert ids([error]) == ["E011"]
+
+
 def test_a_location_that_does_not_parse_is_reported_without_a_connection():
     pytest.importorskip("redis")
     redis = "django_ws_dispatch.brokers.redis.RedisBroker"

@@ -48,6 +48,9 @@ leaves = st.one_of(
             "OPTIONS",
             "default",
             "timeout",
+            "history",
+            "ttl",
+            "broker",
         ]
     ),
 )
@@ -72,6 +75,7 @@ NAMES = [
     "WEBSOCKET_BROKERS",
     "WEBSOCKET_LIFESPAN",
     "WEBSOCKET_DRAIN",
+    "WEBSOCKET_GROUPS",
     "WEBSOCKET_NAMESPACE",
     "WEBSOCKET_SYNC_CONTEXT",
 ]
