@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ...loops import PerLoop
 from ..base import BaseBroker, BaseSubscriber, Receiver
+from ..history import Keep, Page, Top
 from .calls import AsyncCalls, Calls
+from .history import Command, History, atake, take
 from .nodes import Location, Node, SentinelNode
 from .subscriber import RedisSubscriber
 
 __all__ = ["RedisBroker"]
 
 DEFAULT_PREFIX = "wsd"
+# Commands in one round trip.
+BATCH = 500
 
 
 class RedisBroker(BaseBroker):
@@ -47,6 +51,9 @@ class RedisBroker(BaseBroker):
         prefix = options.get("prefix", DEFAULT_PREFIX)
         if not isinstance(prefix, str):
             raise self.misconfigured(f'OPTIONS["prefix"] must be a str, not {prefix!r}.')
+        if "{" in prefix or "}" in prefix:
+            # The braces in a key say which slot of a cluster it is in.
+            raise self.misconfigured(f'OPTIONS["prefix"] has no {{ and no }}, unlike {prefix!r}.')
         connection = options.get("connection", {})
         if not isinstance(connection, Mapping):
             raise self.misconfigured(
@@ -93,6 +100,81 @@ class RedisBroker(BaseBroker):
     async def apublish(self, channel: str, message: bytes) -> None:
         name, node = self._channel(channel)
         await self._local().calls[node].publish(name, message)
+
+    # History
+
+    def _history(self, channel: str) -> tuple[History, int]:
+        name, node = self._channel(channel)
+        return History(self._prefix, channel, name), node
+
+    def keep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+        history, node = self._history(channel)
+        first, again = history.keep(message, keep, order=order)
+        return history.position(*self._calls[node].call([first], [again]))
+
+    async def akeep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+        history, node = self._history(channel)
+        first, again = history.keep(message, keep, order=order)
+        return history.position(*await self._local().calls[node].call([first], [again]))
+
+    def read(
+        self, channel: str, since: str, keep: Keep, count: int, *, heard: bool = False
+    ) -> Page:
+        history, node = self._history(channel)
+        return take(history.read(since, keep, count, heard=heard), self._calls[node].call)
+
+    async def aread(
+        self, channel: str, since: str, keep: Keep, count: int, *, heard: bool = False
+    ) -> Page:
+        history, node = self._history(channel)
+        steps = history.read(since, keep, count, heard=heard)
+        return await atake(steps, self._local().calls[node].call)
+
+    def newest(self, channel: str, keep: Keep, count: int, before: str | None = None) -> Page:
+        history, node = self._history(channel)
+        return take(history.newest(keep, count, before), self._calls[node].call)
+
+    async def anewest(
+        self, channel: str, keep: Keep, count: int, before: str | None = None
+    ) -> Page:
+        history, node = self._history(channel)
+        return await atake(history.newest(keep, count, before), self._local().calls[node].call)
+
+    async def atops(self, channels: Sequence[str]) -> list[Top | None]:
+        wanted: dict[int, list[Command]] = {}
+        where = []
+        for channel in channels:
+            history, node = self._history(channel)
+            commands = wanted.setdefault(node, [])
+            where.append((node, len(commands)))
+            commands.append(history.get())
+        answers = {
+            node: [
+                answer
+                for start in range(0, len(commands), BATCH)
+                for answer in await self._local().calls[node].call(commands[start : start + BATCH])
+            ]
+            for node, commands in wanted.items()
+        }
+        return [History.as_top(answers[node][index]) for node, index in where]
+
+    def top(self, channel: str, keep: Keep) -> Top:
+        history, node = self._history(channel)
+        return take(history.top(keep), self._calls[node].call)
+
+    async def atop(self, channel: str, keep: Keep) -> Top:
+        history, node = self._history(channel)
+        return await atake(history.top(keep), self._local().calls[node].call)
+
+    def forget(self, channel: str, keep: Keep) -> None:
+        history, node = self._history(channel)
+        first, again = history.forget(keep)
+        history.position(*self._calls[node].call([first], [again]))
+
+    async def aforget(self, channel: str, keep: Keep) -> None:
+        history, node = self._history(channel)
+        first, again = history.forget(keep)
+        history.position(*await self._local().calls[node].call([first], [again]))
 
     def subscriber(self, receiver: Receiver) -> BaseSubscriber:
         local = self._local()

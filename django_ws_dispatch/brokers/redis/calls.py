@@ -1,4 +1,4 @@
-"""PUBLISH: from any thread on sync connections, in an event loop on async ones.
+"""PUBLISH and other commands: in any thread on sync connections, in an event loop on async ones.
 
 Both keep a few idle connections. One that was idle may turn out to be broken, because the server
 was restarted; then a fresh one gets a try, within the same time-out. One that is silent takes all
@@ -14,14 +14,17 @@ import asyncio
 import os
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from redis.asyncio.connection import Connection as AsyncConnection
-from redis.exceptions import DataError, InvalidResponse
+from redis.exceptions import DataError, InvalidResponse, NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...exceptions import BrokerError
 from ..base import BaseBroker
+from .history import Command, Script
 from .nodes import Node, SyncConnection
 
 __all__ = ["AsyncCalls", "Calls"]
@@ -32,7 +35,7 @@ MAX_CONNECTIONS = 8
 
 
 class Calls:
-    """Publishes on one server from sync code, in any thread."""
+    """Commands of one server from sync code, in any thread."""
 
     def __init__(self, node: Node, broker: BaseBroker) -> None:
         self._node = node
@@ -46,11 +49,24 @@ class Calls:
         Raises:
             BrokerError: it has not.
         """
+        _check(*self.call([("PUBLISH", name, message)]))
+
+    def call(self, commands: Sequence[Command], again: Sequence[Command] = ()) -> list[Any]:
+        """Return the answers to commands that are sent at once.
+
+        Args:
+            commands: of one round trip, or a script alone.
+            again: what to send instead where it is not known whether they were carried out.
+
+        Raises:
+            BrokerError: they did not come within the broker's time-out, or one is an error.
+        """
         if self._pid != os.getpid():
             # The parent's connections: closing our copies leaves its own alone.
             self._pid = os.getpid()
             self._idle = deque()
         deadline = time.monotonic() + self._broker.timeout
+        first = True
         try:
             try:
                 connection = self._idle.pop()
@@ -58,28 +74,29 @@ class Calls:
                 pass
             else:
                 try:
-                    return self._publish(connection, name, message, deadline)
+                    return self._call(connection, commands, deadline)
                 except RedisTimeoutError:
                     raise
                 except Exception:
+                    first = False
                     self.close()  # The others are as old.
             # Half of the time for each step of connecting, which has more than one.
             connection = self._node.connect((deadline - time.monotonic()) / 2)
-            self._publish(connection, name, message, deadline)
+            return self._call(connection, commands if first else again or commands, deadline)
         except DataError:
             raise
         except Exception as exc:
             self.close()
             raise _error(self._broker, self._node, exc) from exc
 
-    def _publish(
-        self, connection: SyncConnection, name: bytes, message: bytes, deadline: float
-    ) -> None:
+    def _call(
+        self, connection: SyncConnection, commands: Sequence[Command], deadline: float
+    ) -> list[Any]:
         try:
-            connection.send_command("PUBLISH", name, message)
-            if not connection.can_read(max(deadline - time.monotonic(), 0)):
-                raise RedisTimeoutError("no answer")
-            _check(connection.read_response())
+            try:
+                answers = self._answers(connection, commands, deadline)
+            except NoScriptError:
+                answers = self._answers(connection, [Script.sent(*commands)], deadline)
         except BaseException:
             connection.disconnect()
             raise
@@ -87,6 +104,20 @@ class Calls:
             self._idle.append(connection)
         else:
             connection.disconnect()
+        return answers
+
+    @staticmethod
+    def _answers(
+        connection: SyncConnection, commands: Sequence[Command], deadline: float
+    ) -> list[Any]:
+        for command in commands:
+            connection.send_command(*command)
+        answers = []
+        for _ in commands:
+            if not connection.can_read(max(deadline - time.monotonic(), 0)):
+                raise RedisTimeoutError("no answer")
+            answers.append(connection.read_response())
+        return answers
 
     def close(self) -> None:
         """Close the connections that are idle."""
@@ -96,7 +127,7 @@ class Calls:
 
 
 class AsyncCalls:
-    """Publishes on one server in one event loop."""
+    """Commands of one server in one event loop."""
 
     def __init__(self, node: Node, broker: BaseBroker) -> None:
         self._node = node
@@ -108,35 +139,52 @@ class AsyncCalls:
 
     async def publish(self, name: bytes, message: bytes) -> None:
         """See ``Calls.publish()``."""
+        _check(*await self.call([("PUBLISH", name, message)]))
+
+    async def call(self, commands: Sequence[Command], again: Sequence[Command] = ()) -> list[Any]:
+        """See ``Calls.call()``."""
         try:
             async with asyncio.timeout(self._broker.timeout), self._slots:
+                first = True
                 if self._idle:
                     try:
-                        return await self._publish(self._idle.pop(), name, message)
+                        return await self._call(self._idle.pop(), commands)
                     except Exception:
+                        first = False
                         await self._close_idle()  # The others are as old.
-                await self._publish(await self._node.aconnect(), name, message)
+                connection = await self._node.aconnect()
+                return await self._call(connection, commands if first else again or commands)
         except DataError:
             raise
         except Exception as exc:
             await self._close_idle()
             raise _error(self._broker, self._node, exc) from exc
 
-    async def _publish(self, connection: AsyncConnection, name: bytes, message: bytes) -> None:
+    async def _call(self, connection: AsyncConnection, commands: Sequence[Command]) -> list[Any]:
         try:
-            await connection.send_command("PUBLISH", name, message)
-            _check(await connection.read_response())
+            try:
+                answers = await self._answers(connection, commands)
+            except NoScriptError:
+                answers = await self._answers(connection, [Script.sent(*commands)])
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         if self._closed:
             await connection.disconnect(nowait=True)
-            return
+            return answers
         self._idle.append(connection)
         if self._owner is None:
             self._owner = asyncio.get_running_loop().create_task(
                 self._own(), name=f"django-ws-dispatch calls of {self._broker.alias}"
             )
+
+        return answers
+
+    @staticmethod
+    async def _answers(connection: AsyncConnection, commands: Sequence[Command]) -> list[Any]:
+        for command in commands:
+            await connection.send_command(*command)
+        return [await connection.read_response() for _ in commands]
 
     async def _own(self) -> None:
         """Close the idle connections when this loop ends and cancels its tasks."""
@@ -160,6 +208,7 @@ class AsyncCalls:
 
 
 def _check(answer: object) -> None:
+    """Raise unless it is what PUBLISH is answered with."""
     if not isinstance(answer, int):
         raise InvalidResponse(f"the answer to PUBLISH is {type(answer).__name__} and not int")
 

@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, TypeVar
 
 from redis.exceptions import InvalidResponse
 
-from ..history import FORGOTTEN, KEPT, RESET, Entry, Keep, Page, Top, is_before, order_of
+from ..history import FORGOTTEN, KEPT, RESET, Entry, Keep, Page, Top, order_of
 
-__all__ = ["Command", "History", "Script"]
+__all__ = ["Command", "History", "Script", "atake", "take"]
 
 DAY_MS = 86_400_000
 
 Command = tuple[Any, ...]
+_T = TypeVar("_T")
+Steps = Generator[list[Command], list[Any], _T]
 
 # Numbers have up to 16 digits: "%d" would not do, nor would tostring().
 _BEGIN = """
@@ -193,33 +195,49 @@ class History:
             raise InvalidResponse(f"the answer to EVALSHA is {type(answer).__name__} and not bytes")
         return answer.decode()
 
-    def read(self, since: str, keep: Keep, count: int) -> list[Command]:
-        """Return the commands that read behind a position."""
-        start = since.partition(".")[2] if order_of(since) else "+"
-        return [self._get(keep), ("XRANGE", self._keys[0], start, "+", "COUNT", count + 1)]
+    # Each yields the commands of a round trip, and gets their answers.
 
-    def newest(self, keep: Keep, count: int, before: str | None) -> list[Command]:
-        """Return the commands that read backwards."""
+    def read(self, since: str, keep: Keep, count: int, *, heard: bool) -> Steps[Page]:
+        """Read behind a position."""
+        start = since.partition(".")[2] if order_of(since) else "+"
+        stream: Command = ("XRANGE", self._keys[0], start, "+", "COUNT", count + 1)
+        answer, rows = yield [self._get(keep), stream]
+        top = self.as_top(answer) or (yield from self._begin(keep))
+        page = self.page(since, top, rows, count=count, heard=heard)
+        if page is None:
+            (answer,) = yield [self._rewind(since, keep)]
+            page = Page([], self.as_top(answer) or top, known=False)
+        return page
+
+    def newest(self, keep: Keep, count: int, before: str | None) -> Steps[Page]:
+        """Read backwards."""
         end = "+" if before is None else f"({before.partition('.')[2]}"
-        return [self._get(keep), ("XREVRANGE", self._keys[0], end, "-", "COUNT", count)]
+        stream: Command = ("XREVRANGE", self._keys[0], end, "-", "COUNT", count)
+        answer, rows = yield [self._get(keep), stream]
+        top = self.as_top(answer) or (yield from self._begin(keep))
+        order = order_of(top.position)
+        entries = (_entries(rows, order[0]) if order else None) or []
+        return Page(entries[::-1], top, known=True)
+
+    def top(self, keep: Keep) -> Steps[Top]:
+        """Read where the channel stands; make a position where there is none."""
+        (answer,) = yield [self._get(keep)]
+        return self.as_top(answer) or (yield from self._begin(keep))
+
+    def get(self) -> Command:
+        """Return the command that reads where the channel stands, and makes nothing."""
+        return ("GET", self._keys[1])
 
     def _get(self, keep: Keep) -> Command:
         return ("GETEX", self._keys[1], "PX", _top_ttl(keep))
 
-    def get(self) -> Command:
-        """Return the command that reads where the channel stands."""
-        return ("GET", self._keys[1])
+    def _begin(self, keep: Keep) -> Steps[Top]:
+        (answer,) = yield [TOP.call(self._keys, _top_ttl(keep))]
+        if (top := self.as_top(answer)) is None:
+            raise InvalidResponse("where a channel stands is no position")
+        return top
 
-    def top(self, keep: Keep) -> list[Command]:
-        """Return the command that reads where the channel stands, and keeps that alive."""
-        return [self._get(keep)]
-
-    def begin(self, keep: Keep) -> Command:
-        """Return the call that makes a position where there is none."""
-        return TOP.call(self._keys, _top_ttl(keep))
-
-    def rewind(self, since: str, keep: Keep) -> Command:
-        """Return the call that begins anew if the store went back behind a position."""
+    def _rewind(self, since: str, keep: Keep) -> Command:
         epoch, ms, seq = order_of(since) or (0, 0, 0)
         return REWIND.call(self._keys, _top_ttl(keep), self._wire, RESET, epoch, ms, seq)
 
@@ -252,13 +270,6 @@ class History:
             return Page([], top, known=True)
         return None if heard else Page([], top, known=False)
 
-    @staticmethod
-    def newest_page(top: Top, rows: Any) -> Page:
-        """Return the page of what was read backwards."""
-        order = order_of(top.position)
-        entries = (_entries(rows, order[0]) if order else None) or []
-        return Page(entries[::-1], top, known=True)
-
 
 def _top_ttl(keep: Keep) -> int:
     return int(keep.ttl * 1000) + DAY_MS
@@ -275,6 +286,23 @@ def _entries(rows: Any, epoch: int) -> list[Entry] | None:
     return entries
 
 
-def is_behind(since: str, top: Top) -> bool:
-    """Return whether a position is before where the store stands."""
-    return is_before(since, top.position)
+def take(steps: Steps[_T], call: Callable[[list[Command]], list[Any]]) -> _T:
+    """Take the steps of what is read, in sync code."""
+    try:
+        commands = next(steps)
+        while True:
+            commands = steps.send(call(commands))
+    except StopIteration as stop:
+        result: _T = stop.value
+        return result
+
+
+async def atake(steps: Steps[_T], call: Callable[[list[Command]], Awaitable[list[Any]]]) -> _T:
+    """Take the steps of what is read, in an event loop."""
+    try:
+        commands = next(steps)
+        while True:
+            commands = steps.send(await call(commands))
+    except StopIteration as stop:
+        result: _T = stop.value
+        return result
