@@ -109,10 +109,10 @@ def is_before(position: str, other: str) -> bool:
     return one is not None and two is not None and one < two
 
 
-def kept(entry: Entry) -> bytes:
+def kept(previous: str, position: str, message: bytes) -> bytes:
     """Return a message that is kept as it is published."""
-    before, own = entry.previous.encode(), entry.position.encode()
-    return b"".join((KEPT, bytes((len(before),)), before, bytes((len(own),)), own, entry.message))
+    before, own = previous.encode(), position.encode()
+    return b"".join((KEPT, bytes((len(before),)), before, bytes((len(own),)), own, message))
 
 
 def unkept(message: bytes) -> Entry:

@@ -14,7 +14,7 @@ from typing import Any
 from ..exceptions import BrokerError
 from ..limits import entry_size
 from .base import BaseBroker, BaseSubscriber, Receiver
-from .history import Keep, Page, Top, kept
+from .history import FORGOTTEN, Keep, Page, Top, kept
 from .remembered import Remembered
 
 __all__ = ["MemoryBroker"]
@@ -38,7 +38,7 @@ class MemoryBroker(BaseBroker):
         # Copied on change, so that publishers read it without a lock.
         self._subscribers: tuple[MemorySubscriber, ...] = ()
         self._lock = threading.Lock()
-        self._remembered = Remembered()
+        self._history = Remembered()
 
     def publish(self, channel: str, message: bytes) -> None:
         running = _running_loop()
@@ -71,47 +71,49 @@ class MemoryBroker(BaseBroker):
             await own
 
     def keep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
-        entry = self._remembered.keep(channel, message, keep, order=order)
-        self.publish(channel, kept(entry))
+        entry = self._history.keep(channel, message, keep, order)
+        self.publish(channel, kept(entry.previous, entry.position, message))
         return entry.position
 
     async def akeep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
-        entry = self._remembered.keep(channel, message, keep, order=order)
-        await self.apublish(channel, kept(entry))
+        entry = self._history.keep(channel, message, keep, order)
+        await self.apublish(channel, kept(entry.previous, entry.position, message))
         return entry.position
 
     def read(
         self, channel: str, since: str, keep: Keep, count: int, *, heard: bool = False
     ) -> Page:
-        return self._remembered.read(channel, since, keep, count, heard=heard)
+        return self._history.read(channel, since, keep, count, heard)
 
     async def aread(
         self, channel: str, since: str, keep: Keep, count: int, *, heard: bool = False
     ) -> Page:
-        return self._remembered.read(channel, since, keep, count, heard=heard)
+        return self._history.read(channel, since, keep, count, heard)
 
     def newest(self, channel: str, keep: Keep, count: int, before: str | None = None) -> Page:
-        return self._remembered.newest(channel, keep, count, before)
+        return self._history.newest(channel, keep, count, before)
 
     async def anewest(
         self, channel: str, keep: Keep, count: int, before: str | None = None
     ) -> Page:
-        return self._remembered.newest(channel, keep, count, before)
+        return self._history.newest(channel, keep, count, before)
 
     async def atops(self, channels: Sequence[str]) -> list[Top | None]:
-        return self._remembered.tops(list(channels))
+        return self._history.tops(list(channels))
 
     def top(self, channel: str, keep: Keep) -> Top:
-        return self._remembered.top(channel, keep)
+        return self._history.top(channel, keep)
 
     async def atop(self, channel: str, keep: Keep) -> Top:
-        return self._remembered.top(channel, keep)
+        return self._history.top(channel, keep)
 
     def forget(self, channel: str, keep: Keep) -> None:
-        self.publish(channel, kept(self._remembered.forget(channel, keep)))
+        entry = self._history.keep(channel, FORGOTTEN, keep, order=True, forget=True)
+        self.publish(channel, kept(entry.previous, entry.position, FORGOTTEN))
 
     async def aforget(self, channel: str, keep: Keep) -> None:
-        await self.apublish(channel, kept(self._remembered.forget(channel, keep)))
+        entry = self._history.keep(channel, FORGOTTEN, keep, order=True, forget=True)
+        await self.apublish(channel, kept(entry.previous, entry.position, FORGOTTEN))
 
     def subscriber(self, receiver: Receiver) -> MemorySubscriber:
         subscriber = MemorySubscriber(receiver)

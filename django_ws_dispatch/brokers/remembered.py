@@ -1,153 +1,171 @@
-"""What the memory broker remembers: the history of channels, in this process."""
+"""What the process itself remembers of channels: as a server would, but it never goes back."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from .history import FORGOTTEN, Entry, Keep, Page, Top, order_of
 
 __all__ = ["Remembered", "now"]
 
-DAY = 86_400.0
-# Channels that are looked at for each message that is kept, whether their time is over.
-LOOKED_AT = 2
-# Orders that are kept of a channel: they are no messages, and no setting bounds them.
+DAY = 86_400
+# Channels that are looked at for being over, whenever something is kept.
+LOOKED_AT = 4
+# Orders that a channel keeps.
 MOST_ORDERS = 1000
 
 
 def now() -> float:
-    """Return the time of the store, in seconds since 1970."""
+    """Return the seconds since 1970."""
     return time.time()
 
 
-class _Channel:
-    __slots__ = ("entries", "epoch", "expires", "ms", "orders", "orders_kept", "seq")
+class _Row(NamedTuple):
+    entry: Entry
+    order: bool
 
+
+class _Channel:
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self.ms = self.seq = 0
-        self.orders = 0  # in this epoch
-        self.orders_kept = 0
-        self.entries: deque[Entry] = deque()
-        self.expires = 0.0
+        self.last = (0, 0)
+        self.orders = 0
+        self.rows: deque[_Row] = deque()
+        self.kept_orders = 0
+        self.rows_end = 0.0
+        self.end = 0.0
+
+    @property
+    def position(self) -> str:
+        return f"{self.epoch}.{self.last[0]}-{self.last[1]}"
 
     @property
     def top(self) -> Top:
-        return Top(f"{self.epoch}.{self.ms}-{self.seq}", self.orders)
+        return Top(self.position, self.orders)
+
+    def clear(self) -> None:
+        self.rows.clear()
+        self.kept_orders = 0
+
+    def drop_oldest(self) -> None:
+        self.kept_orders -= self.rows.popleft().order
 
 
 class Remembered:
-    """The channels of one broker. Any thread may call."""
+    """The channels of one broker. Every method may be called in any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Whose turn it is to be looked at stands first.
         self._channels: dict[str, _Channel] = {}
+        self._turn: Iterator[str] = iter(())
         self._epoch = 0
 
-    def keep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> Entry:
-        """Keep a message."""
-        with self._lock:
-            return self._add(channel, message, keep, order=order)
+    def _find(self, name: str, moment: float) -> _Channel | None:
+        channel = self._channels.get(name)
+        if channel is None:
+            return None
+        if channel.end <= moment:
+            del self._channels[name]
+            return None
+        if channel.rows and channel.rows_end <= moment:
+            channel.clear()
+        return channel
 
-    def forget(self, channel: str, keep: Keep) -> Entry:
-        """Drop what is kept, and leave ``FORGOTTEN``."""
-        with self._lock:
-            found = self._find(channel, keep)
-            found.entries.clear()
-            found.orders_kept = 0
-            return self._add(channel, FORGOTTEN, keep, order=True)
+    def _channel(self, name: str, keep: Keep, moment: float) -> _Channel:
+        channel = self._find(name, moment)
+        if channel is None:
+            # Above every earlier one, also where the clock was set back.
+            self._epoch = max(int(moment * 1_000_000), self._epoch + 1)
+            channel = self._channels[name] = _Channel(self._epoch)
+        channel.end = max(channel.end, moment + keep.ttl + DAY)
+        return channel
 
-    def top(self, channel: str, keep: Keep) -> Top:
-        """Return where a channel stands."""
-        with self._lock:
-            return self._find(channel, keep).top
+    def _drop_some(self, moment: float) -> None:
+        """Drop what is over of a few channels: by and by it is the turn of each."""
+        for name in list(self._next_names()):
+            self._find(name, moment)
 
-    def tops(self, channels: list[str]) -> list[Top | None]:
-        """Return where channels stand."""
+    def _next_names(self) -> Iterator[str]:
+        for _ in range(LOOKED_AT):
+            name = next(self._turn, None)
+            if name is None:
+                self._turn = iter(list(self._channels))
+                return
+            yield name
+
+    def keep(
+        self, name: str, message: bytes, keep: Keep, order: bool, forget: bool = False
+    ) -> Entry:
+        """Keep a message; what came before is dropped if ``forget``."""
+        moment = now()
         with self._lock:
-            found = [self._channels.get(channel) for channel in channels]
+            self._drop_some(moment)
+            channel = self._channel(name, keep, moment)
+            previous = channel.position
+            ms = int(moment * 1000)
+            last, seq = channel.last
+            channel.last = (ms, 0) if ms > last else (last, seq + 1)
+            if forget:
+                channel.clear()
+            entry = Entry(channel.position, previous, message)
+            channel.rows.append(_Row(entry, order))
+            channel.orders += order
+            channel.kept_orders += order
+            while (
+                len(channel.rows) - channel.kept_orders > keep.messages
+                or channel.kept_orders > MOST_ORDERS
+            ):
+                channel.drop_oldest()
+            channel.rows_end = moment + keep.ttl
+            channel.end = moment + keep.ttl + DAY
+            return entry
+
+    def top(self, name: str, keep: Keep) -> Top:
+        """Return where a channel stands; one without messages begins."""
+        with self._lock:
+            return self._channel(name, keep, now()).top
+
+    def tops(self, names: list[str]) -> list[Top | None]:
+        """Return where channels stand, ``None`` of those of which nothing is known."""
+        moment = now()
+        with self._lock:
+            found = [self._find(name, moment) for name in names]
             return [None if one is None else one.top for one in found]
 
-    def read(self, channel: str, since: str, keep: Keep, count: int, *, heard: bool) -> Page:
-        """See ``BaseBroker.read()``. This store never goes back in time."""
+    def read(self, name: str, since: str, keep: Keep, count: int, heard: bool) -> Page:
+        """See ``BaseBroker.read()``."""
         with self._lock:
-            found = self._find(channel, keep)
-            entries: list[Entry] | None = [] if since == found.top.position else None
-            order = order_of(since)
-            if entries is None and order is not None and order[0] == found.epoch:
-                entries = _behind(found.entries, since, heard=heard)
-            if entries is None:
-                return Page([], found.top, known=False)
-            return Page(entries[:count], found.top, known=True)
+            channel = self._channel(name, keep, now())
+            place = order_of(since)
+            if since == channel.position:
+                return Page([], channel.top, True)
+            if place is None or place[0] != channel.epoch:
+                return Page([], channel.top, False)
+            # From the newest back: who reads has most often missed little.
+            behind: list[Entry] = []
+            for row in reversed(channel.rows):
+                if row.entry.position == since:
+                    return Page(behind[: -count - 1 : -1], channel.top, True)
+                behind.append(row.entry)
+            if not behind or behind[-1].previous != since:
+                return Page([], channel.top, False)
+            if behind[-1].message.startswith(FORGOTTEN) and not heard:
+                return Page([], channel.top, False)
+            return Page(behind[: -count - 1 : -1], channel.top, True)
 
-    def newest(self, channel: str, keep: Keep, count: int, before: str | None) -> Page:
+    def newest(self, name: str, keep: Keep, count: int, before: str | None) -> Page:
         """See ``BaseBroker.newest()``."""
         with self._lock:
-            found = self._find(channel, keep)
-            entries = reversed(found.entries)
-            limit = None if before is None else order_of(before)
-            if limit is not None:
-                entries = (one for one in entries if (order_of(one.position) or limit) < limit)
-            return Page([*islice(entries, count)][::-1], found.top, known=True)
-
-    def _add(self, channel: str, message: bytes, keep: Keep, *, order: bool) -> Entry:
-        self._drop_expired()
-        found = self._find(channel, keep)
-        previous, ms = found.top.position, int(now() * 1000)
-        if ms > found.ms:
-            found.ms, found.seq = ms, 0
-        else:
-            found.seq += 1
-        found.orders += order
-        found.orders_kept += order
-        entry = Entry(found.top.position, previous, message)
-        found.entries.append(entry)
-        most = keep.messages + MOST_ORDERS
-        while len(found.entries) - found.orders_kept > keep.messages or len(found.entries) > most:
-            found.orders_kept -= _is_order(found.entries.popleft())
-        found.expires = now() + keep.ttl
-        return entry
-
-    def _find(self, channel: str, keep: Keep) -> _Channel:
-        found = self._channels.get(channel)
-        if found is not None and found.expires < now():
-            found.entries.clear()
-            found.orders_kept = 0
-            if found.expires + DAY < now():
-                found = None
-        if found is None:
-            # Never one that was: what began in the same microsecond is another memory.
-            self._epoch = max(int(now() * 1_000_000), self._epoch + 1)
-            found = self._channels[channel] = _Channel(self._epoch)
-            found.expires = now() + keep.ttl
-        return found
-
-    def _drop_expired(self) -> None:
-        due = now()
-        for name in list(islice(self._channels, LOOKED_AT)):
-            one = self._channels.pop(name)
-            if one.expires < due:
-                one.entries.clear()
-                one.orders_kept = 0
-            if one.expires + DAY >= due:
-                self._channels[name] = one
-
-
-def _is_order(entry: Entry) -> bool:
-    return entry.message[:1] in (b"c", b"f")
-
-
-def _behind(entries: deque[Entry], since: str, *, heard: bool) -> list[Entry] | None:
-    found: list[Entry] = []
-    for entry in reversed(entries):
-        if entry.position == since:
-            return found[::-1]
-        found.append(entry)
-        if entry.previous == since and len(found) == len(entries):
-            # To who has heard it all, what was forgotten is no loss; for others it is gone.
-            return found[::-1] if heard or entry.message != FORGOTTEN else None
-    return None
+            channel = self._channel(name, keep, now())
+            entries = (row.entry for row in reversed(channel.rows))
+            if before is not None:
+                end = order_of(before)
+                if end is None or end[0] != channel.epoch:
+                    return Page([], channel.top, True)
+                entries = (one for one in entries if (order_of(one.position) or end) < end)
+            return Page([*islice(entries, count)][::-1], channel.top, True)

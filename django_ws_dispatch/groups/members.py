@@ -196,6 +196,9 @@ class _Link:
             if isinstance(group, KeptGroup):
                 del self.kept[name]
                 group.close()
+                if not self.kept and self._patrol is not None:
+                    self._patrol.cancel()
+                    self._patrol = None
         return True
 
     def tasks(self) -> list[asyncio.Task[Any]]:

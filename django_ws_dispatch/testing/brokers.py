@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 
 from ..brokers.base import BaseBroker, BaseSubscriber
 from ..exceptions import BrokerError
+from .histories import HistoryConformance
 
 __all__ = ["BrokerConformance", "Recorder"]
 
@@ -110,7 +111,7 @@ def expect(actual: object, expected: object) -> None:
         raise AssertionError(f"expected {expected!r:.500}, got {actual!r:.500}")
 
 
-class BrokerConformance:
+class BrokerConformance(HistoryConformance):
     """Derive from it and say how to make the broker."""
 
     def make_broker(self) -> BaseBroker:

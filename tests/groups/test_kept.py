@@ -8,7 +8,7 @@ import pytest
 from django.test import override_settings
 
 from django_ws_dispatch.brokers import get_broker
-from django_ws_dispatch.brokers.history import Entry, Top, kept
+from django_ws_dispatch.brokers.history import FORGOTTEN, Top, kept
 from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, members
@@ -48,7 +48,7 @@ async def joined(member: FakeMember, group: Group = GROUP) -> KeptGroup:
 
 async def lost_on_the_way(data: str) -> str:
     """Keep a message that no process hears."""
-    entry = broker()._remembered.keep(GROUP.channel, b"t\0" + data.encode(), GROUP.options.keep)
+    entry = broker()._history.keep(GROUP.channel, b"t\0" + data.encode(), GROUP.options.keep, False)
     return entry.position
 
 
@@ -98,7 +98,7 @@ def test_a_message_that_the_store_had_already_is_delivered_once():
         position = await lost_on_the_way("1")
         group.catch_up()
         await member.has(1)
-        late = kept(Entry(position, before, b"t\x001"))
+        late = kept(before, position, b"t\x001")
         await broker().apublish(GROUP.channel, late)
         await GROUP.asend("2")
         assert member.got == ["1", "2"]
@@ -111,8 +111,8 @@ def test_a_close_that_was_missed_is_carried_out_in_its_place():
         member = FakeMember()
         group = await joined(member)
         await lost_on_the_way("1")
-        broker()._remembered.keep(
-            GROUP.channel, b"c\0\x10\x00bye", GROUP.options.keep, order=True
+        broker()._history.keep(
+            GROUP.channel, b"c\0\x10\x00bye", GROUP.options.keep, True
         )
         await lost_on_the_way("2")
         group.catch_up()
@@ -142,7 +142,7 @@ def test_who_may_have_missed_a_close_is_closed():
         member, gaps = FakeMember(), []
         group = await joined(member)
         group.on_gap[lambda: gaps.append(1)] = None
-        broker()._remembered.keep(GROUP.channel, b"c\0\x10\x00", GROUP.options.keep, order=True)
+        broker()._history.keep(GROUP.channel, b"c\0\x10\x00", GROUP.options.keep, True)
         for number in range(7):
             await lost_on_the_way(str(number))
         group.catch_up()
@@ -157,7 +157,7 @@ def test_a_store_that_forgot_everything_while_it_was_heard_is_a_gap():
         member, gaps = FakeMember(), []
         group = await joined(member)
         group.on_gap[lambda: gaps.append(1)] = None
-        broker()._remembered._channels.clear()
+        broker()._history._channels.clear()
         await GROUP.asend("first of a new memory")
         await until(lambda: gaps)
         await GROUP.asend("next")
@@ -175,7 +175,7 @@ def test_forgetting_is_no_gap_for_who_is_here():
         await GROUP.aforget()
         await GROUP.asend("2")
         # And for who missed nothing but that.
-        broker()._remembered.forget(GROUP.channel, GROUP.options.keep)
+        broker()._history.keep(GROUP.channel, FORGOTTEN, GROUP.options.keep, True, True)
         group.catch_up()
         await GROUP.asend("3")
         await member.has(3)

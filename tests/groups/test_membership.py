@@ -167,7 +167,7 @@ async def test_a_gap_is_counted_and_told(caplog):
         await has(server, "in")
         waiting = asyncio.ensure_future(handler.membership.gap())
         await asyncio.sleep(0)
-        get_broker("default")._remembered._channels.clear()
+        get_broker("default")._history._channels.clear()
         await ROOM.asend("of a new memory")
         assert await waiting == "room:a"
         assert handler.membership.gaps == {"room:a": 1}
@@ -205,7 +205,7 @@ async def test_a_position_of_one_group_is_not_one_of_several():
 
 async def test_nobody_is_left_behind_when_the_socket_goes():
     start = await ROOM.asend("0")
-    async with serving(Joins("room:a", "plain", since=start)) as server:
+    async with serving(Joins("room:a", "plain", since={"room:a": start})) as server:
         await has(server, "in")
         (link,) = members.local()._links.values()
         assert link.kept

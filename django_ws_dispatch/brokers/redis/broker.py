@@ -6,21 +6,21 @@ import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ...loops import PerLoop
 from ..base import BaseBroker, BaseSubscriber, Receiver
 from ..history import Keep, Page, Top
 from .calls import AsyncCalls, Calls
-from .history import Command, History, atake, take
+from .history import History, Steps
 from .nodes import Location, Node, SentinelNode
 from .subscriber import RedisSubscriber
 
 __all__ = ["RedisBroker"]
 
 DEFAULT_PREFIX = "wsd"
-# Commands in one round trip.
-BATCH = 500
+
+T = TypeVar("T")
 
 
 class RedisBroker(BaseBroker):
@@ -43,8 +43,8 @@ class RedisBroker(BaseBroker):
       Sentinel's URL says of TLS is for the primary too, but for what stands here.
     """
 
-    option_names = frozenset({"connection", "prefix", "sentinel", "timeout"})
     has_history = True
+    option_names = frozenset({"connection", "prefix", "sentinel", "timeout"})
 
     def __init__(self, alias: str, location: object, options: Mapping[str, Any]) -> None:
         super().__init__(alias, location, options)
@@ -52,8 +52,10 @@ class RedisBroker(BaseBroker):
         if not isinstance(prefix, str):
             raise self.misconfigured(f'OPTIONS["prefix"] must be a str, not {prefix!r}.')
         if "{" in prefix or "}" in prefix:
-            # The braces in a key say which slot of a cluster it is in.
-            raise self.misconfigured(f'OPTIONS["prefix"] has no {{ and no }}, unlike {prefix!r}.')
+            raise self.misconfigured(
+                f'OPTIONS["prefix"] must have no brace, not {prefix!r}: in the names of keys they '
+                "say which server of a cluster has them."
+            )
         connection = options.get("connection", {})
         if not isinstance(connection, Mapping):
             raise self.misconfigured(
@@ -72,6 +74,7 @@ class RedisBroker(BaseBroker):
         for node in self.nodes:
             node.channels = f"{prefix}:*"
         self._calls = [Calls(node, self) for node in self.nodes]
+        self._history = History(prefix, lambda channel: self._channel(channel)[0])
         self._local = PerLoop(partial(_Local, self))
 
     def _nodes(self, location: object, sentinel: object, connection: dict[str, Any]) -> list[Node]:
@@ -101,80 +104,75 @@ class RedisBroker(BaseBroker):
         name, node = self._channel(channel)
         await self._local().calls[node].publish(name, message)
 
-    # History
+    def _run(self, channel: str, steps: Steps[T]) -> T:
+        calls = self._calls[self._channel(channel)[1]]
+        answer = None
+        try:
+            while True:
+                answer = calls.call(steps.send(answer))
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
-    def _history(self, channel: str) -> tuple[History, int]:
-        name, node = self._channel(channel)
-        return History(self._prefix, channel, name), node
+    async def _arun(self, node: int, steps: Steps[T]) -> T:
+        calls = self._local().calls[node]
+        answer = None
+        while True:
+            try:
+                call = steps.send(answer)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            answer = await calls.call(call)
 
     def keep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
-        history, node = self._history(channel)
-        first, again = history.keep(message, keep, order=order)
-        return history.position(*self._calls[node].call([first], [again]))
+        return self._run(channel, self._history.keep(channel, message, keep, order))
 
     async def akeep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
-        history, node = self._history(channel)
-        first, again = history.keep(message, keep, order=order)
-        return history.position(*await self._local().calls[node].call([first], [again]))
+        steps = self._history.keep(channel, message, keep, order)
+        return await self._arun(self._channel(channel)[1], steps)
 
     def read(
         self, channel: str, since: str, keep: Keep, count: int, *, heard: bool = False
     ) -> Page:
-        history, node = self._history(channel)
-        return take(history.read(since, keep, count, heard=heard), self._calls[node].call)
+        return self._run(channel, self._history.read(channel, since, keep, count, heard))
 
     async def aread(
         self, channel: str, since: str, keep: Keep, count: int, *, heard: bool = False
     ) -> Page:
-        history, node = self._history(channel)
-        steps = history.read(since, keep, count, heard=heard)
-        return await atake(steps, self._local().calls[node].call)
+        steps = self._history.read(channel, since, keep, count, heard)
+        return await self._arun(self._channel(channel)[1], steps)
 
     def newest(self, channel: str, keep: Keep, count: int, before: str | None = None) -> Page:
-        history, node = self._history(channel)
-        return take(history.newest(keep, count, before), self._calls[node].call)
+        return self._run(channel, self._history.newest(channel, keep, count, before))
 
     async def anewest(
         self, channel: str, keep: Keep, count: int, before: str | None = None
     ) -> Page:
-        history, node = self._history(channel)
-        return await atake(history.newest(keep, count, before), self._local().calls[node].call)
+        steps = self._history.newest(channel, keep, count, before)
+        return await self._arun(self._channel(channel)[1], steps)
 
     async def atops(self, channels: Sequence[str]) -> list[Top | None]:
-        wanted: dict[int, list[Command]] = {}
-        where = []
-        for channel in channels:
-            history, node = self._history(channel)
-            commands = wanted.setdefault(node, [])
-            where.append((node, len(commands)))
-            commands.append(history.get())
-        answers = {
-            node: [
-                answer
-                for start in range(0, len(commands), BATCH)
-                for answer in await self._local().calls[node].call(commands[start : start + BATCH])
-            ]
-            for node, commands in wanted.items()
-        }
-        return [History.as_top(answers[node][index]) for node, index in where]
+        shares: dict[int, list[str]] = {}
+        for channel in dict.fromkeys(channels):
+            shares.setdefault(self._channel(channel)[1], []).append(channel)
+        found: dict[str, Top | None] = {}
+        for node, share in shares.items():
+            tops = await self._arun(node, self._history.tops(share))
+            found.update(zip(share, tops, strict=True))
+        return [found[channel] for channel in channels]
 
     def top(self, channel: str, keep: Keep) -> Top:
-        history, node = self._history(channel)
-        return take(history.top(keep), self._calls[node].call)
+        return self._run(channel, self._history.top(channel, keep))
 
     async def atop(self, channel: str, keep: Keep) -> Top:
-        history, node = self._history(channel)
-        return await atake(history.top(keep), self._local().calls[node].call)
+        return await self._arun(self._channel(channel)[1], self._history.top(channel, keep))
 
     def forget(self, channel: str, keep: Keep) -> None:
-        history, node = self._history(channel)
-        first, again = history.forget(keep)
-        history.position(*self._calls[node].call([first], [again]))
+        self._run(channel, self._history.forget(channel, keep))
 
     async def aforget(self, channel: str, keep: Keep) -> None:
-        history, node = self._history(channel)
-        first, again = history.forget(keep)
-        history.position(*await self._local().calls[node].call([first], [again]))
+        await self._arun(self._channel(channel)[1], self._history.forget(channel, keep))
 
     def subscriber(self, receiver: Receiver) -> BaseSubscriber:
         local = self._local()

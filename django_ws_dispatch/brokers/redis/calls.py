@@ -1,4 +1,4 @@
-"""PUBLISH and other commands: in any thread on sync connections, in an event loop on async ones.
+"""Commands: from any thread on sync connections, in an event loop on async ones.
 
 Both keep a few idle connections. One that was idle may turn out to be broken, because the server
 was restarted; then a fresh one gets a try, within the same time-out. One that is silent takes all
@@ -14,9 +14,10 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from hashlib import sha1
+from typing import Any, NamedTuple
 
 from redis.asyncio.connection import Connection as AsyncConnection
 from redis.exceptions import DataError, InvalidResponse, NoScriptError
@@ -24,18 +25,43 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...exceptions import BrokerError
 from ..base import BaseBroker
-from .history import Command, Script
 from .nodes import Node, SyncConnection
 
-__all__ = ["AsyncCalls", "Calls"]
+__all__ = ["AsyncCalls", "Call", "Calls", "Script"]
 
 # Connections kept idle by the threads of a process, and used at once by one event loop.
 MAX_IDLE = 16
 MAX_CONNECTIONS = 8
 
 
+class Script:
+    """A Lua script, which stands where a command has its name: sent by its hash, if need be whole.
+
+    Args:
+        text: its source.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        # That is how Redis names a script.
+        self.hash = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Call(NamedTuple):
+    """What is sent at once, on one connection."""
+
+    commands: Sequence[tuple[Any, ...]]
+    """one script, or any commands that are none"""
+    decode: Callable[[list[Any]], Any]
+    """makes of the answers what ``call()`` returns, or raises"""
+    again: Sequence[tuple[Any, ...]] | None = None
+    """sent instead of the commands after a connection that was idle was found broken"""
+    purpose: str = "answer"
+    """what the server did not do, for an error"""
+
+
 class Calls:
-    """Commands of one server from sync code, in any thread."""
+    """Calls one server from sync code, in any thread."""
 
     def __init__(self, node: Node, broker: BaseBroker) -> None:
         self._node = node
@@ -44,29 +70,21 @@ class Calls:
         self._pid = os.getpid()
 
     def publish(self, name: bytes, message: bytes) -> None:
+        """Publish; see ``call()``."""
+        self.call(_publish(name, message))
+
+    def call(self, call: Call) -> Any:
         """Return once the server has answered, within the broker's time-out.
 
         Raises:
             BrokerError: it has not.
-        """
-        _check(*self.call([("PUBLISH", name, message)]))
-
-    def call(self, commands: Sequence[Command], again: Sequence[Command] = ()) -> list[Any]:
-        """Return the answers to commands that are sent at once.
-
-        Args:
-            commands: of one round trip, or a script alone.
-            again: what to send instead where it is not known whether they were carried out.
-
-        Raises:
-            BrokerError: they did not come within the broker's time-out, or one is an error.
         """
         if self._pid != os.getpid():
             # The parent's connections: closing our copies leaves its own alone.
             self._pid = os.getpid()
             self._idle = deque()
         deadline = time.monotonic() + self._broker.timeout
-        first = True
+        commands = call.commands
         try:
             try:
                 connection = self._idle.pop()
@@ -74,29 +92,41 @@ class Calls:
                 pass
             else:
                 try:
-                    return self._call(connection, commands, deadline)
+                    return self._call(connection, call.commands, call, deadline)
                 except RedisTimeoutError:
                     raise
                 except Exception:
-                    first = False
                     self.close()  # The others are as old.
+                    commands = call.again or commands
             # Half of the time for each step of connecting, which has more than one.
             connection = self._node.connect((deadline - time.monotonic()) / 2)
-            return self._call(connection, commands if first else again or commands, deadline)
+            return self._call(connection, commands, call, deadline)
         except DataError:
             raise
         except Exception as exc:
             self.close()
-            raise _error(self._broker, self._node, exc) from exc
+            raise _error(self._broker, self._node, call, exc) from exc
 
     def _call(
-        self, connection: SyncConnection, commands: Sequence[Command], deadline: float
-    ) -> list[Any]:
+        self,
+        connection: SyncConnection,
+        commands: Sequence[tuple[Any, ...]],
+        call: Call,
+        deadline: float,
+    ) -> Any:
+        def answer() -> Any:
+            if not connection.can_read(max(deadline - time.monotonic(), 0)):
+                raise RedisTimeoutError("no answer")
+            return connection.read_response()
+
         try:
+            connection.send_packed_command(connection.pack_commands(_wire(commands)))
             try:
-                answers = self._answers(connection, commands, deadline)
+                answers = [answer() for _ in commands]
             except NoScriptError:
-                answers = self._answers(connection, [Script.sent(*commands)], deadline)
+                connection.send_packed_command(connection.pack_commands(_wire(commands, True)))
+                answers = [answer() for _ in commands]
+            result = call.decode(answers)
         except BaseException:
             connection.disconnect()
             raise
@@ -104,20 +134,7 @@ class Calls:
             self._idle.append(connection)
         else:
             connection.disconnect()
-        return answers
-
-    @staticmethod
-    def _answers(
-        connection: SyncConnection, commands: Sequence[Command], deadline: float
-    ) -> list[Any]:
-        for command in commands:
-            connection.send_command(*command)
-        answers = []
-        for _ in commands:
-            if not connection.can_read(max(deadline - time.monotonic(), 0)):
-                raise RedisTimeoutError("no answer")
-            answers.append(connection.read_response())
-        return answers
+        return result
 
     def close(self) -> None:
         """Close the connections that are idle."""
@@ -127,7 +144,7 @@ class Calls:
 
 
 class AsyncCalls:
-    """Commands of one server in one event loop."""
+    """Calls one server in one event loop."""
 
     def __init__(self, node: Node, broker: BaseBroker) -> None:
         self._node = node
@@ -138,53 +155,51 @@ class AsyncCalls:
         self._closed = False
 
     async def publish(self, name: bytes, message: bytes) -> None:
-        """See ``Calls.publish()``."""
-        _check(*await self.call([("PUBLISH", name, message)]))
+        """Publish; see ``call()``."""
+        await self.call(_publish(name, message))
 
-    async def call(self, commands: Sequence[Command], again: Sequence[Command] = ()) -> list[Any]:
+    async def call(self, call: Call) -> Any:
         """See ``Calls.call()``."""
+        commands = call.commands
         try:
             async with asyncio.timeout(self._broker.timeout), self._slots:
-                first = True
                 if self._idle:
                     try:
-                        return await self._call(self._idle.pop(), commands)
+                        return await self._call(self._idle.pop(), commands, call)
                     except Exception:
-                        first = False
                         await self._close_idle()  # The others are as old.
-                connection = await self._node.aconnect()
-                return await self._call(connection, commands if first else again or commands)
+                        commands = call.again or commands
+                return await self._call(await self._node.aconnect(), commands, call)
         except DataError:
             raise
         except Exception as exc:
             await self._close_idle()
-            raise _error(self._broker, self._node, exc) from exc
+            raise _error(self._broker, self._node, call, exc) from exc
 
-    async def _call(self, connection: AsyncConnection, commands: Sequence[Command]) -> list[Any]:
+    async def _call(
+        self, connection: AsyncConnection, commands: Sequence[tuple[Any, ...]], call: Call
+    ) -> Any:
         try:
+            await connection.send_packed_command(connection.pack_commands(_wire(commands)))
             try:
-                answers = await self._answers(connection, commands)
+                answers = [await connection.read_response() for _ in commands]
             except NoScriptError:
-                answers = await self._answers(connection, [Script.sent(*commands)])
+                whole = connection.pack_commands(_wire(commands, True))
+                await connection.send_packed_command(whole)
+                answers = [await connection.read_response() for _ in commands]
+            result = call.decode(answers)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         if self._closed:
             await connection.disconnect(nowait=True)
-            return answers
+            return result
         self._idle.append(connection)
         if self._owner is None:
             self._owner = asyncio.get_running_loop().create_task(
                 self._own(), name=f"django-ws-dispatch calls of {self._broker.alias}"
             )
-
-        return answers
-
-    @staticmethod
-    async def _answers(connection: AsyncConnection, commands: Sequence[Command]) -> list[Any]:
-        for command in commands:
-            await connection.send_command(*command)
-        return [await connection.read_response() for _ in commands]
+        return result
 
     async def _own(self) -> None:
         """Close the idle connections when this loop ends and cancels its tasks."""
@@ -207,14 +222,28 @@ class AsyncCalls:
         await self._close_idle()
 
 
-def _check(answer: object) -> None:
-    """Raise unless it is what PUBLISH is answered with."""
-    if not isinstance(answer, int):
-        raise InvalidResponse(f"the answer to PUBLISH is {type(answer).__name__} and not int")
+def _publish(name: bytes, message: bytes) -> Call:
+    return Call([("PUBLISH", name, message)], _check, purpose="take a message")
 
 
-def _error(broker: BaseBroker, node: Node, exc: Exception) -> BrokerError:
+def _check(answers: list[Any]) -> None:
+    if not isinstance(answers[0], int):
+        raise InvalidResponse(f"the answer to PUBLISH is {type(answers[0]).__name__} and not int")
+
+
+def _wire(commands: Sequence[tuple[Any, ...]], whole: bool = False) -> list[tuple[Any, ...]]:
+    sent = []
+    for command in commands:
+        script = command[0]
+        if isinstance(script, Script):
+            how = ("EVAL", script.text) if whole else ("EVALSHA", script.hash)
+            command = (*how, *command[1:])
+        sent.append(command)
+    return sent
+
+
+def _error(broker: BaseBroker, node: Node, call: Call, exc: Exception) -> BrokerError:
     return BrokerError(
-        f"The broker {broker.alias!r} ({node.name}) did not take a message "
+        f"The broker {broker.alias!r} ({node.name}) did not {call.purpose} "
         f"within {broker.timeout:g} s: {node.why(exc)}."
     )

@@ -1,308 +1,299 @@
-"""What a Redis remembers of a channel: a stream of its entries, and where it stands.
+"""What a Redis server remembers of a channel: a stream, and a string that says where it stands.
 
-``prefix:{channel}:s`` is the stream; an entry has ``p``, the position before it, ``n``, a mark of
-the call that kept it, ``k``, how many orders there were up to and with it, and ``d``, the message.
-``prefix:{channel}:t`` has the newest position and the number of orders; it outlives the stream by a
-day. Both expire, and both are in one slot of a cluster.
-
-What is written is written by a script; what is read needs none.
+Entries of the stream ``...:s``: ``p`` the position before, ``n`` what the caller calls it (``o``
+stands before it if it is an order), ``k`` how many orders there were up to it, ``d`` the message.
+The string ``...:t`` is ``position orders``. It outlives the stream, so that a position that is
+read again is known to be the newest. Where it is lost, a new epoch begins.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any, TypeVar
+import math
+import os
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from redis.exceptions import InvalidResponse
 
 from ..history import FORGOTTEN, KEPT, RESET, Entry, Keep, Page, Top, order_of
+from .calls import Call, Script
 
-__all__ = ["Command", "History", "Script", "atake", "take"]
+__all__ = ["History", "Steps"]
 
-DAY_MS = 86_400_000
+T = TypeVar("T")
 
-Command = tuple[Any, ...]
-_T = TypeVar("_T")
-Steps = Generator[list[Command], list[Any], _T]
+Steps: TypeAlias = Generator[Call, Any, T]
+"""Yields calls, gets their answers, returns what came out: sync and async code drive it."""
 
-# Numbers have up to 16 digits: "%d" would not do, nor would tostring().
-_BEGIN = """
-local function number(n) return string.format('%.0f', n) end
-local function begin(after)
-  local time = redis.call('TIME')
-  local epoch = time[1] * 1000000 + time[2]
-  if after and epoch <= after then epoch = after + 1 end
-  redis.call('DEL', KEYS[1])
-  return number(epoch)
+DAY = 86_400_000
+# Beyond it a number is no part of the id of an entry.
+MOST_ID = 2**64 - 1
+
+# The first write is SET: once a script has written, the server refuses it nothing for want of
+# memory, not even where that first write was a DEL of nothing.
+_HEAD = """
+local time = redis.call('TIME')
+local us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local value = redis.call('GET', KEYS[2])
+local epoch, last, seq, orders
+if value then
+  epoch, last, seq, orders = string.match(value, '^(%d+)%.(%d+)%-(%d+) (%d+)$')
 end
-local function read()
-  local top = redis.call('GET', KEYS[2])
-  if top then return string.match(top, '^(%d+)%.(%d+)%-(%d+) (%d+)$') end
-end
+local fresh = not epoch
+if fresh then epoch, last, seq, orders = string.format('%.0f', us), '0', '0', '0' end
 """
 
-# KEYS: stream, top. ARGV: channel, message, messages to keep, ttl (ms), mark, again, order, head,
-# and whether to drop what there is.
-_KEEP = (
-    _BEGIN
+# KEYS: stream, top. ARGV: channel, message, count, ttl, nonce, retry, order, head, forget.
+KEEP = Script(
+    _HEAD
     + """
-local epoch, ms, seq, orders = read()
-if not epoch then epoch, ms, seq, orders = begin(), '0', '0', '0' end
-if ARGV[6] == '1' then
+local before = epoch .. '.' .. last .. '-' .. seq
+if ARGV[6] == '1' and not fresh then
   for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 64)) do
     if entry[2][4] == ARGV[5] then return epoch .. '.' .. entry[1] end
   end
 end
-if ARGV[9] == '1' then redis.call('DEL', KEYS[1]) end
-local previous = epoch .. '.' .. ms .. '-' .. seq
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local id
-if now > tonumber(ms) then id = number(now) .. '-0'
-else id = ms .. '-' .. number(tonumber(seq) + 1) end
+last, seq, orders = tonumber(last), tonumber(seq), tonumber(orders)
+local ms = math.floor(us / 1000)
+if ms > last then seq = 0 else ms, seq = last, seq + 1 end
+if ARGV[7] == '1' then orders = orders + 1 end
+local id = string.format('%.0f-%.0f', ms, seq)
 local position = epoch .. '.' .. id
-orders = tonumber(orders) + tonumber(ARGV[7])
-redis.call('XADD', KEYS[1], id, 'p', previous, 'n', ARGV[5], 'k', number(orders), 'd', ARGV[2])
-local length, most = redis.call('XLEN', KEYS[1]), tonumber(ARGV[3])
-if length > most then
-  if orders == 0 then
-    redis.call('XTRIM', KEYS[1], 'MAXLEN', math.max(most, length - 1000))
-  else
-    local there
-    for _ = 1, 200 do
-      local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-      local byte = string.byte(first[2][8], 1)
-      local is_order = (byte == 99 or byte == 102) and 1 or 0
-      if not there then there = orders - tonumber(first[2][6]) + is_order end
-      if length - there <= most and there <= 1000 then break end
-      redis.call('XDEL', KEYS[1], first[1])
-      length, there = length - 1, there - is_order
-    end
+local count, ttl = tonumber(ARGV[3]), tonumber(ARGV[4])
+local sum = string.format('%.0f', orders)
+redis.call('SET', KEYS[2], position .. ' ' .. sum, 'PX', string.format('%.0f', ttl + 86400000))
+if fresh or ARGV[9] == '1' then redis.call('DEL', KEYS[1]) end
+redis.call('XADD', KEYS[1], id, 'p', before, 'n', ARGV[5], 'k', sum, 'd', ARGV[2])
+local length = redis.call('XLEN', KEYS[1])
+if orders == 0 then
+  -- Of a limit that was lowered, a part at a time.
+  if length > count then
+    redis.call('XTRIM', KEYS[1], 'MAXLEN', string.format('%.0f', math.max(count, length - 1000)))
+  end
+else
+  local function is_order(entry)
+    return string.sub(entry[2][4], 1, 1) == 'o' and 1 or 0
+  end
+  local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+  local within = orders - tonumber(first[2][6]) + is_order(first)
+  local dropped = 0
+  while dropped < 200 and (length - within > count or within > 1000) do
+    redis.call('XDEL', KEYS[1], first[1])
+    dropped, length, within = dropped + 1, length - 1, within - is_order(first)
+    first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
   end
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
-redis.call('SET', KEYS[2], position .. ' ' .. number(orders), 'PX', ARGV[4] + 86400000)
-redis.call('PUBLISH', ARGV[1], ARGV[8] .. string.char(#previous) .. previous
+redis.call('PUBLISH', ARGV[1], ARGV[8] .. string.char(#before) .. before
   .. string.char(#position) .. position .. ARGV[2])
 return position
 """
 )
 
-# ARGV: ttl (ms) of the top.
-_TOP = (
-    _BEGIN
+# KEYS: stream, top. ARGV: milliseconds for which the top is kept.
+BEGIN = Script(
+    _HEAD
     + """
-local epoch = read()
-if not epoch then redis.call('SET', KEYS[2], begin() .. '.0-0 0', 'PX', ARGV[1]) end
-return redis.call('GET', KEYS[2])
+if not fresh then return value end
+redis.call('SET', KEYS[2], epoch .. '.0-0 0', 'PX', ARGV[1])
+redis.call('DEL', KEYS[1])
+return epoch .. '.0-0 0'
 """
 )
 
-# ARGV: ttl (ms) of the top, channel, the head of a reset; epoch, ms and seq of a position that was
-# heard. Two processes may see it at once: only what is true still is done.
-_REWIND = (
-    _BEGIN
+# KEYS: stream, top. ARGV: for the top, channel, RESET, and epoch, ms and seq of what was heard.
+REWIND = Script(
+    _HEAD
     + """
-local epoch, ms, seq = read()
-if epoch == ARGV[4] then
-  local function after(m, s, n, t)
-    m, s, n, t = tonumber(m), tonumber(s), tonumber(n), tonumber(t)
-    return m > n or (m == n and s > t)
-  end
+if fresh or epoch ~= ARGV[4] then return value end
+last, seq = tonumber(last), tonumber(seq)
+local ms, number = tonumber(ARGV[5]), tonumber(ARGV[6])
+if ms == last and number == seq then return value end
+if ms < last or (ms == last and number < seq) then
+  -- What is dropped is dropped from its beginning.
+  local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+  if not first then return value end
+  local first_ms, first_seq = string.match(first[1], '^(%d+)%-(%d+)$')
+  first_ms, first_seq = tonumber(first_ms), tonumber(first_seq)
+  if ms < first_ms or (ms == first_ms and number < first_seq) then return value end
   local id = ARGV[5] .. '-' .. ARGV[6]
-  local back = after(ARGV[5], ARGV[6], ms, seq)
-  if not back and #redis.call('XRANGE', KEYS[1], id, id) == 0 then
-    local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-    if first then
-      local m, s = string.match(first[1], '^(%d+)-(%d+)$')
-      back = after(ARGV[5], ARGV[6], m, s)
-    end
-  end
-  if back then
-    redis.call('SET', KEYS[2], begin(tonumber(epoch)) .. '.0-0 0', 'PX', ARGV[1])
-    redis.call('PUBLISH', ARGV[2], ARGV[3])
-  end
+  if #redis.call('XRANGE', KEYS[1], id, id) > 0 then return value end
 end
-return redis.call('GET', KEYS[2])
+value = string.format('%.0f', math.max(us, tonumber(epoch) + 1)) .. '.0-0 0'
+redis.call('SET', KEYS[2], value, 'PX', ARGV[1])
+redis.call('DEL', KEYS[1])
+redis.call('PUBLISH', ARGV[2], ARGV[3])
+return value
 """
 )
-
-
-class Script:
-    """A script of the server, called by what stands for it; sent where it is not known."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-
-    def call(self, keys: Sequence[bytes], *arguments: Any) -> Command:
-        """Return the command that runs it, if the server knows it."""
-        return ("EVALSHA", self._sha, len(keys), *keys, *arguments)
-
-    @staticmethod
-    def sent(command: Command) -> Command:
-        """Return the same command with the script itself."""
-        source = next(one._source for one in SCRIPTS if one._sha == command[1])
-        return ("EVAL", source, *command[2:])
-
-
-KEEP, TOP, REWIND = SCRIPTS = Script(_KEEP), Script(_TOP), Script(_REWIND)
 
 
 class History:
-    """The commands on one channel, and what their answers say.
+    """The keys, the arguments and the answers; makes no call itself.
 
     Args:
-        prefix: of the broker's keys, with its colon.
-        channel: its name.
-        wire: what it is called on the wire.
+        prefix: of every key, without a brace.
+        name: says under which name a channel is published.
     """
 
-    def __init__(self, prefix: bytes, channel: str, wire: bytes) -> None:
-        escaped = channel.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
-        tag = prefix + b"{" + escaped.encode(errors="surrogatepass") + b"}"
-        self._keys = (tag + b":s", tag + b":t")
-        self._wire = wire
+    def __init__(self, prefix: str, name: Callable[[str], bytes]) -> None:
+        self._prefix = prefix
+        self._name = name
 
-    def keep(self, message: bytes, keep: Keep, *, order: bool) -> tuple[Command, Command]:
-        """Return the call that keeps a message, and the one that does unless that has."""
-        mark = secrets.token_bytes(9)
-        return self._kept(message, keep, mark, order, 0, 0), self._kept(
-            message, keep, mark, order, 1, 0
-        )
+    def keys(self, channel: str) -> tuple[bytes, bytes]:
+        """Return the keys of the stream and of the top, in one slot of a cluster."""
+        for one in "%{}":
+            channel = channel.replace(one, f"%{ord(one):02X}")
+        key = f"{self._prefix}:{{{channel}}}:".encode(errors="surrogatepass")
+        return key + b"s", key + b"t"
 
-    def forget(self, keep: Keep) -> tuple[Command, Command]:
-        """Return the call that drops everything, and the one that does unless that has."""
-        mark = secrets.token_bytes(9)
-        return self._kept(FORGOTTEN, keep, mark, True, 0, 1), self._kept(
-            FORGOTTEN, keep, mark, True, 1, 1
-        )
+    def _script(self, script: Script, channel: str, *arguments: Any) -> tuple[Any, ...]:
+        return (script, 2, *self.keys(channel), *arguments)
 
-    def _kept(
-        self, message: bytes, keep: Keep, mark: bytes, order: bool, again: int, drop: int
-    ) -> Command:
-        ttl = int(keep.ttl * 1000)
-        return KEEP.call(
-            self._keys, self._wire, message, keep.messages, ttl, mark, again, int(order), KEPT, drop
-        )
+    def keep(
+        self, channel: str, message: bytes, keep: Keep, order: bool, forget: bool = False
+    ) -> Steps[str]:
+        nonce = (b"o" if order else b"m") + os.urandom(12)
 
-    @staticmethod
-    def position(answer: Any) -> str:
-        """Return what ``keep()`` has answered."""
-        if not isinstance(answer, bytes):
-            raise InvalidResponse(f"the answer to EVALSHA is {type(answer).__name__} and not bytes")
-        return answer.decode()
+        def command(retry: int) -> tuple[Any, ...]:
+            return self._script(
+                KEEP,
+                channel,
+                self._name(channel),
+                message,
+                keep.messages,
+                _ms(keep),
+                nonce,
+                retry,
+                int(order),
+                KEPT,
+                int(forget),
+            )
 
-    # Each yields the commands of a round trip, and gets their answers.
+        position: str = yield Call([command(0)], _position, [command(1)], "take a message")
+        return position
 
-    def read(self, since: str, keep: Keep, count: int, *, heard: bool) -> Steps[Page]:
-        """Read behind a position."""
-        start = since.partition(".")[2] if order_of(since) else "+"
-        stream: Command = ("XRANGE", self._keys[0], start, "+", "COUNT", count + 1)
-        answer, rows = yield [self._get(keep), stream]
-        top = self.as_top(answer) or (yield from self._begin(keep))
-        page = self.page(since, top, rows, count=count, heard=heard)
-        if page is None:
-            (answer,) = yield [self._rewind(since, keep)]
-            page = Page([], self.as_top(answer) or top, known=False)
-        return page
+    def forget(self, channel: str, keep: Keep) -> Steps[str]:
+        return self.keep(channel, FORGOTTEN, keep, order=True, forget=True)
 
-    def newest(self, keep: Keep, count: int, before: str | None) -> Steps[Page]:
-        """Read backwards."""
-        end = "+" if before is None else f"({before.partition('.')[2]}"
-        stream: Command = ("XREVRANGE", self._keys[0], end, "-", "COUNT", count)
-        answer, rows = yield [self._get(keep), stream]
-        top = self.as_top(answer) or (yield from self._begin(keep))
-        order = order_of(top.position)
-        entries = (_entries(rows, order[0]) if order else None) or []
-        return Page(entries[::-1], top, known=True)
+    def top(self, channel: str, keep: Keep) -> Steps[Top]:
+        top: Top | None = yield Call([self._getex(channel, keep)], lambda answers: _top(answers[0]))
+        return top or (yield from self._begin(channel, keep))
 
-    def top(self, keep: Keep) -> Steps[Top]:
-        """Read where the channel stands; make a position where there is none."""
-        (answer,) = yield [self._get(keep)]
-        return self.as_top(answer) or (yield from self._begin(keep))
+    def _getex(self, channel: str, keep: Keep) -> tuple[Any, ...]:
+        return ("GETEX", self.keys(channel)[1], "PX", _ms(keep) + DAY)
 
-    def get(self) -> Command:
-        """Return the command that reads where the channel stands, and makes nothing."""
-        return ("GET", self._keys[1])
-
-    def _get(self, keep: Keep) -> Command:
-        return ("GETEX", self._keys[1], "PX", _top_ttl(keep))
-
-    def _begin(self, keep: Keep) -> Steps[Top]:
-        (answer,) = yield [TOP.call(self._keys, _top_ttl(keep))]
-        if (top := self.as_top(answer)) is None:
-            raise InvalidResponse("where a channel stands is no position")
+    def _begin(self, channel: str, keep: Keep) -> Steps[Top]:
+        command = self._script(BEGIN, channel, _ms(keep) + DAY)
+        top: Top = yield Call([command], _certain_top)
         return top
 
-    def _rewind(self, since: str, keep: Keep) -> Command:
-        epoch, ms, seq = order_of(since) or (0, 0, 0)
-        return REWIND.call(self._keys, _top_ttl(keep), self._wire, RESET, epoch, ms, seq)
+    def read(self, channel: str, since: str, keep: Keep, count: int, heard: bool) -> Steps[Page]:
+        parts = _parts(since)
+        if parts is None:
+            return Page([], (yield from self.top(channel, keep)), False)
+        epoch, ms, seq = parts
+        stream = self.keys(channel)[0]
+        rows = ("XRANGE", stream, f"{ms}-{seq}", "+", "COUNT", count + 1)
+        top, entries = yield Call([self._getex(channel, keep), rows], _top_and_entries)
+        if top is None:
+            return Page([], (yield from self._begin(channel, keep)), False)
+        if _epoch(top.position) != epoch:
+            return Page([], top, False)
+        if all(_epoch(entry.previous) == epoch for entry in entries):
+            if entries and entries[0].position == since:
+                return Page(entries[1:], top, True)
+            if not entries and since == top.position:
+                return Page([], top, True)
+            if entries and entries[0].previous == since:
+                if heard or not entries[0].message.startswith(FORGOTTEN):
+                    return Page(entries[:count], top, True)
+                return Page([], top, False)
+        if heard:
+            name = self._name(channel)
+            arguments = (_ms(keep) + DAY, name, RESET, epoch, ms, seq)
+            again = yield Call([self._script(REWIND, channel, *arguments)], _maybe_top)
+            top = again or (yield from self._begin(channel, keep))
+        return Page([], top, False)
 
-    # What is answered
+    def newest(self, channel: str, keep: Keep, count: int, before: str | None) -> Steps[Page]:
+        end = "+"
+        if before is not None:
+            parts = _parts(before)
+            if parts is None or parts[1:] == (0, 0):
+                return Page([], (yield from self.top(channel, keep)), True)
+            end = f"({parts[1]}-{parts[2]}"
+        rows = ("XREVRANGE", self.keys(channel)[0], end, "-", "COUNT", count)
+        top, entries = yield Call([self._getex(channel, keep), rows], _top_and_entries)
+        if top is None:
+            return Page([], (yield from self._begin(channel, keep)), True)
+        epoch = _epoch(top.position)
+        if before is not None and _epoch(before) != epoch:
+            return Page([], top, True)
+        return Page([one for one in reversed(entries) if _epoch(one.previous) == epoch], top, True)
 
-    @staticmethod
-    def as_top(answer: Any) -> Top | None:
-        """Return where a channel stands, ``None`` where the store does not know."""
-        if answer is None:
-            return None
-        position, _, orders = bytes(answer).decode().partition(" ")
-        if order_of(position) is None or not orders.isdigit():
-            return None
-        return Top(position, int(orders))
+    def tops(self, channels: Sequence[str]) -> Steps[list[Top | None]]:
+        keys = [self.keys(channel)[1] for channel in channels]
 
-    def page(self, since: str, top: Top, rows: Any, *, count: int, heard: bool) -> Page | None:
-        """Return the page behind a position; ``None`` where the store may have gone back."""
-        order, here = order_of(since), order_of(top.position)
-        if order is None or here is None or order[0] != here[0]:
-            return Page([], top, known=False)
-        entries = _entries(rows, order[0])
-        if entries is None:
-            return Page([], top, known=False)
-        if entries and entries[0].position == since:
-            return Page(entries[1 : count + 1], top, known=True)
-        if entries and entries[0].previous == since:
-            if heard or entries[0].message != FORGOTTEN:
-                return Page(entries[:count], top, known=True)
-        elif not entries and since == top.position:
-            return Page([], top, known=True)
-        return None if heard else Page([], top, known=False)
+        def tops(answers: list[Any]) -> list[Top | None]:
+            if not isinstance(answers[0], list) or len(answers[0]) != len(keys):
+                raise InvalidResponse("the answer to MGET is no list of that length")
+            return [_top(one) for one in answers[0]]
+
+        found: list[Top | None] = yield Call([("MGET", *keys)], tops)
+        return found
 
 
-def _top_ttl(keep: Keep) -> int:
-    return int(keep.ttl * 1000) + DAY_MS
+def _ms(keep: Keep) -> int:
+    return max(math.ceil(keep.ttl * 1000), 1)
 
 
-def _entries(rows: Any, epoch: int) -> list[Entry] | None:
-    """Return what was read, ``None`` where some is of another epoch."""
+def _parts(position: str) -> tuple[int, int, int] | None:
+    parts = order_of(position)
+    return parts if parts is not None and max(parts) <= MOST_ID else None
+
+
+def _epoch(position: str) -> int:
+    return (order_of(position) or (-1,))[0]
+
+
+def _position(answers: list[Any]) -> str:
+    (answer,) = answers
+    if not isinstance(answer, bytes) or order_of(position := answer.decode("ascii")) is None:
+        raise InvalidResponse("the answer is no position")
+    return position
+
+
+def _top(answer: Any) -> Top | None:
+    """Of what is not ours it says nothing, as the scripts do."""
+    if answer is None:
+        return None
+    if not isinstance(answer, bytes):
+        raise InvalidResponse(f"the answer is {type(answer).__name__} and not bytes")
+    position, _, orders = answer.decode("ascii", "replace").partition(" ")
+    if order_of(position) is None or not (orders.isascii() and orders.isdigit()):
+        return None
+    return Top(position, int(orders))
+
+
+def _maybe_top(answers: list[Any]) -> Top | None:
+    # A script's false is nil.
+    return _top(answers[0])
+
+
+def _certain_top(answers: list[Any]) -> Top:
+    top = _top(answers[0])
+    if top is None:
+        raise InvalidResponse("the answer is no position")
+    return top
+
+
+def _top_and_entries(answers: list[Any]) -> tuple[Top | None, list[Entry]]:
+    value, rows = answers
     entries = []
-    for identifier, fields in rows or ():
-        previous, message = bytes(fields[1]).decode(), bytes(fields[7])
-        if not previous.startswith(f"{epoch}."):
-            return None
-        entries.append(Entry(f"{epoch}.{bytes(identifier).decode()}", previous, message))
-    return entries
-
-
-def take(steps: Steps[_T], call: Callable[[list[Command]], list[Any]]) -> _T:
-    """Take the steps of what is read, in sync code."""
-    try:
-        commands = next(steps)
-        while True:
-            commands = steps.send(call(commands))
-    except StopIteration as stop:
-        result: _T = stop.value
-        return result
-
-
-async def atake(steps: Steps[_T], call: Callable[[list[Command]], Awaitable[list[Any]]]) -> _T:
-    """Take the steps of what is read, in an event loop."""
-    try:
-        commands = next(steps)
-        while True:
-            commands = steps.send(await call(commands))
-    except StopIteration as stop:
-        result: _T = stop.value
-        return result
+    for entry_id, fields in rows or ():
+        named = dict(zip(fields[::2], fields[1::2], strict=True))
+        previous = named[b"p"].decode("ascii")
+        position = f"{previous.partition('.')[0]}.{entry_id.decode('ascii')}"
+        entries.append(Entry(position, previous, named[b"d"]))
+    return _top(value), entries

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -47,6 +47,8 @@ class SyncConnection(Protocol):
     def connect(self) -> None: ...
     def disconnect(self) -> None: ...
     def send_command(self, *args: str | bytes) -> None: ...
+    def pack_commands(self, commands: Iterable[tuple[Any, ...]]) -> list[bytes]: ...
+    def send_packed_command(self, command: list[bytes]) -> None: ...
     def can_read(self, timeout: float = 0) -> bool: ...
     def read_response(self) -> Any: ...
 
@@ -118,9 +120,13 @@ class Node:
     def why(self, exc: BaseException) -> str:
         """Return what went wrong with this server, for the middle of a sentence."""
         text = describe(exc)
-        if self.channels and isinstance(exc, NoPermissionError) and "channel" in text:
+        # What a script may not do is an error of another kind.
+        refused = isinstance(exc, NoPermissionError) or "No permissions to" in text
+        if self.channels and refused and "channel" in text:
             # Which, the server does not say.
             text += f" (the ACL of its user needs &{self.channels})"
+        elif self.channels and refused and "a key" in text:
+            text += f" (the ACL of its user needs ~{self.channels})"
         return text
 
     def _arguments(
