@@ -25,7 +25,7 @@ from ..exceptions import BrokerError
 from ..loops import back_off
 from .fanout import Channel, FanOut, Member
 from .history import Pager, decode_entry
-from .messages import BYTES, CLOSE, FORGOT, RESET, TEXT, Message
+from .messages import CLOSE, FORGOT, RESET, Message
 from .options import GroupOptions
 from .tail import Tail
 
@@ -61,17 +61,18 @@ class KeptGroup:
         self.on_gap: dict[Callable[[], None], None] = {}
         """Whom to tell of a gap; an ordered set."""
         self.options = options
-        self._broker = broker
-        self._name = name
+        self.broker = broker
+        self.name = name
         self._fan_out = fan_out
         self._loop = asyncio.get_running_loop()
         self._last: Top | None = None  # None until the store was asked
         self._heard: str | None = None  # the newest that came while a sync is under way
         self._away = False  # the connection was lost since then: orders may have been missed
+        self._again = False  # what is read now may have been read too early
         self._sync: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._tail = Tail(options)
-        self._reads: dict[str, asyncio.Task[Page]] = {}
+        self.tail = Tail(options)
+        self.reads: dict[str, asyncio.Task[Page]] = {}
         self._warned = False
 
     @property
@@ -84,7 +85,7 @@ class KeptGroup:
     def receive(self, message: Message) -> asyncio.Future[None] | None:
         """See ``Receiver``."""
         if message.kind == RESET:
-            self.sync()
+            self.sync(again=True)
             return None
         if message.position is None:
             self._warn_of_plain()
@@ -100,12 +101,14 @@ class KeptGroup:
         else:
             return None  # the store had it before it came
         # In one process the sender waits for it.
-        return self._sync if self._broker.in_process else None
+        if self._sync is None or not self.broker.in_process:
+            return None
+        return asyncio.shield(self._sync)  # a sender that is cancelled must not end it
 
     def catch_up(self) -> None:
         """The broker was away, and is back."""
         self._away = True
-        self.sync()
+        self.sync(again=True)
 
     def compare(self, top: Top | None) -> None:
         """Look whether the store is elsewhere than what came here: this process may be deaf."""
@@ -134,18 +137,23 @@ class KeptGroup:
         is_order = message.kind in (CLOSE, FORGOT)
         self._last = Top(position, self._last.orders + is_order)
         if message.kind == FORGOT:
-            self._tail.clear()
+            self.tail.clear()
             return None
-        self._tail.add(message)
+        self.tail.add(message)
         return self._fan_out.deliver(self.channel, message)
 
     # Reading what is missing
 
-    def sync(self) -> None:
-        """Read what came behind the last message, as soon as the store can be asked."""
+    def sync(self, *, again: bool = False) -> None:
+        """Read what came behind the last message, as soon as the store can be asked.
+
+        Args:
+            again: what is being read does not do.
+        """
+        self._again = self._again or again
         self._wake.set()
         if self._sync is None:
-            self._sync = self._make_task(self._run())
+            self._sync = self.make_task(self._run())
             self._sync.add_done_callback(self._synced)
 
     def _synced(self, task: asyncio.Task[None]) -> None:
@@ -173,20 +181,32 @@ class KeptGroup:
     async def _read_on(self) -> None:
         keep = self.options.keep
         if self._last is None:
-            self._last = await self._broker.atop(self._name, keep)
+            self._last = await self.broker.atop(self.name, keep)
         pager = Pager()
         while True:
-            page = await self._broker.aread(
-                self._name, self._last.position, keep, pager.count, heard=True
+            self._again, heard = False, self._heard
+            page = await self.broker.aread(
+                self.name, self._last.position, keep, pager.count, heard=True
             )
+            if page.known and heard is not None and _lacks(page, self._last.position, heard):
+                # It went back in time behind what was heard, and nobody else may know.
+                page = await self.broker.aread(self.name, heard, keep, 1, heard=True)
+                page = Page([], page.top, known=False)
+                self._away = True  # what was heard may have been an order
             if not page.known:
                 self._lose(page.top)
+                if self._heard == heard:
+                    self._heard = None
             for entry in page.entries:
                 busy = self._go_on(decode_entry(entry))
                 if busy is not None:
                     await busy
             heard = self._heard
-            if not pager.is_over(page) or (heard and is_before(self._last.position, heard)):
+            if (
+                not pager.is_over(page)
+                or self._again
+                or (heard and is_before(self._last.position, heard))
+            ):
                 continue
             self._heard, self._away = None, False
             return
@@ -194,17 +214,18 @@ class KeptGroup:
     def _lose(self, top: Top) -> None:
         """What came in between can not be had any more."""
         last, self._last = self._last, top
-        self._tail.clear()
+        self.tail.clear()
         if last is None:
             return
         missed_orders = top.orders != last.orders
         if _epoch(top.position) != _epoch(last.position):
             # Whoever has listened all the time has heard every order.
-            missed_orders = self._away
+            # What the new epoch has up to here is not carried out any more.
+            missed_orders = self._away or top.orders > 0
         logger.warning(
             "The broker %r has not all messages any more of a group of WEBSOCKET_GROUPS[%r]; its "
             "sockets %s.",
-            self._broker.alias,
+            self.broker.alias,
             self.options.pattern,
             "are closed with 1012, since it may be an order to close" if missed_orders else "stay",
         )
@@ -227,90 +248,21 @@ class KeptGroup:
         """
         self.begin()
         try:
-            async with asyncio.timeout(self._broker.timeout):
+            async with asyncio.timeout(self.broker.timeout):
                 while self._sync is not None:
                     await asyncio.wait([self._sync])
         except TimeoutError:
             raise BrokerError(
-                f"The broker {self._broker.alias!r} did not say within "
-                f"{self._broker.timeout:g} s what a group has missed."
+                f"The broker {self.broker.alias!r} did not say within "
+                f"{self.broker.timeout:g} s what a group has missed."
             ) from None
 
     # Who joins
 
-    async def latest(self, count: int, not_before: str | None) -> str:
-        """Return the position behind which the ``count`` newest messages are, as far as kept."""
-        keep, before, found = self.options.keep, None, 0
-        position = self.position
-        pager = Pager()
-        while found < count:
-            page = await self._broker.anewest(self._name, keep, pager.count, before)
-            messages = [decode_entry(entry) for entry in page.entries]
-            if before is None:
-                position = messages[-1].position or "" if messages else page.top.position
-                self._share(messages)
-            for message in reversed(messages):
-                if not_before is not None and not is_before(not_before, message.position or ""):
-                    return position
-                if message.kind == FORGOT or found == count:
-                    return position
-                found += message.kind in (TEXT, BYTES)
-                position = before = message.previous or ""
-                before = message.position
-            if pager.is_over(page):
-                break
-        return position
-
-    async def follow(self, position: str, send: Send, reader: str) -> Top | None:
-        """Send one who joins what is behind a position, until it is level with the members.
-
-        Nothing may be awaited between this and ``enter()``.
-
-        Args:
-            position: what it has; anything that a client may bring.
-            send: sends one message, and waits where the client is slow.
-            reader: its id: what excludes it is left out.
-
-        Returns:
-            ``None``, or where the store stands: the position is not known there any more.
-        """
-        pager = Pager()
-        while True:
-            await self.level()
-            if position == self.position:
-                return None
-            messages = self._tail.behind(position)
-            if messages is None:
-                page = await self._read(position, pager.count)
-                if not page.known:
-                    return page.top
-                messages = [decode_entry(entry) for entry in page.entries]
-                pager.is_over(page)
-                self._share(messages)
-                if not messages:
-                    self.sync()  # this process is behind its client
-            for message in messages:
-                if message.kind in (TEXT, BYTES) and (
-                    message.exclude is None or message.exclude != reader
-                ):
-                    await send(message)
-                position = message.position or ""
-
-    async def _read(self, position: str, count: int) -> Page:
-        """Read a page, together with all that want the same one now."""
-        task = self._reads.get(position)
-        if task is None:
-            task = self._make_task(
-                self._broker.aread(self._name, position, self.options.keep, count)
-            )
-            self._reads[position] = task
-            task.add_done_callback(lambda _: self._reads.pop(position, None))
-        await asyncio.wait([task])
-        return task.result()
-
-    def _share(self, messages: list[Message]) -> None:
+    def share(self, messages: list[Message]) -> None:
+        """Remember what was read for one who joins."""
         if self._sync is None:
-            self._tail.prepend(messages, self.position)
+            self.tail.prepend(messages, self.position)
 
     def hold(self, member: Member) -> None:
         """Keep the group for who is about to enter."""
@@ -332,18 +284,31 @@ class KeptGroup:
 
     # The end
 
-    def _make_task(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+    def make_task(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Start what is the work of no socket, in nobody's context."""
         return self._loop.create_task(work, context=lanes.background().copy())
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         """What is under way."""
-        return [task for task in (self._sync, *self._reads.values()) if task is not None]
+        return [task for task in (self._sync, *self.reads.values()) if task is not None]
 
     def close(self) -> None:
         """Nobody is here any more."""
         for task in self.tasks():
             task.cancel()
+
+
+def _lacks(page: Page, last: str, heard: str) -> bool:
+    """Return whether a page behind ``last`` shows that the store has not what was heard before."""
+    if not is_before(last, heard):
+        return False
+    if is_before(page.top.position, heard):
+        return True
+    return (
+        bool(page.entries)
+        and not is_before(page.entries[-1].position, heard)
+        and all(entry.position != heard for entry in page.entries)
+    )
 
 
 def _epoch(position: str) -> str:

@@ -20,7 +20,7 @@ from ..brokers import BaseBroker, get_broker, opened_brokers
 from ..loops import PerLoop
 from .fanout import Channel, FanOut, Member
 from .kept import KeptGroup
-from .messages import LaterVersion, Message, decode
+from .messages import FORGOT, RESET, LaterVersion, Message, decode
 from .options import GroupOptions
 from .patrol import patrol
 
@@ -59,11 +59,15 @@ class Receiver(Protocol):
 class _Group:
     """The members of a group: the receiver that fans out to them."""
 
-    __slots__ = ("channel", "receive")
+    __slots__ = ("_deliver", "channel")
 
     def __init__(self, fan_out: FanOut) -> None:
         self.channel = Channel()
-        self.receive = partial(fan_out.deliver, self.channel)
+        self._deliver = partial(fan_out.deliver, self.channel)
+
+    def receive(self, message: Message) -> asyncio.Future[None] | None:
+        # Another process has the setting already that makes it a group with history.
+        return None if message.kind in (FORGOT, RESET) else self._deliver(message)
 
     def catch_up(self) -> None:
         """What was lost is lost."""
@@ -183,9 +187,11 @@ class _Link:
         if group is None:
             return False
         members = group.channel.members
-        if member not in members:
-            if not isinstance(group, KeptGroup) or not group.release(member):
-                return False
+        # A join that is under way first: one that fails must not cost an earlier one its place.
+        if isinstance(group, KeptGroup) and group.release(member):
+            pass
+        elif member not in members:
+            return False
         elif members[member] > 1:
             members[member] -= 1
         else:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from ..brokers.history import is_before, order_of
 from .group import Group
-from .kept import KeptGroup, Send
+from .kept import KeptGroup
+from .replay import Send, follow, latest
 
 __all__ = ["Membership", "Wishes", "wishes"]
 
@@ -115,10 +116,10 @@ class Membership:
         position = group.position if since is None else since
         if since is None:
             if wishes.newest:
-                position = await group.latest(wishes.newest, first)
+                position = await latest(group, wishes.newest, first)
         elif first is not None and is_before(since, first):
             position = first
-        top = await group.follow(position, send, reader)
+        top = await follow(group, position, send, reader)
         if since is not None:
             if top is None:
                 self.recovered = self.recovered is not False
@@ -129,8 +130,8 @@ class Membership:
             # It may be too old once more: what is read meanwhile may be dropped meanwhile.
             position = top.position
             if wishes.newest:
-                position = await group.latest(wishes.newest, first)
-            top = await group.follow(position, send, reader)
+                position = await latest(group, wishes.newest, first)
+            top = await follow(group, position, send, reader)
 
     def entered(self, name: str, group: KeptGroup) -> None:
         """The socket is a member of a group from here on."""

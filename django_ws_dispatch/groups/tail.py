@@ -10,7 +10,7 @@ from collections import deque
 from time import monotonic
 
 from .history import MOST_BYTES, MOST_ENTRIES
-from .messages import Message
+from .messages import FORGOT, Message
 from .options import GroupOptions
 
 __all__ = ["Tail"]
@@ -37,6 +37,10 @@ class Tail:
     def prepend(self, messages: list[Message], position: str) -> None:
         """Add what was read from the store, if the tail, or the group's position, goes on there."""
         first = self._messages[0].previous if self._messages else position
+        # Nothing is known behind what came before FORGOT.
+        forgotten = [index for index, one in enumerate(messages) if one.kind == FORGOT]
+        if forgotten:
+            messages = messages[forgotten[-1] + 1 :]
         if not messages or messages[-1].position != first:
             return
         if not self._messages:

@@ -13,7 +13,6 @@ from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, members
 from django_ws_dispatch.groups.kept import KeptGroup
-from django_ws_dispatch.groups.messages import Message
 
 from ..kit.members import FakeMember, run
 from ..kit.waiting import until
@@ -111,9 +110,7 @@ def test_a_close_that_was_missed_is_carried_out_in_its_place():
         member = FakeMember()
         group = await joined(member)
         await lost_on_the_way("1")
-        broker()._history.keep(
-            GROUP.channel, b"c\0\x10\x00bye", GROUP.options.keep, True
-        )
+        broker()._history.keep(GROUP.channel, b"c\0\x10\x00bye", GROUP.options.keep, True)
         await lost_on_the_way("2")
         group.catch_up()
         await member.has(3)
@@ -221,101 +218,6 @@ def test_a_store_that_does_not_answer_is_asked_again(monkeypatch):
     run(scenario)
 
 
-def test_who_joins_follows_until_it_is_level():
-    async def scenario():
-        first, got = FakeMember(), []
-        group = await joined(first)
-        start = group.position
-        for number in range(3):
-            await GROUP.asend(str(number))
-
-        async def send(message: Message) -> None:
-            got.append(message.data)
-            if len(got) < 5:  # while it is sent, more comes
-                await GROUP.asend(f"more {len(got)}")
-
-        assert await group.follow(start, send, "") is None
-        assert got == ["0", "1", "2", "more 1", "more 2", "more 3", "more 4"]
-        assert first.got == got
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("position", ["", "x", "1.2-3", "9" * 16 + ".9-9", "\0", "a" * 70])
-def test_a_position_that_nobody_knows_is_lost(position):
-    async def scenario():
-        group = await joined(FakeMember())
-        await GROUP.asend("1")
-
-        async def send(message: Message) -> None:
-            raise AssertionError(message)
-
-        top = await group.follow(position, send, "")
-        assert top is not None
-        assert top.position == group.position
-
-    run(scenario)
-
-
-def test_what_excludes_a_reader_is_not_replayed_to_it():
-    async def scenario():
-        group, got = await joined(FakeMember()), []
-        start = group.position
-        await GROUP.asend("1", exclude="me")
-        await GROUP.asend("2", exclude="you")
-
-        async def send(message: Message) -> None:
-            got.append(message.data)
-
-        await group.follow(start, send, "me")
-        assert got == ["2"]
-
-    run(scenario)
-
-
-def test_sockets_that_come_back_together_share_what_is_read(monkeypatch):
-    reads = []
-    aread = MemoryBroker.aread
-
-    async def counted(self, channel, since, *args, **kwargs):
-        reads.append(since)
-        await asyncio.sleep(0)
-        return await aread(self, channel, since, *args, **kwargs)
-
-    async def scenario():
-        start = await GROUP.aposition()
-        for number in range(5):
-            await GROUP.asend(str(number))
-        group = await joined(FakeMember())
-        monkeypatch.setattr(MemoryBroker, "aread", counted)
-        got: list[list[str | bytes]] = [[] for _ in range(50)]
-
-        async def follow(mine: list[str | bytes]) -> None:
-            async def send(message: Message) -> None:
-                mine.append(message.data)
-
-            assert await group.follow(start, send, "") is None
-
-        await asyncio.gather(*map(follow, got))
-        assert got == [["0", "1", "2", "3", "4"]] * 50
-        assert reads == [start]
-
-    run(scenario)
-
-
-def test_the_latest_are_counted_from_the_end():
-    async def scenario():
-        group = await joined(FakeMember())
-        positions = [await GROUP.asend(str(number)) for number in range(4)]
-        await GROUP.aclose()
-        assert await group.latest(2, None) == positions[1]
-        assert await group.latest(2, positions[2]) == positions[2]
-        first = await group.latest(100, None)
-        assert [one.data for one in (await GROUP.ahistory(since=first)).messages] == list("0123")
-
-    run(scenario)
-
-
 def test_a_member_that_comes_while_messages_wait_for_their_turn_gets_none_of_them():
     async def scenario():
         group = await joined(FakeMember())
@@ -344,5 +246,3 @@ def test_a_group_that_is_elsewhere_than_its_store_is_brought_up_to_date():
         assert member.got == ["1"]
 
     run(scenario)
-
-

@@ -65,7 +65,7 @@ async def test_what_was_sent_behind_a_position_comes_before_the_block_is_entered
     end = await ROOM.asend("2")
     async with serving(handler := Joins(since=start)) as server:
         await has(server, "1", "2", "in")
-        assert server.types[0] == "websocket.accept"
+        assert server.types[0] == "accept"
         await ROOM.asend("3")
         await has(server, "1", "2", "in", "3")
         assert handler.membership.recovered is True

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from django_ws_dispatch.brokers.history import FORGOTTEN, KEPT, kept
+from django_ws_dispatch.brokers.history import RESET as RESET_HEAD
 from django_ws_dispatch.groups.messages import (
     BYTES,
     CLOSE,
+    FORGOT,
+    RESET,
     TEXT,
     LaterVersion,
     channel_of,
@@ -79,3 +83,21 @@ def test_no_name_reaches_into_another_namespace() -> None:
     spaces = ["", "red", "3:red", "red:group:room"]
     channels = {channel_of("group:", name, space) for name in names for space in spaces}
     assert len(channels) == len(names) * len(spaces)
+
+
+def test_a_message_that_is_kept_has_its_positions() -> None:
+    message = decode(kept("1.1-0", "1.2-0", encode_data("text", "me")))
+    assert (message.kind, message.data, message.exclude) == (TEXT, "text", "me")
+    assert (message.previous, message.position) == ("1.1-0", "1.2-0")
+    assert decode(kept("1.1-0", "1.2-0", FORGOTTEN)).kind == FORGOT
+    assert decode(RESET_HEAD).kind == RESET
+    assert decode(encode_data("text")).position is None
+
+
+def test_what_is_kept_and_garbled_is_nobodys() -> None:
+    whole = kept("1.1-0", "1.2-0", encode_data("text"))
+    for broken in (whole[:5], KEPT, kept("1.1-0", "x", b"t\0"), kept("1.1-0", "1.2-0", whole)):
+        with pytest.raises(ValueError, match=r"short|position|twice|unknown"):
+            decode(broken)
+    with pytest.raises(LaterVersion, match="version 2"):
+        decode(b"m\0\x02" + whole[3:])

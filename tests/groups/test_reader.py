@@ -11,8 +11,9 @@ import pytest
 from django_ws_dispatch import groups
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
+from django_ws_dispatch.groups.reader import Reader
 from django_ws_dispatch.limits import entry_size
-from tests.kit.members import run
+from tests.kit.members import run, text
 
 ROOM = Group("room")
 
@@ -94,5 +95,18 @@ def test_two_tasks_can_not_read_one_subscription() -> None:
             with pytest.raises(RuntimeError, match="Two tasks"):
                 await anext(messages)
         assert await reading == []
+
+    run(scenario)
+
+
+def test_a_reader_of_a_group_that_lost_messages_ends_with_an_error_behind_what_came() -> None:
+    async def scenario() -> None:
+        reader = Reader(ROOM, 1000)
+        reader.deliver(text("before"))
+        reader.lose()
+        reader.deliver(text("after"))
+        assert await anext(reader) == "before"
+        with pytest.raises(BrokerError, match="were lost"):
+            await anext(reader)
 
     run(scenario)

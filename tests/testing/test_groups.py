@@ -117,3 +117,14 @@ def test_members_get_the_messages_all_the_same():
 def test_what_is_neither_a_group_nor_a_name_is_refused():
     with pytest.raises(TypeError, match="not int"), assert_sent(3):
         pass
+
+
+@override_settings(WEBSOCKET_GROUPS={"kept": {"history": 5}})
+def test_what_a_group_keeps_is_sent_as_well_and_has_its_position():
+    group = Group("kept")
+    with assert_sent("kept") as messages:
+        position = group.send("x")
+        group.close()
+        assert group.history(since=position).complete
+    assert messages == ["x"]
+    assert position is not None

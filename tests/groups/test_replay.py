@@ -1,0 +1,132 @@
+"""One who joins gets what was missed, and then is level."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from django.test import override_settings
+
+from django_ws_dispatch.brokers.memory import MemoryBroker
+from django_ws_dispatch.groups import Group, members
+from django_ws_dispatch.groups.kept import KeptGroup
+from django_ws_dispatch.groups.messages import Message
+from django_ws_dispatch.groups.replay import follow, latest
+
+from ..kit.members import FakeMember, run
+
+GROUP = Group("room:a")
+
+
+@pytest.fixture(autouse=True)
+def _groups():
+    # The brokers are made anew, and remember nothing.
+    with override_settings(
+        WEBSOCKET_GROUPS={"room:*": {"history": 5}},
+        WEBSOCKET_BROKERS={
+            "default": {"BACKEND": "django_ws_dispatch.brokers.memory.MemoryBroker"}
+        },
+    ):
+        yield
+
+
+async def joined(member: FakeMember, group: Group = GROUP) -> KeptGroup:
+    options = group.options
+    assert options is not None
+    found = await members.local().join(member, group.place, kept={group.place: options})
+    return found[group.place]
+
+
+def test_who_joins_follows_until_it_is_level():
+    async def scenario():
+        first, got = FakeMember(), []
+        group = await joined(first)
+        start = group.position
+        for number in range(3):
+            await GROUP.asend(str(number))
+
+        async def send(message: Message) -> None:
+            got.append(message.data)
+            if len(got) < 5:  # while it is sent, more comes
+                await GROUP.asend(f"more {len(got)}")
+
+        assert await follow(group, start, send, "") is None
+        assert got == ["0", "1", "2", "more 1", "more 2", "more 3", "more 4"]
+        assert first.got == got
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("position", ["", "x", "1.2-3", "9" * 16 + ".9-9", "\0", "a" * 70])
+def test_a_position_that_nobody_knows_is_lost(position):
+    async def scenario():
+        group = await joined(FakeMember())
+        await GROUP.asend("1")
+
+        async def send(message: Message) -> None:
+            raise AssertionError(message)
+
+        top = await follow(group, position, send, "")
+        assert top is not None
+        assert top.position == group.position
+
+    run(scenario)
+
+
+def test_what_excludes_a_reader_is_not_replayed_to_it():
+    async def scenario():
+        group, got = await joined(FakeMember()), []
+        start = group.position
+        await GROUP.asend("1", exclude="me")
+        await GROUP.asend("2", exclude="you")
+
+        async def send(message: Message) -> None:
+            got.append(message.data)
+
+        await follow(group, start, send, "me")
+        assert got == ["2"]
+
+    run(scenario)
+
+
+def test_sockets_that_come_back_together_share_what_is_read(monkeypatch):
+    reads = []
+    aread = MemoryBroker.aread
+
+    async def counted(self, channel, since, *args, **kwargs):
+        reads.append(since)
+        await asyncio.sleep(0)
+        return await aread(self, channel, since, *args, **kwargs)
+
+    async def scenario():
+        start = await GROUP.aposition()
+        for number in range(5):
+            await GROUP.asend(str(number))
+        group = await joined(FakeMember())
+        monkeypatch.setattr(MemoryBroker, "aread", counted)
+        got: list[list[str | bytes]] = [[] for _ in range(50)]
+
+        async def follow(mine: list[str | bytes]) -> None:
+            async def send(message: Message) -> None:
+                mine.append(message.data)
+
+            assert await follow(group, start, send, "") is None
+
+        await asyncio.gather(*map(follow, got))
+        assert got == [["0", "1", "2", "3", "4"]] * 50
+        assert reads == [start]
+
+    run(scenario)
+
+
+def test_the_latest_are_counted_from_the_end():
+    async def scenario():
+        group = await joined(FakeMember())
+        positions = [await GROUP.asend(str(number)) for number in range(4)]
+        await GROUP.aclose()
+        assert await latest(group, 2, None) == positions[1]
+        assert await latest(group, 2, positions[2]) == positions[2]
+        first = await latest(group, 100, None)
+        assert [one.data for one in (await GROUP.ahistory(since=first)).messages] == list("0123")
+
+    run(scenario)
