@@ -127,6 +127,8 @@ def unkept(message: bytes) -> Entry:
         if len(message) <= start:
             raise ValueError("too short for its position")
         end = start + 1 + message[start]
+        if len(message) < end:
+            raise ValueError("too short for its position")
         position = message[start + 1 : end].decode("ascii")
         if order_of(position) is None:
             raise ValueError("no position")

@@ -79,6 +79,7 @@ class Remembered:
     def _channel(self, name: str, keep: Keep, moment: float) -> _Channel:
         channel = self._find(name, moment)
         if channel is None:
+            self._drop_some(moment)
             # Above every earlier one, also where the clock was set back.
             self._epoch = max(int(moment * 1_000_000), self._epoch + 1)
             channel = self._channels[name] = _Channel(self._epoch)

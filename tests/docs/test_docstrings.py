@@ -41,6 +41,7 @@ _ARG = re.compile(r"^ {4}([\w*][\w*, ]*):", re.MULTILINE)
 NOT_CALLED = {
     "ClientSocket",
     "HandshakeDenied",
+    "History",
     "MemoryBroker",
     "RedisBroker",
     "Registry",

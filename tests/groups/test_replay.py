@@ -106,13 +106,13 @@ def test_sockets_that_come_back_together_share_what_is_read(monkeypatch):
         monkeypatch.setattr(MemoryBroker, "aread", counted)
         got: list[list[str | bytes]] = [[] for _ in range(50)]
 
-        async def follow(mine: list[str | bytes]) -> None:
+        async def joins(mine: list[str | bytes]) -> None:
             async def send(message: Message) -> None:
                 mine.append(message.data)
 
             assert await follow(group, start, send, "") is None
 
-        await asyncio.gather(*map(follow, got))
+        await asyncio.gather(*map(joins, got))
         assert got == [["0", "1", "2", "3", "4"]] * 50
         assert reads == [start]
 

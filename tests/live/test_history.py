@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from django_ws_dispatch import groups
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from tests.kit.valkey import Valkey
-from tests.kit.waiting import DEADLINE, until
+from tests.kit.waiting import until
 
 from .test_redis import use
 

@@ -20,7 +20,7 @@ from hashlib import sha1
 from typing import Any, NamedTuple
 
 from redis.asyncio.connection import Connection as AsyncConnection
-from redis.exceptions import DataError, InvalidResponse, NoScriptError
+from redis.exceptions import DataError, InvalidResponse, NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...exceptions import BrokerError
@@ -95,9 +95,9 @@ class Calls:
                     return self._call(connection, call.commands, call, deadline)
                 except RedisTimeoutError:
                     raise
-                except Exception:
+                except Exception as exc:
                     self.close()  # The others are as old.
-                    commands = call.again or commands
+                    commands = _again(call, exc)
             # Half of the time for each step of connecting, which has more than one.
             connection = self._node.connect((deadline - time.monotonic()) / 2)
             return self._call(connection, commands, call, deadline)
@@ -166,9 +166,9 @@ class AsyncCalls:
                 if self._idle:
                     try:
                         return await self._call(self._idle.pop(), commands, call)
-                    except Exception:
+                    except Exception as exc:
                         await self._close_idle()  # The others are as old.
-                        commands = call.again or commands
+                        commands = _again(call, exc)
                 return await self._call(await self._node.aconnect(), commands, call)
         except DataError:
             raise
@@ -240,6 +240,13 @@ def _wire(commands: Sequence[tuple[Any, ...]], whole: bool = False) -> list[tupl
             command = (*how, *command[1:])
         sent.append(command)
     return sent
+
+
+def _again(call: Call, exc: Exception) -> Sequence[tuple[Any, ...]]:
+    """Return what to send on a fresh connection: what a server has refused it has not done."""
+    if isinstance(exc, ResponseError):
+        return call.commands
+    return call.again or call.commands
 
 
 def _error(broker: BaseBroker, node: Node, call: Call, exc: Exception) -> BrokerError:
