@@ -67,6 +67,7 @@ class KeptGroup:
         self._loop = asyncio.get_running_loop()
         self._last: Top | None = None  # None until the store was asked
         self._heard: str | None = None  # the newest that came while a sync is under way
+        self._ends: list[str] = []  # heard before that, each the end of a chain that broke off
         self._away = False  # the connection was lost since then: orders may have been missed
         self._again = False  # what is read now may have been read too early
         self._sync: asyncio.Task[None] | None = None
@@ -91,6 +92,8 @@ class KeptGroup:
             self._warn_of_plain()
             return self._fan_out.deliver(self.channel, message)
         if self._sync is not None or self._last is None:
+            if self._heard is not None and message.previous != self._heard:
+                self._ends.append(self._heard)  # the store may have gone back in between
             self._heard = message.position
             self.sync()
         elif message.previous == self._last.position:
@@ -185,16 +188,21 @@ class KeptGroup:
         pager = Pager()
         while True:
             self._again, heard = False, self._heard
+            last, ends = self._last.position, self._ends[:]
+            if heard is not None:
+                ends.append(heard)
             page = await self.broker.aread(
                 self.name, self._last.position, keep, pager.count, heard=True
             )
-            if page.known and heard is not None and _lacks(page, self._last.position, heard):
+            lacking = next((one for one in ends if _lacks(page, last, one)), None)
+            if page.known and lacking is not None:
                 # It went back in time behind what was heard, and nobody else may know.
-                page = await self.broker.aread(self.name, heard, keep, 1, heard=True)
+                page = await self.broker.aread(self.name, lacking, keep, 1, heard=True)
                 page = Page([], page.top, known=False)
                 self._away = True  # what was heard may have been an order
             if not page.known:
                 self._lose(page.top)
+                self._ends = [one for one in self._ends if one not in ends]
                 if self._heard == heard:
                     self._heard = None
             for entry in page.entries:
@@ -202,9 +210,11 @@ class KeptGroup:
                 if busy is not None:
                     await busy
             heard = self._heard
+            self._ends = [one for one in self._ends if is_before(self._last.position, one)]
             if (
                 not pager.is_over(page)
                 or self._again
+                or self._ends
                 or (heard and is_before(self._last.position, heard))
             ):
                 continue
