@@ -8,7 +8,7 @@ import pytest
 from django.test import override_settings
 
 from django_ws_dispatch.brokers import get_broker
-from django_ws_dispatch.brokers.history import FORGOTTEN, Top, kept
+from django_ws_dispatch.brokers.history import FORGOTTEN, RESET, Top, kept, order_of
 from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, members
@@ -246,3 +246,130 @@ def test_a_group_that_is_elsewhere_than_its_store_is_brought_up_to_date():
         assert member.got == ["1"]
 
     run(scenario)
+
+
+def later(position: str) -> str:
+    """A position of the same epoch, 50 ms later."""
+    epoch, ms, _ = order_of(position)
+    return f"{epoch}.{ms + 50}-0"
+
+
+def held_up(monkeypatch, pause):
+    """Have each read of the store wait for something, after it was carried out."""
+    aread = MemoryBroker.aread
+
+    async def slow(self, *args, **kwargs):
+        page = await aread(self, *args, **kwargs)
+        await pause()
+        return page
+
+    monkeypatch.setattr(MemoryBroker, "aread", slow)
+
+
+def test_what_was_heard_and_the_store_never_had_ends_in_a_gap_and_not_in_asking_for_ever(
+    monkeypatch,
+):
+    reads = []
+
+    async def count():
+        reads.append(1)
+        await asyncio.sleep(0)
+
+    async def scenario():
+        member, gaps = FakeMember(), []
+        group = await joined(member)
+        group.on_gap[lambda: gaps.append(1)] = None
+        before = later(await GROUP.asend("1"))
+        held_up(monkeypatch, count)
+        await broker().apublish(GROUP.channel, kept(before, later(before), b"t\0lost"))
+        await until(lambda: gaps and group._sync is None)
+        assert len(reads) < 10
+
+    run(scenario)
+
+
+def test_a_broker_that_is_away_once_more_while_it_is_read_loses_nothing(monkeypatch):
+    async def scenario():
+        member = FakeMember()
+        group = await joined(member)
+        reading, go_on = asyncio.Event(), asyncio.Event()
+
+        async def wait():
+            reading.set()
+            await go_on.wait()
+
+        held_up(monkeypatch, wait)
+        group.catch_up()
+        await reading.wait()
+        await lost_on_the_way("missed")  # after the read
+        group.catch_up()
+        go_on.set()
+        await member.has(1)
+        assert member.got == ["missed"]
+
+    run(scenario)
+
+
+def test_a_sender_that_is_cancelled_ends_no_sync(monkeypatch):
+    async def scenario():
+        member = FakeMember()
+        await joined(member)
+        reading, go_on = asyncio.Event(), asyncio.Event()
+
+        async def wait():
+            reading.set()
+            await go_on.wait()
+
+        held_up(monkeypatch, wait)
+        await lost_on_the_way("0")
+        sending = asyncio.ensure_future(GROUP.asend("1"))
+        await reading.wait()
+        sending.cancel()
+        await asyncio.wait([sending])
+        go_on.set()
+        await member.has(2)
+        assert member.got == ["0", "1"]
+
+    run(scenario)
+
+
+def test_a_second_join_that_fails_leaves_the_first_one(monkeypatch):
+    async def scenario():
+        member = FakeMember()
+        group = await joined(member)
+        reading, go_on = asyncio.Event(), asyncio.Event()
+
+        async def wait():
+            reading.set()
+            await go_on.wait()
+
+        held_up(monkeypatch, wait)
+        group.catch_up()
+        await reading.wait()
+        joining = asyncio.ensure_future(joined(member))
+        await asyncio.sleep(0)
+        joining.cancel()
+        await asyncio.wait([joining])
+        go_on.set()
+        await GROUP.asend("x")
+        assert member.got == ["x"]
+        assert not group.held
+        members.local().leave(member, GROUP.place)
+        (link,) = members.local()._links.values()
+        assert not link.kept
+        assert not link.groups
+
+    run(scenario)
+
+
+def test_what_orders_a_group_with_history_is_nothing_to_a_process_without_the_setting(caplog):
+    async def scenario():
+        member = FakeMember()
+        await members.local().join(member, GROUP.place)
+        await GROUP.aforget()
+        await broker().apublish(GROUP.channel, RESET)
+        await GROUP.asend("1")
+        assert member.got == ["1"]
+
+    run(scenario)
+    assert "failed" not in caplog.text

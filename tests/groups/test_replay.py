@@ -130,3 +130,18 @@ def test_the_latest_are_counted_from_the_end():
         assert [one.data for one in (await GROUP.ahistory(since=first)).messages] == list("0123")
 
     run(scenario)
+
+
+def test_what_was_forgotten_is_gone_though_it_was_read_a_moment_ago():
+    async def scenario():
+        group = await joined(FakeMember())
+        position = await GROUP.asend("1")
+        await GROUP.aforget()
+        await latest(group, 3, None)
+
+        async def send(message: Message) -> None:
+            raise AssertionError(message)
+
+        assert await follow(group, position, send, "") is not None
+
+    run(scenario)
