@@ -34,6 +34,9 @@ class Receiver(Protocol):
             it before it reads on. That is the only back-pressure there is.
         """
 
+    def on_lost(self) -> None:
+        """The server is away: from here on messages may be lost."""
+
     def on_reconnect(self) -> None:
         """Messages may have been lost, and everything is subscribed to again."""
 
@@ -42,7 +45,8 @@ class BaseSubscriber(ABC):
     """The subscriptions of one event loop on one broker.
 
     All methods are called in that loop. It does not raise when the broker is lost: it comes back by
-    itself, subscribes to everything again, and then calls ``receiver.on_reconnect()`` once.
+    itself, subscribes to everything again, and then calls ``receiver.on_reconnect()`` once;
+    ``receiver.on_lost()`` came before.
     """
 
     @abstractmethod

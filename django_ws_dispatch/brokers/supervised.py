@@ -126,6 +126,7 @@ class SupervisedSubscriber(ABC):
             except Exception as exc:  # Garbage, or a bug, must not end all deliveries.
                 why = self.why(exc)
                 if self._lost is None:
+                    self._receiver.on_lost()
                     logger.error(
                         "Lost the broker %r (%s): %s. Sockets stay open; messages of their groups "
                         "are lost until it is back.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -15,12 +15,12 @@ from django.utils.asyncio import async_unsafe
 from ..brokers import BaseBroker, get_broker
 from ..codes import CloseCode, check_close_code, cut_reason
 from ..conf import conf
-from . import members
+from . import members, options
 from .history import History, adrive, drive, read_history
 from .members import Place
 from .messages import GROUP_CHANNEL, USER_CHANNEL, channel_of, encode_close, encode_data
 from .namespaces import active_namespace
-from .options import GroupOptions, options_of
+from .options import GroupOptions
 from .reader import Reader
 
 __all__ = ["Group", "mark_dispatching", "user_group"]
@@ -90,7 +90,7 @@ class Group:
     @property
     def options(self) -> GroupOptions | None:
         """What it remembers by ``WEBSOCKET_GROUPS``; ``None`` for nothing."""
-        return options_of(self.name, self.broker)
+        return options.options_of(self.name, self.broker)
 
     @property
     def wire_name(self) -> str:
@@ -228,27 +228,25 @@ class Group:
         await self._broker().aforget(self.channel, self._remembering().keep)
 
     def _remembering(self) -> GroupOptions:
-        options = self.options
-        if options is None:
+        kept = self.options
+        if kept is None:
             raise ValueError(
                 f"{self!r} has no history. Give it one in the settings: WEBSOCKET_GROUPS = "
                 f'{{"{self.wire_name}": {{"history": 100}}}}, or a pattern such as "room:*".'
             )
-        return options
+        return kept
 
     def _publish(self, message: bytes, *, order: bool = False) -> str | None:
-        options, broker = self.options, self._broker()
-        if options is None:
-            broker.publish(self.channel, message)
-            return None
-        return broker.keep(self.channel, message, options.keep, order=order)
+        if options.any_kept and (kept := self.options) is not None:
+            return self._broker().keep(self.channel, message, kept.keep, order=order)
+        self._broker().publish(self.channel, message)
+        return None
 
-    async def _apublish(self, message: bytes, *, order: bool = False) -> str | None:
-        options, broker = self.options, self._broker()
-        if options is None:
-            await broker.apublish(self.channel, message)
-            return None
-        return await broker.akeep(self.channel, message, options.keep, order=order)
+    def _apublish(self, message: bytes, *, order: bool = False) -> Awaitable[str | None]:
+        # No coroutine of its own: a group that remembers nothing pays for no more than this call.
+        if options.any_kept and (kept := self.options) is not None:
+            return self._broker().akeep(self.channel, message, kept.keep, order=order)
+        return self._broker().apublish(self.channel, message)
 
     @asynccontextmanager
     async def subscribe(self) -> AsyncIterator[AsyncIterator[str | bytes]]:
@@ -264,8 +262,8 @@ class Group:
         """
         registry, place = members.local(), self.place
         reader = Reader(self, conf.outbox_size)
-        options = self.options
-        kept = await registry.join(reader, place, kept={} if options is None else {place: options})
+        wanted = self.options
+        kept = await registry.join(reader, place, kept={} if wanted is None else {place: wanted})
         for group in kept.values():
             group.on_gap[reader.lose] = None
         try:
@@ -299,7 +297,7 @@ class _UserGroup(Group):
 
     @property
     def options(self) -> GroupOptions | None:
-        return options_of(self.name, self.broker, is_user=True)
+        return options.options_of(self.name, self.broker, is_user=True)
 
     @property
     def wire_name(self) -> str:

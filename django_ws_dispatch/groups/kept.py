@@ -2,8 +2,9 @@
 
 It knows the position of the last message that its members have. A message whose position before it
 is that one goes on to them. Any other tells of a hole, as does a broker that was away: what is
-missing is read from the store (a *sync*), and goes on in order; what comes live meanwhile is only
-noted, since the store has it as well. What the store has no more is a *gap*, of which all are told.
+missing is read from the store (a *sync*), and goes on in order; what comes live meanwhile waits for
+that, as far as there is room: the store has it as well. What the store has no more is a *gap*, of
+which all are told.
 
 A member that begins further back follows by itself until it is level, and enters then, with nothing
 awaited in between: nothing twice, nothing missing. The newest messages stay here for a while, so
@@ -68,10 +69,12 @@ class KeptGroup:
         self._last: Top | None = None  # None until the store was asked
         self._heard: str | None = None  # the newest that came while a sync is under way
         self._ends: list[str] = []  # heard before that, each the end of a chain that broke off
-        self._away = False  # the connection was lost since then: orders may have been missed
+        self._touch = True  # the broker is not away, as far as is known
+        self._away = False  # it was since the last message: orders may have been missed
         self._again = False  # what is read now may have been read too early
         self._sync: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._early = Tail(options)  # what came meanwhile, as much as a page: it goes on there
         self.tail = Tail(options)
         self.reads: dict[str, asyncio.Task[Page]] = {}
         self._warned = False
@@ -94,6 +97,9 @@ class KeptGroup:
         if self._sync is not None or self._last is None:
             if self._heard is not None and message.previous != self._heard:
                 self._ends.append(self._heard)  # the store may have gone back in between
+            if message.previous != self._heard:
+                self._early.clear()
+            self._early.add(message)
             self._heard = message.position
             self.sync()
         elif message.previous == self._last.position:
@@ -108,9 +114,13 @@ class KeptGroup:
             return None
         return asyncio.shield(self._sync)  # a sender that is cancelled must not end it
 
+    def lose_touch(self) -> None:
+        """The broker is away: until it is back an order may be missed."""
+        self._touch = False
+
     def catch_up(self) -> None:
         """The broker was away, and is back."""
-        self._away = True
+        self._touch, self._away = True, True
         self.sync(again=True)
 
     def compare(self, top: Top | None) -> None:
@@ -209,6 +219,11 @@ class KeptGroup:
                 busy = self._go_on(decode_entry(entry))
                 if busy is not None:
                     await busy
+            for message in self._early.behind(self._last.position) or ():
+                # Else there would be no end of reading, where messages come all the time.
+                busy = self._go_on(message)
+                if busy is not None:
+                    await busy
             heard = self._heard
             self._ends = [one for one in self._ends if is_before(self._last.position, one)]
             if (
@@ -219,19 +234,21 @@ class KeptGroup:
             ):
                 continue
             self._heard, self._away = None, False
+            self._early.clear()
             return
 
     def _lose(self, top: Top) -> None:
         """What came in between can not be had any more."""
         last, self._last = self._last, top
         self.tail.clear()
+        self._early.clear()
         if last is None:
             return
         missed_orders = top.orders != last.orders
         if _epoch(top.position) != _epoch(last.position):
             # Whoever has listened all the time has heard every order.
             # What the new epoch has up to here is not carried out any more.
-            missed_orders = self._away or top.orders > 0
+            missed_orders = self._away or not self._touch or top.orders > 0
         logger.warning(
             "The broker %r has not all messages any more of a group of WEBSOCKET_GROUPS[%r]; its "
             "sockets %s.",

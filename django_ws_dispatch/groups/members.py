@@ -118,6 +118,10 @@ class _Link:
                 logger.exception("What takes the messages of a channel failed.")
         return busy
 
+    def on_lost(self) -> None:
+        for group in self.kept.values():
+            group.lose_touch()
+
     def on_reconnect(self) -> None:
         for receivers in list(self.receivers.values()):
             for receiver in receivers:

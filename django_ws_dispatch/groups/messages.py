@@ -54,6 +54,7 @@ VERSION = 1
 
 TEXT, BYTES, CLOSE = b"tbc"
 FORGOT, RESET = FORGOTTEN[0], RESET_HEAD[0]
+_KEPT = KEPT[0]
 LETTERS = frozenset(range(ord("a"), ord("z") + 1))
 
 # The kind of a channel stands before the name, so that no name that a user chooses can be the
@@ -149,7 +150,7 @@ def decode(message: bytes) -> Message:
     if len(message) < 2:
         raise ValueError("too short")
     kind, length = message[0], message[1]
-    if kind == KEPT[0]:
+    if kind == _KEPT:
         return _decode_kept(message)
     start = 2 + length
     if len(message) < start:

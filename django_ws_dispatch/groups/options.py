@@ -24,6 +24,9 @@ USERS = "<user>"
 
 MEMO_SIZE = 10_000
 
+any_kept = True
+"""Whether to ask for the options of a group: ``False`` once it is known that none has any."""
+
 
 class GroupOptions(NamedTuple):
     """What is kept of the groups that a pattern fits."""
@@ -51,7 +54,11 @@ def options_of(name: str, broker: str, *, is_user: bool = False) -> GroupOptions
     Raises:
         ImproperlyConfigured: ``WEBSOCKET_GROUPS`` is wrong.
     """
-    return _find(name, broker, is_user) if _patterns() else None
+    global any_kept
+    if _patterns():
+        return _find(name, broker, is_user)
+    any_kept = False
+    return None
 
 
 @lru_cache(maxsize=MEMO_SIZE)
@@ -92,7 +99,9 @@ def load_groups() -> None:
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
+    global any_kept
     if setting in ("WEBSOCKET_GROUPS", "WEBSOCKET_BROKERS"):
+        any_kept = True
         _patterns.cache_clear()
         _find.cache_clear()
 

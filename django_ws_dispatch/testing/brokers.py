@@ -69,6 +69,9 @@ class Recorder:
         self._changed.set()
         return self.hold
 
+    def on_lost(self) -> None:
+        """Nothing: it is seen when it is back."""
+
     def on_reconnect(self) -> None:
         """Count it."""
         self.reconnects += 1

@@ -13,6 +13,7 @@ from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, members
 from django_ws_dispatch.groups.kept import KeptGroup
+from django_ws_dispatch.groups.messages import decode
 
 from ..kit.members import FakeMember, run
 from ..kit.waiting import until
@@ -373,3 +374,47 @@ def test_what_orders_a_group_with_history_is_nothing_to_a_process_without_the_se
 
     run(scenario)
     assert "failed" not in caplog.text
+
+
+def test_who_is_out_of_touch_may_have_missed_a_close_before_the_broker_is_back():
+    async def scenario():
+        member, gaps = FakeMember(), []
+        group = await joined(member)
+        group.on_gap[lambda: gaps.append(1)] = None
+        (link,) = members.local()._links.values()
+        link.on_lost()
+        broker()._history._channels.clear()
+        await GROUP.asend("of a new memory")
+        assert member.got == [(1012, "messages were lost")]
+        assert gaps == [1]
+        link.on_reconnect()
+        await GROUP.asend("next")
+        assert member.got[1:] == ["next"]
+
+    run(scenario)
+
+
+def test_what_comes_while_the_store_is_read_needs_no_other_read(monkeypatch):
+    reads = []
+
+    async def scenario():
+        member = FakeMember()
+        group = await joined(member)
+
+        async def more():
+            reads.append(1)
+            entries = [
+                broker()._history.keep(GROUP.channel, b"t\0%d" % number, GROUP.options.keep, False)
+                for number in (1, 2)
+            ]
+            for entry in entries:  # each time, as long as it is read
+                message = kept(entry.previous, entry.position, entry.message)
+                group.receive(decode(message))
+
+        held_up(monkeypatch, more)
+        group.catch_up()
+        await member.has(2)
+        await until(lambda: group._sync is None)
+        assert (member.got, reads) == (["1", "2"], [1])
+
+    run(scenario)
