@@ -6,8 +6,7 @@
         def make_broker(self):
             return MyBroker("default", "my://location", {})
 
-The tests are plain methods without fixtures: pytest collects the class as it stands, unittest with
-``class MyBrokerTests(BrokerConformance, unittest.TestCase)``. The broker's server must be running.
+pytest collects it as it stands, unittest with ``unittest.TestCase``. The server must be running.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class Recorder:
         return self.hold
 
     def on_lost(self) -> None:
-        """Nothing: it is seen when it is back."""
+        """Wait for its return."""
 
     def on_reconnect(self) -> None:
         """Count it."""

@@ -17,6 +17,8 @@ from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.testing.brokers import Recorder
 from tests.kit.valkey import Valkey
 
+pytestmark = pytest.mark.live
+
 KEEP = Keep(5, 60.0)
 
 
