@@ -40,9 +40,17 @@ def server() -> Iterator[Valkey]:
         yield valkey
 
 
+# What docs/topics/brokers.md says that the user of a site needs where groups remember.
+HISTORY = (
+    "~mysite:* +evalsha +eval +time +get +getex +mget +set +del +xadd +xlen +xtrim +xdel +xrange "
+    "+xrevrange +pexpire"
+)
+
+
 @pytest.fixture(scope="module")
 def guarded_server() -> Iterator[Valkey]:
-    rules = "ann on >p:w/ord &wsd:* -@all +publish +subscribe +unsubscribe +ping +select"
+    rules = "ann on >p:w/ord &wsd:* -@all +publish +subscribe +unsubscribe +ping +select "
+    rules += HISTORY.replace("mysite", "wsd")
     with Valkey(port=None, arguments=("--user", *rules.split())) as valkey:
         yield valkey
 
@@ -113,6 +121,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "topics" / "brokers.md"
 def test_the_docs_say_what_the_user_of_a_site_needs() -> None:
     text = DOCS.read_text(encoding="utf-8")
     assert f"ACL SETUSER mysite on >password {' '.join(RULES)}\n" in text
+    assert f"`{HISTORY}`" in text
     for more in ("+select", "+role", "+client|setinfo", "+sentinel|get-master-addr-by-name"):
         assert f"`{more}`" in text
 
@@ -133,7 +142,7 @@ def make_user(server: Valkey, *rules: str) -> str:
 class TestConformanceUnderTheACLOfTheDocs(TestConformance):
     @pytest.fixture(autouse=True)
     def _server(self, strict_server: Valkey) -> None:
-        self.location = make_user(strict_server, *RULES)
+        self.location = make_user(strict_server, *RULES, *HISTORY.split())
 
     def make_broker(self) -> RedisBroker:
         return RedisBroker("default", self.location, {"prefix": "mysite"})
