@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from .. import lanes
@@ -39,8 +39,6 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.5
 
 _T = TypeVar("_T")
-
-Send = Callable[[Message], Awaitable[None]]
 
 
 class KeptGroup:
@@ -95,10 +93,10 @@ class KeptGroup:
             self._warn_of_plain()
             return self._fan_out.deliver(self.channel, message)
         if self._sync is not None or self._last is None:
-            if self._heard is not None and message.previous != self._heard:
-                self._ends.append(self._heard)  # the store may have gone back in between
             if message.previous != self._heard:
                 self._early.clear()
+                if self._heard is not None:
+                    self._ends.append(self._heard)  # the store may have gone back in between
             self._early.add(message)
             self._heard = message.position
             self.sync()
@@ -215,15 +213,9 @@ class KeptGroup:
                 self._ends = [one for one in self._ends if one not in ends]
                 if self._heard == heard:
                     self._heard = None
-            for entry in page.entries:
-                busy = self._go_on(decode_entry(entry))
-                if busy is not None:
-                    await busy
-            for message in self._early.behind(self._last.position) or ():
-                # Else there would be no end of reading, where messages come all the time.
-                busy = self._go_on(message)
-                if busy is not None:
-                    await busy
+            await self._go_through(decode_entry(entry) for entry in page.entries)
+            # Else there would be no end of reading, where messages come all the time.
+            await self._go_through(self._early.behind(self._last.position) or ())
             heard = self._heard
             self._ends = [one for one in self._ends if is_before(self._last.position, one)]
             if (
@@ -236,6 +228,12 @@ class KeptGroup:
             self._heard, self._away = None, False
             self._early.clear()
             return
+
+    async def _go_through(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            busy = self._go_on(message)
+            if busy is not None:
+                await busy
 
     def _lose(self, top: Top) -> None:
         """What came in between can not be had any more."""

@@ -134,7 +134,9 @@ class Membership:
             top = await follow(group, position, send, reader)
 
     def entered(self, name: str, group: KeptGroup) -> None:
-        """The socket is a member of a group from here on."""
+        """The socket is a member of a group from here on; twice is once."""
+        if name in self.gaps:
+            return
         self.positions[name] = group.position
         self.gaps[name] = 0
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 
 from ..brokers.base import BaseBroker, BaseSubscriber
 from ..exceptions import BrokerError
-from .histories import HistoryConformance
+from .histories import HistoryConformance, expect
 
 __all__ = ["BrokerConformance", "Recorder"]
 
@@ -105,12 +105,6 @@ async def subscribe(subscriber: BaseSubscriber, *channels: str) -> None:
         ready = subscriber.subscribe(channel)
         if ready is not None:
             await ready
-
-
-def expect(actual: object, expected: object) -> None:
-    """Raise ``AssertionError`` unless they are equal."""
-    if actual != expected:
-        raise AssertionError(f"expected {expected!r:.500}, got {actual!r:.500}")
 
 
 class BrokerConformance(HistoryConformance):

@@ -10,7 +10,7 @@ import os
 from ..brokers.base import BaseBroker
 from ..brokers.history import FORGOTTEN, Keep, order_of
 
-__all__ = ["HistoryConformance"]
+__all__ = ["HistoryConformance", "expect"]
 
 KEEP = Keep(5, 60.0)
 

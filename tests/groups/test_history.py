@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from django.test import override_settings
 
 from django_ws_dispatch.brokers.history import Entry, Page, Top
 from django_ws_dispatch.groups import Group, user_group
 from django_ws_dispatch.groups.history import MOST_BYTES, MOST_ENTRIES, Pager, decode_entry
 from django_ws_dispatch.groups.messages import FORGOT, TEXT
+
+from ..kit.remembering import remembering
 
 ROOM = Group("room:a")
 
@@ -20,13 +21,7 @@ class User:
 
 @pytest.fixture(autouse=True)
 def _groups():
-    # The brokers are made anew, and remember nothing.
-    with override_settings(
-        WEBSOCKET_GROUPS={"room:*": {"history": 300}, "<user>": {"history": 1}},
-        WEBSOCKET_BROKERS={
-            "default": {"BACKEND": "django_ws_dispatch.brokers.memory.MemoryBroker"}
-        },
-    ):
+    with remembering({"room:*": {"history": 300}, "<user>": {"history": 1}}):
         yield
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from django.test import override_settings
 
 from django_ws_dispatch.brokers import get_broker
 from django_ws_dispatch.brokers.history import FORGOTTEN, RESET, Top, kept, order_of
 from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, members
-from django_ws_dispatch.groups.kept import KeptGroup
 from django_ws_dispatch.groups.messages import decode
 
 from ..kit.members import FakeMember, run
+from ..kit.remembering import joined, remembering
 from ..kit.waiting import until
 
 GROUP = Group("room:a")
@@ -23,13 +22,7 @@ GROUP = Group("room:a")
 
 @pytest.fixture(autouse=True)
 def _groups():
-    # The brokers are made anew, and remember nothing.
-    with override_settings(
-        WEBSOCKET_GROUPS={"room:*": {"history": 5}},
-        WEBSOCKET_BROKERS={
-            "default": {"BACKEND": "django_ws_dispatch.brokers.memory.MemoryBroker"}
-        },
-    ):
+    with remembering({"room:*": {"history": 5}}):
         yield
 
 
@@ -37,13 +30,6 @@ def broker() -> MemoryBroker:
     found = get_broker("default")
     assert isinstance(found, MemoryBroker)
     return found
-
-
-async def joined(member: FakeMember, group: Group = GROUP) -> KeptGroup:
-    options = group.options
-    assert options is not None
-    found = await members.local().join(member, group.place, kept={group.place: options})
-    return found[group.place]
 
 
 async def lost_on_the_way(data: str) -> str:
@@ -55,7 +41,7 @@ async def lost_on_the_way(data: str) -> str:
 def test_members_get_what_is_sent_once_it_is_kept():
     async def scenario():
         member = FakeMember()
-        group = await joined(member)
+        group = await joined(member, GROUP)
         for number in range(3):
             position = await GROUP.asend(str(number))
             assert group.position == position
@@ -67,7 +53,7 @@ def test_members_get_what_is_sent_once_it_is_kept():
 def test_a_hole_is_filled_in_order_before_anything_newer():
     async def scenario():
         member = FakeMember()
-        await joined(member)
+        await joined(member, GROUP)
         await GROUP.asend("0")
         await lost_on_the_way("1")
         await lost_on_the_way("2")
@@ -81,7 +67,7 @@ def test_a_hole_is_filled_in_order_before_anything_newer():
 def test_what_was_missed_while_the_broker_was_away_comes_once_it_is_back():
     async def scenario():
         member = FakeMember()
-        group = await joined(member)
+        group = await joined(member, GROUP)
         await lost_on_the_way("1")
         group.catch_up()
         await member.has(1)
@@ -93,7 +79,7 @@ def test_what_was_missed_while_the_broker_was_away_comes_once_it_is_back():
 def test_a_message_that_the_store_had_already_is_delivered_once():
     async def scenario():
         member = FakeMember()
-        group = await joined(member)
+        group = await joined(member, GROUP)
         before = group.position
         position = await lost_on_the_way("1")
         group.catch_up()
@@ -109,7 +95,7 @@ def test_a_message_that_the_store_had_already_is_delivered_once():
 def test_a_close_that_was_missed_is_carried_out_in_its_place():
     async def scenario():
         member = FakeMember()
-        group = await joined(member)
+        group = await joined(member, GROUP)
         await lost_on_the_way("1")
         broker()._history.keep(GROUP.channel, b"c\0\x10\x00bye", GROUP.options.keep, True)
         await lost_on_the_way("2")
@@ -123,7 +109,7 @@ def test_a_close_that_was_missed_is_carried_out_in_its_place():
 def test_more_than_is_kept_is_a_gap_and_no_close():
     async def scenario():
         member, gaps = FakeMember(), []
-        group = await joined(member)
+        group = await joined(member, GROUP)
         group.on_gap[lambda: gaps.append(1)] = None
         for number in range(7):
             await lost_on_the_way(str(number))
@@ -138,7 +124,7 @@ def test_more_than_is_kept_is_a_gap_and_no_close():
 def test_who_may_have_missed_a_close_is_closed():
     async def scenario():
         member, gaps = FakeMember(), []
-        group = await joined(member)
+        group = await joined(member, GROUP)
         group.on_gap[lambda: gaps.append(1)] = None
         broker()._history.keep(GROUP.channel, b"c\0\x10\x00", GROUP.options.keep, True)
         for number in range(7):
@@ -153,7 +139,7 @@ def test_who_may_have_missed_a_close_is_closed():
 def test_a_store_that_forgot_everything_while_it_was_heard_is_a_gap():
     async def scenario():
         member, gaps = FakeMember(), []
-        group = await joined(member)
+        group = await joined(member, GROUP)
         group.on_gap[lambda: gaps.append(1)] = None
         broker()._history._channels.clear()
         await GROUP.asend("first of a new memory")
@@ -167,7 +153,7 @@ def test_a_store_that_forgot_everything_while_it_was_heard_is_a_gap():
 def test_forgetting_is_no_gap_for_who_is_here():
     async def scenario():
         member, gaps = FakeMember(), []
-        group = await joined(member)
+        group = await joined(member, GROUP)
         group.on_gap[lambda: gaps.append(1)] = None
         await GROUP.asend("1")
         await GROUP.aforget()
@@ -185,7 +171,7 @@ def test_forgetting_is_no_gap_for_who_is_here():
 def test_a_message_without_a_position_is_delivered_and_told_of_once(caplog):
     async def scenario():
         member = FakeMember()
-        await joined(member)
+        await joined(member, GROUP)
         await broker().apublish(GROUP.channel, b"t\x001")
         await broker().apublish(GROUP.channel, b"t\x002")
         await GROUP.asend("3")
@@ -209,7 +195,7 @@ def test_a_store_that_does_not_answer_is_asked_again(monkeypatch):
 
     async def scenario():
         member = FakeMember()
-        group = await joined(member)
+        group = await joined(member, GROUP)
         monkeypatch.setattr(MemoryBroker, "aread", failing)
         await lost_on_the_way("1")
         group.catch_up()
@@ -221,7 +207,7 @@ def test_a_store_that_does_not_answer_is_asked_again(monkeypatch):
 
 def test_a_member_that_comes_while_messages_wait_for_their_turn_gets_none_of_them():
     async def scenario():
-        group = await joined(FakeMember())
+        group = await joined(FakeMember(), GROUP)
         fan_out = members.local()._fan_out
         fan_out._turn_ends = 0.0
         fan_out._turn = asyncio.get_running_loop().call_soon(fan_out._next_turn)
@@ -240,7 +226,7 @@ def test_a_member_that_comes_while_messages_wait_for_their_turn_gets_none_of_the
 def test_a_group_that_is_elsewhere_than_its_store_is_brought_up_to_date():
     async def scenario():
         member = FakeMember()
-        group = await joined(member)
+        group = await joined(member, GROUP)
         position = await lost_on_the_way("1")
         group.compare(Top(position, 0))
         await member.has(1)
@@ -267,6 +253,18 @@ def held_up(monkeypatch, pause):
     monkeypatch.setattr(MemoryBroker, "aread", slow)
 
 
+def stopped(monkeypatch):
+    """Have each read wait; return the events that say that one does, and let it go on."""
+    reading, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait():
+        reading.set()
+        await go_on.wait()
+
+    held_up(monkeypatch, wait)
+    return reading, go_on
+
+
 def test_what_was_heard_and_the_store_never_had_ends_in_a_gap_and_not_in_asking_for_ever(
     monkeypatch,
 ):
@@ -278,7 +276,7 @@ def test_what_was_heard_and_the_store_never_had_ends_in_a_gap_and_not_in_asking_
 
     async def scenario():
         member, gaps = FakeMember(), []
-        group = await joined(member)
+        group = await joined(member, GROUP)
         group.on_gap[lambda: gaps.append(1)] = None
         before = later(await GROUP.asend("1"))
         held_up(monkeypatch, count)
@@ -292,14 +290,8 @@ def test_what_was_heard_and_the_store_never_had_ends_in_a_gap_and_not_in_asking_
 def test_a_broker_that_is_away_once_more_while_it_is_read_loses_nothing(monkeypatch):
     async def scenario():
         member = FakeMember()
-        group = await joined(member)
-        reading, go_on = asyncio.Event(), asyncio.Event()
-
-        async def wait():
-            reading.set()
-            await go_on.wait()
-
-        held_up(monkeypatch, wait)
+        group = await joined(member, GROUP)
+        reading, go_on = stopped(monkeypatch)
         group.catch_up()
         await reading.wait()
         await lost_on_the_way("missed")  # after the read
@@ -314,14 +306,8 @@ def test_a_broker_that_is_away_once_more_while_it_is_read_loses_nothing(monkeypa
 def test_a_sender_that_is_cancelled_ends_no_sync(monkeypatch):
     async def scenario():
         member = FakeMember()
-        await joined(member)
-        reading, go_on = asyncio.Event(), asyncio.Event()
-
-        async def wait():
-            reading.set()
-            await go_on.wait()
-
-        held_up(monkeypatch, wait)
+        await joined(member, GROUP)
+        reading, go_on = stopped(monkeypatch)
         await lost_on_the_way("0")
         sending = asyncio.ensure_future(GROUP.asend("1"))
         await reading.wait()
@@ -337,17 +323,11 @@ def test_a_sender_that_is_cancelled_ends_no_sync(monkeypatch):
 def test_a_second_join_that_fails_leaves_the_first_one(monkeypatch):
     async def scenario():
         member = FakeMember()
-        group = await joined(member)
-        reading, go_on = asyncio.Event(), asyncio.Event()
-
-        async def wait():
-            reading.set()
-            await go_on.wait()
-
-        held_up(monkeypatch, wait)
+        group = await joined(member, GROUP)
+        reading, go_on = stopped(monkeypatch)
         group.catch_up()
         await reading.wait()
-        joining = asyncio.ensure_future(joined(member))
+        joining = asyncio.ensure_future(joined(member, GROUP))
         await asyncio.sleep(0)
         joining.cancel()
         await asyncio.wait([joining])
@@ -379,7 +359,7 @@ def test_what_orders_a_group_with_history_is_nothing_to_a_process_without_the_se
 def test_who_is_out_of_touch_may_have_missed_a_close_before_the_broker_is_back():
     async def scenario():
         member, gaps = FakeMember(), []
-        group = await joined(member)
+        group = await joined(member, GROUP)
         group.on_gap[lambda: gaps.append(1)] = None
         (link,) = members.local()._links.values()
         link.on_lost()
@@ -399,7 +379,7 @@ def test_what_comes_while_the_store_is_read_needs_no_other_read(monkeypatch):
 
     async def scenario():
         member = FakeMember()
-        group = await joined(member)
+        group = await joined(member, GROUP)
 
         async def more():
             reads.append(1)

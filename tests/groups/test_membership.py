@@ -14,6 +14,7 @@ from django_ws_dispatch.groups.membership import wishes
 from django_ws_dispatch.testing import WebSocketClient
 
 from ..kit.fake_server import serving
+from ..kit.remembering import remembering
 from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
@@ -23,13 +24,7 @@ ROOM, OTHER, PLAIN = Group("room:a"), Group("room:b"), Group("plain")
 
 @pytest.fixture(autouse=True)
 def _groups():
-    # The brokers are made anew, and remember nothing.
-    with override_settings(
-        WEBSOCKET_GROUPS={"room:*": {"history": 5}},
-        WEBSOCKET_BROKERS={
-            "default": {"BACKEND": "django_ws_dispatch.brokers.memory.MemoryBroker"}
-        },
-    ):
+    with remembering({"room:*": {"history": 5}}):
         yield
 
 
@@ -239,3 +234,12 @@ async def test_the_test_client_sees_what_is_replayed():
             assert await socket.receive() == "1"
             await ROOM.asend("2")
             assert await socket.receive() == "2"
+
+
+async def test_a_group_that_is_named_twice_tells_of_a_gap_once():
+    async with serving(handler := Joins("room:a", "room:a")) as server:
+        await has(server, "in")
+        get_broker("default")._history._channels.clear()
+        await ROOM.asend("of a new memory")
+        await until(lambda: any(handler.membership.gaps.values()))
+        assert handler.membership.gaps == {"room:a": 1}

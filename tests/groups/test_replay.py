@@ -5,42 +5,28 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from django.test import override_settings
 
 from django_ws_dispatch.brokers.memory import MemoryBroker
-from django_ws_dispatch.groups import Group, members
-from django_ws_dispatch.groups.kept import KeptGroup
+from django_ws_dispatch.groups import Group
 from django_ws_dispatch.groups.messages import Message
 from django_ws_dispatch.groups.replay import follow, latest
 
 from ..kit.members import FakeMember, run
+from ..kit.remembering import joined, remembering
 
 GROUP = Group("room:a")
 
 
 @pytest.fixture(autouse=True)
 def _groups():
-    # The brokers are made anew, and remember nothing.
-    with override_settings(
-        WEBSOCKET_GROUPS={"room:*": {"history": 5}},
-        WEBSOCKET_BROKERS={
-            "default": {"BACKEND": "django_ws_dispatch.brokers.memory.MemoryBroker"}
-        },
-    ):
+    with remembering({"room:*": {"history": 5}}):
         yield
-
-
-async def joined(member: FakeMember, group: Group = GROUP) -> KeptGroup:
-    options = group.options
-    assert options is not None
-    found = await members.local().join(member, group.place, kept={group.place: options})
-    return found[group.place]
 
 
 def test_who_joins_follows_until_it_is_level():
     async def scenario():
         first, got = FakeMember(), []
-        group = await joined(first)
+        group = await joined(first, GROUP)
         start = group.position
         for number in range(3):
             await GROUP.asend(str(number))
@@ -60,7 +46,7 @@ def test_who_joins_follows_until_it_is_level():
 @pytest.mark.parametrize("position", ["", "x", "1.2-3", "9" * 16 + ".9-9", "\0", "a" * 70])
 def test_a_position_that_nobody_knows_is_lost(position):
     async def scenario():
-        group = await joined(FakeMember())
+        group = await joined(FakeMember(), GROUP)
         await GROUP.asend("1")
 
         async def send(message: Message) -> None:
@@ -75,7 +61,7 @@ def test_a_position_that_nobody_knows_is_lost(position):
 
 def test_what_excludes_a_reader_is_not_replayed_to_it():
     async def scenario():
-        group, got = await joined(FakeMember()), []
+        group, got = await joined(FakeMember(), GROUP), []
         start = group.position
         await GROUP.asend("1", exclude="me")
         await GROUP.asend("2", exclude="you")
@@ -102,7 +88,7 @@ def test_sockets_that_come_back_together_share_what_is_read(monkeypatch):
         start = await GROUP.aposition()
         for number in range(5):
             await GROUP.asend(str(number))
-        group = await joined(FakeMember())
+        group = await joined(FakeMember(), GROUP)
         monkeypatch.setattr(MemoryBroker, "aread", counted)
         got: list[list[str | bytes]] = [[] for _ in range(50)]
 
@@ -121,7 +107,7 @@ def test_sockets_that_come_back_together_share_what_is_read(monkeypatch):
 
 def test_the_latest_are_counted_from_the_end():
     async def scenario():
-        group = await joined(FakeMember())
+        group = await joined(FakeMember(), GROUP)
         positions = [await GROUP.asend(str(number)) for number in range(4)]
         await GROUP.aclose()
         assert await latest(group, 2, None) == positions[1]
@@ -134,7 +120,7 @@ def test_the_latest_are_counted_from_the_end():
 
 def test_what_was_forgotten_is_gone_though_it_was_read_a_moment_ago():
     async def scenario():
-        group = await joined(FakeMember())
+        group = await joined(FakeMember(), GROUP)
         position = await GROUP.asend("1")
         await GROUP.aforget()
         await latest(group, 3, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -164,7 +163,6 @@ def test_what_was_only_dropped_is_no_reason(broker: RedisBroker, raw: redis.Redi
 def test_what_was_lost_never_comes_again(how: str, broker: RedisBroker, raw: redis.Redis) -> None:
     old = broker.keep("a", b"x", KEEP)
     raw.flushall() if how == "flushed" else raw.delete(broker._history.keys("a")[1])
-    time.sleep(0.002)
     page = broker.read("a", old, KEEP, 5, heard=True)
     assert not page.known
     assert order(page.top.position) > order(old)
