@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-__all__ = ["DENIALS", "CloseCode", "check_close_code", "cut_reason"]
+__all__ = ["DENIALS", "CloseCode", "check_close_code", "cut_reason", "invites_back"]
 
 
 class CloseCode(IntEnum):
@@ -47,6 +47,15 @@ def check_close_code(code: int) -> int:
     raise ValueError(
         f"{code!r} is not a close code that may be sent: "
         "use 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 section 7.4)."
+    )
+
+
+def invites_back(code: int) -> bool:
+    """Return whether a client that was closed with ``code`` opens a new socket as it is."""
+    return (
+        code in (1001, 1005, 1006, CloseCode.IDLE, CloseCode.TOO_FAST)
+        or CloseCode.FAILED <= code <= 1015
+        or 4500 <= code <= 4599
     )
 
 

@@ -25,6 +25,9 @@ MAX_SECONDS = 1e9
 MAX_THREADS = 10_000
 MAX_HISTORY = 100_000
 MAX_TTL = 31_536_000
+# Keys that are listed of who is here: with True, and at most.
+PRESENT, MAX_PRESENT = 200, 1000
+MAX_LINGER = 300
 ORIGINS = 'origins such as "https://example.com"'
 
 
@@ -78,7 +81,13 @@ def _group_options(pattern: object, value: object) -> dict[str, Any]:
             f"{name}: a pattern is a str that is not empty. Write one such as "
             '"room:*", or "<user>" for the groups of users.'
         )
-    options = {"history": 0, "ttl": 3600, "broker": "default"}
+    options = {
+        "history": 0,
+        "ttl": 3600,
+        "presence": False,
+        "linger": 10,
+        "broker": "default",
+    }
     if not isinstance(value, Mapping):
         raise _wrong(name, value, 'a dict of options such as {"history": 100}')
     if unknown := ", ".join(sorted(map(repr, set(value) - set(options)))):
@@ -92,7 +101,21 @@ def _group_options(pattern: object, value: object) -> dict[str, Any]:
         raise _wrong(f"{name}['history']", history, expected)
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 1 <= ttl <= MAX_TTL:
         raise _wrong(f"{name}['ttl']", ttl, f"a number of seconds from 1 to {MAX_TTL}")
-    return {**options, "ttl": float(ttl)}
+    presence, linger = options["presence"], options["linger"]
+    if not isinstance(presence, bool) and (
+        not isinstance(presence, int) or not 1 <= presence <= MAX_PRESENT
+    ):
+        expected = f"True, False, or how many keys are listed, from 1 to {MAX_PRESENT}"
+        raise _wrong(f"{name}['presence']", presence, expected)
+    if (
+        isinstance(linger, bool)
+        or not isinstance(linger, (int, float))
+        or not 0 <= linger <= MAX_LINGER
+    ):
+        raise _wrong(f"{name}['linger']", linger, f"a number of seconds from 0 to {MAX_LINGER}")
+    if isinstance(presence, bool):
+        presence = PRESENT if presence else 0
+    return {**options, "ttl": float(ttl), "presence": presence, "linger": float(linger)}
 
 
 class Conf:
@@ -205,7 +228,7 @@ class Conf:
 
     @property
     def groups(self) -> dict[str, dict[str, Any]]:
-        """``WEBSOCKET_GROUPS``: pattern -> ``history``, ``ttl``, ``broker``. See ``load_groups()``.
+        """``WEBSOCKET_GROUPS``: pattern -> all of its options. See ``load_groups()``.
 
         It is in the order of the setting: the first pattern that fits counts.
         """

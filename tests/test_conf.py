@@ -36,6 +36,8 @@ DEFAULTS = {
     "WEBSOCKET_SYNC_CONTEXT": None,
 }
 
+NOTHING = {"history": 0, "ttl": 3600.0, "presence": 0, "linger": 10.0, "broker": "default"}
+
 RIGHT: list[tuple[str, Any, Any]] = [
     ("WEBSOCKET_HANDLERS", {}, {}),
     ("WEBSOCKET_HANDLERS", [], []),
@@ -52,13 +54,21 @@ RIGHT: list[tuple[str, Any, Any]] = [
     ("WEBSOCKET_DRAIN", 20, 20.0),
     ("WEBSOCKET_DRAIN", 0.5, 0.5),
     ("WEBSOCKET_DRAIN", 10**400, 1e9),
-    ("WEBSOCKET_GROUPS", {"a": {}}, {"a": {"history": 0, "ttl": 3600.0, "broker": "default"}}),
+    ("WEBSOCKET_GROUPS", {"a": {}}, {"a": NOTHING}),
+    *(
+        ("WEBSOCKET_GROUPS", {"a": {"presence": value}}, {"a": {**NOTHING, "presence": most}})
+        for value, most in ((True, 200), (False, 0), (1, 1), (1000, 1000))
+    ),
+    *(
+        ("WEBSOCKET_GROUPS", {"a": {"linger": value}}, {"a": {**NOTHING, "linger": value}})
+        for value in (0, 0.5, 300)
+    ),
     (
         "WEBSOCKET_GROUPS",
         {"room:*": {"history": 100_000, "ttl": 1.5}, "<user>": {"broker": "default", "ttl": 1}},
         {
-            "room:*": {"history": 100_000, "ttl": 1.5, "broker": "default"},
-            "<user>": {"history": 0, "ttl": 1.0, "broker": "default"},
+            "room:*": {**NOTHING, "history": 100_000, "ttl": 1.5},
+            "<user>": {**NOTHING, "ttl": 1.0},
         },
     ),
     ("WEBSOCKET_LIFESPAN", "mysite.lifespan.life", "mysite.lifespan.life"),
@@ -82,8 +92,16 @@ WRONG: list[tuple[str, Any, str]] = [
     ("WEBSOCKET_GROUPS", {"a": 100}, "['a'] must be a dict of options such as {"),
     (
         "WEBSOCKET_GROUPS",
-        {"a": {"presence": True, 1: 1}},
-        "['a'] takes 'history', 'ttl', 'broker'; remove 'presence', 1.",
+        {"a": {"present": True, 1: 1}},
+        "['a'] takes 'history', 'ttl', 'presence', 'linger', 'broker'; remove 'present', 1.",
+    ),
+    *(
+        ("WEBSOCKET_GROUPS", {"a": {"presence": value}}, "['a']['presence'] must be True, False, o")
+        for value in (0, 1001, -1, 1.0, "1", None)
+    ),
+    *(
+        ("WEBSOCKET_GROUPS", {"a": {"linger": value}}, "['a']['linger'] must be a number of second")
+        for value in (-1, 301, True, "1", None, float("nan"))
     ),
     *(
         ("WEBSOCKET_GROUPS", {"a": {"history": value}}, "['a']['history'] must be a whole number")

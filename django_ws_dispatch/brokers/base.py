@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 from django.core.exceptions import ImproperlyConfigured
 
 from .history import Keep, Page, Top
+from .presence import Entry, Listed, Roll, Tracked
 
 __all__ = ["BaseBroker", "BaseSubscriber", "Receiver"]
 
@@ -94,6 +95,9 @@ class BaseBroker(ABC):
 
     has_history: ClassVar[bool] = False
     """True if it remembers messages: it has all from ``keep()`` to ``aforget()`` below."""
+
+    has_presence: ClassVar[bool] = False
+    """True if it knows who is here: it has ``atrack()``, ``snapshot()`` and ``asnapshot()``."""
 
     def __init__(self, alias: str, location: object, options: Mapping[str, Any]) -> None:
         self.alias = alias
@@ -249,6 +253,53 @@ class BaseBroker(ABC):
 
     async def aforget(self, channel: str, keep: Keep) -> None:
         """See ``forget()``."""
+        raise NotImplementedError
+
+    # Presence: optional. A broker that has none says so in ``has_presence``.
+
+    async def atrack(
+        self,
+        channel: str,
+        tracker: str,
+        entries: Sequence[Entry],
+        listed: Listed,
+        *,
+        roll: bool = False,
+        away: bool = False,
+        ends: bool = False,
+    ) -> Tracked:
+        """Take what a tracker says of its sockets, and publish in one step what that changes.
+
+        To say the same twice changes nothing. Trackers that were silent for ``EXPIRY`` seconds, and
+        keys that linger no more, are swept, a bounded number in one call: whoever sweeps one tells
+        of it, and nobody else does.
+
+        Args:
+            channel: of any name.
+            tracker: unique and unguessable; one of an event loop in this process, and of a channel.
+            entries: keys of which it has another number of sockets than before, or other info; none
+                to say that it is there still.
+            listed: how many keys are listed, and for how long one lingers.
+            roll: answer with all who are here.
+            away: the broker was away, as far as is known: no tracker is gone for ``GRACE`` seconds,
+                nor does one that says something itself after its time.
+            ends: it has no sockets any more, and is not here.
+
+        Raises:
+            BrokerError: as ``publish()``.
+        """
+        raise NotImplementedError
+
+    def snapshot(self, channel: str, most: int) -> Roll:
+        """Return who is here, the first ``most`` of them listed. It changes nothing.
+
+        Raises:
+            BrokerError: as ``publish()``.
+        """
+        raise NotImplementedError
+
+    async def asnapshot(self, channel: str, most: int) -> Roll:
+        """See ``snapshot()``."""
         raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 - most brokers have nothing to do here

@@ -15,6 +15,8 @@ from ..exceptions import BrokerError
 from ..limits import entry_size
 from .base import BaseBroker, BaseSubscriber, Receiver
 from .history import FORGOTTEN, Keep, Page, Top, kept
+from .presence import Entry, Listed, Roll, Tracked, published
+from .presences import Presences
 from .remembered import Remembered
 
 __all__ = ["MemoryBroker"]
@@ -32,6 +34,7 @@ class MemoryBroker(BaseBroker):
 
     in_process = True
     has_history = True
+    has_presence = True
 
     def __init__(self, alias: str, location: object, options: Mapping[str, Any]) -> None:
         super().__init__(alias, location, options)
@@ -39,6 +42,7 @@ class MemoryBroker(BaseBroker):
         self._subscribers: tuple[MemorySubscriber, ...] = ()
         self._lock = threading.Lock()
         self._history = Remembered()
+        self._presences = Presences()
 
     def publish(self, channel: str, message: bytes) -> None:
         running = _running_loop()
@@ -114,6 +118,30 @@ class MemoryBroker(BaseBroker):
     async def aforget(self, channel: str, keep: Keep) -> None:
         entry = self._history.keep(channel, FORGOTTEN, keep, order=True, forget=True)
         await self.apublish(channel, kept(entry.previous, entry.position, FORGOTTEN))
+
+    async def atrack(
+        self,
+        channel: str,
+        tracker: str,
+        entries: Sequence[Entry],
+        listed: Listed,
+        *,
+        roll: bool = False,
+        away: bool = False,
+        ends: bool = False,
+    ) -> Tracked:
+        # Nothing but the end of its loop can keep a tracker from saying that it is gone.
+        gone = asyncio.get_running_loop().is_closed
+        tracked = self._presences.track(channel, tracker, gone, entries, listed, roll, ends)
+        if tracked.changes is not None:
+            await self.apublish(channel, published(tracked.changes))
+        return tracked
+
+    def snapshot(self, channel: str, most: int) -> Roll:
+        return self._presences.snapshot(channel, most)
+
+    async def asnapshot(self, channel: str, most: int) -> Roll:
+        return self._presences.snapshot(channel, most)
 
     def subscriber(self, receiver: Receiver) -> MemorySubscriber:
         subscriber = MemorySubscriber(receiver)

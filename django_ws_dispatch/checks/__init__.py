@@ -19,7 +19,7 @@ ws_dispatch.E013     ``SECURE_PROXY_SSL_HEADER``, which the Origin check reads, 
 ws_dispatch.E014     ``WEBSOCKET_SYNC_CONTEXT`` is wrong, or names what is no function.
 ws_dispatch.E015     ``WEBSOCKET_NAMESPACE`` is wrong, or names what is no function.
 ws_dispatch.E016     ``WEBSOCKET_DRAIN`` is wrong.
-ws_dispatch.E017     ``WEBSOCKET_GROUPS`` is wrong, or a broker keeps no messages.
+ws_dispatch.E017     ``WEBSOCKET_GROUPS`` is wrong, or a broker can not do what it asks.
 ws_dispatch.W001     There is no ASGI application, or its import fails.
 ws_dispatch.W002     The ASGI application leads to no ``WebSocketDispatcher``.
 ws_dispatch.W003     The ``runserver`` of another app hides this package's.

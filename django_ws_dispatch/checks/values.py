@@ -42,7 +42,7 @@ SETTING_CHECKS = {
     ),
     "namespace": ("E015", "the dotted path of a function of the request, or None"),
     "drain": ("E016", "20, or 0 to tell all sockets at once"),
-    "groups": ("E017", '{"room:*": {"history": 100, "ttl": 3600}}, or {} to keep no messages'),
+    "groups": ("E017", '{"room:*": {"history": 100, "presence": True}}, or {} to remember nothing'),
 }
 
 # What is built of a setting alone, and may fail where its property does not.

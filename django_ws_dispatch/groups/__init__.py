@@ -13,5 +13,15 @@ from .group import Group, user_group
 from .history import History, Stored
 from .membership import Membership
 from .namespaces import namespace
+from .watch import Change, Present
 
-__all__ = ["Group", "History", "Membership", "Stored", "namespace", "user_group"]
+__all__ = [
+    "Change",
+    "Group",
+    "History",
+    "Membership",
+    "Present",
+    "Stored",
+    "namespace",
+    "user_group",
+]

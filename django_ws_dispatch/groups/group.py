@@ -16,7 +16,7 @@ from ..brokers import BaseBroker, get_broker
 from ..codes import CloseCode, check_close_code, cut_reason
 from ..conf import conf
 from . import members, options
-from .history import History, adrive, drive, read_history
+from .asked import Asked
 from .members import Place
 from .messages import GROUP_CHANNEL, USER_CHANNEL, channel_of, encode_close, encode_data
 from .namespaces import active_namespace
@@ -41,7 +41,7 @@ def mark_dispatching() -> None:
     unheard = False
 
 
-class Group:
+class Group(Asked):
     """Sockets that get the same messages, in all processes of the site.
 
     A group is only a name: it exists while it has members, and making the object costs nothing. It
@@ -89,7 +89,7 @@ class Group:
 
     @property
     def options(self) -> GroupOptions | None:
-        """What it remembers by ``WEBSOCKET_GROUPS``; ``None`` for nothing."""
+        """What ``WEBSOCKET_GROUPS`` has for it; ``None`` if it is nothing but a name."""
         return options.options_of(self.name, self.broker)
 
     @property
@@ -164,87 +164,15 @@ class Group:
         """The same as ``close()``, in a running event loop."""
         await self._apublish(_closing(code, reason, exclude), order=True)
 
-    # What it remembers
-
-    @async_unsafe(
-        "Group.position() can not be called where an event loop runs - use aposition() there."
-    )
-    def position(self) -> str:
-        """Return the position of the newest message. A group without one has a position too.
-
-        Raises:
-            ValueError: the group has no history.
-            BrokerError: the broker did not answer in time.
-            SynchronousOnlyOperation: an event loop runs in this thread.
-        """
-        return self._broker().top(self.channel, self._remembering().keep).position
-
-    async def aposition(self) -> str:
-        """The same as ``position()``, in a running event loop."""
-        return (await self._broker().atop(self.channel, self._remembering().keep)).position
-
-    @async_unsafe(
-        "Group.history() can not be called where an event loop runs - use ahistory() there."
-    )
-    def history(self, since: str | None = None, limit: int | None = None) -> History:
-        """Return what the group remembers: ``messages`` (each a ``Stored``), ``complete``,
-        ``position``.
-
-        Args:
-            since: a position; only what was sent behind it. One that is foreign, garbled, in the
-                future or too old gives no messages, and ``complete`` is ``False``.
-            limit: the newest so many. ``complete`` is ``False`` if that has cut something behind
-                ``since``.
-
-        Raises:
-            ValueError: the group has no history, or the limit is negative.
-            TypeError: an argument is of another type.
-            BrokerError: the broker did not answer in time.
-            SynchronousOnlyOperation: an event loop runs in this thread.
-        """
-        keep = self._remembering().keep
-        return drive(self._broker(), read_history(self.channel, keep, since, limit))
-
-    async def ahistory(self, since: str | None = None, limit: int | None = None) -> History:
-        """The same as ``history()``, in a running event loop."""
-        keep = self._remembering().keep
-        return await adrive(self._broker(), read_history(self.channel, keep, since, limit))
-
-    @async_unsafe(
-        "Group.forget() can not be called where an event loop runs - use aforget() there."
-    )
-    def forget(self) -> None:
-        """Drop what the group remembers: earlier positions are gone, open sockets see no gap.
-
-        Raises:
-            ValueError: the group has no history.
-            BrokerError: the broker did not take it in time.
-            SynchronousOnlyOperation: an event loop runs in this thread.
-        """
-        self._broker().forget(self.channel, self._remembering().keep)
-
-    async def aforget(self) -> None:
-        """The same as ``forget()``, in a running event loop."""
-        await self._broker().aforget(self.channel, self._remembering().keep)
-
-    def _remembering(self) -> GroupOptions:
-        kept = self.options
-        if kept is None:
-            raise ValueError(
-                f"{self!r} has no history. Give it one in the settings: WEBSOCKET_GROUPS = "
-                f'{{"{self.wire_name}": {{"history": 100}}}}, or a pattern such as "room:*".'
-            )
-        return kept
-
     def _publish(self, message: bytes, *, order: bool = False) -> str | None:
-        if options.any_kept and (kept := self.options) is not None:
+        if options.any_options and (kept := self.options) is not None and kept.history:
             return self._broker().keep(self.channel, message, kept.keep, order=order)
         self._broker().publish(self.channel, message)
         return None
 
     def _apublish(self, message: bytes, *, order: bool = False) -> Awaitable[str | None]:
         # No coroutine of its own: a group that remembers nothing pays for no more than this call.
-        if options.any_kept and (kept := self.options) is not None:
+        if options.any_options and (kept := self.options) is not None and kept.history:
             return self._broker().akeep(self.channel, message, kept.keep, order=order)
         return self._broker().apublish(self.channel, message)
 
@@ -263,7 +191,8 @@ class Group:
         registry, place = members.local(), self.place
         reader = Reader(self, conf.outbox_size)
         wanted = self.options
-        kept = await registry.join(reader, place, kept={} if wanted is None else {place: wanted})
+        remembers = {place: wanted} if wanted is not None and wanted.history else {}
+        kept = await registry.join(reader, place, kept=remembers)
         for group in kept.values():
             group.on_gap[reader.lose] = None
         try:

@@ -26,7 +26,7 @@ from ..exceptions import BrokerError
 from ..loops import back_off
 from .fanout import Channel, FanOut, Member
 from .history import Pager, decode_entry
-from .messages import CLOSE, FORGOT, RESET, Message
+from .messages import CLOSE, FORGOT, PRESENCE, RESET, Message
 from .options import GroupOptions
 from .tail import Tail
 
@@ -88,6 +88,8 @@ class KeptGroup:
         """See ``Receiver``."""
         if message.kind == RESET:
             self.sync(again=True)
+            return None
+        if message.kind == PRESENCE:
             return None
         if message.position is None:
             self._warn_of_plain()

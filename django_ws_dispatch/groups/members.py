@@ -1,8 +1,7 @@
 """Who takes the messages of which channel, per event loop.
 
-A channel of a broker has receivers. The members of a group are one: a member is anything that
-satisfies ``Member``, a WebSocket or somebody who reads a group's messages in code. What the
-processes of a site tell each other has another one.
+A member of a group is anything that satisfies ``Member``: a WebSocket, or somebody who reads a
+group's messages in code.
 
 A registry is for one loop; all that happens in it happens in that loop, so it has no locks.
 """
@@ -10,217 +9,29 @@ A registry is for one loop; all that happens in it happens in that loop, so it h
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Collection, Mapping
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, TypeAlias
 
-from .. import lanes
 from ..brokers import BaseBroker, get_broker, opened_brokers
 from ..loops import PerLoop
-from .fanout import Channel, FanOut, Member
+from .fanout import FanOut, Member
 from .kept import KeptGroup
-from .messages import FORGOT, RESET, LaterVersion, Message, decode
+from .link import Link, Place, Receiver
 from .options import GroupOptions
-from .patrol import patrol
+from .present import PresentGroup
+from .seats import Seat
 
-__all__ = ["Member", "Place", "Receiver", "Registry", "aclose", "local"]
+__all__ = ["Member", "Place", "Receiver", "Registry", "Stay", "aclose", "local"]
 
-logger = logging.getLogger("django_ws_dispatch.groups")
-
-# What is remembered of what the log has told of a broker's messages.
-MOST_TOLD = 1000
-
-
-class Place(NamedTuple):
-    """A channel of a broker."""
-
-    channel: str
-    broker: str
-
-
-class Receiver(Protocol):
-    """What takes the messages of a channel. Its methods are called in its own event loop."""
-
-    def receive(self, message: Message, /) -> asyncio.Future[None] | None:
-        """Take one message.
-
-        Returns:
-            ``None``, or a future that is done once there is room for more.
-
-        Raises:
-            LaterVersion: it says what only a later version of this package can know.
-        """
-
-    def catch_up(self) -> None:
-        """The broker was away, and is back: messages may have been lost."""
-
-
-class _Group:
-    """The members of a group: the receiver that fans out to them."""
-
-    __slots__ = ("_deliver", "channel")
-
-    def __init__(self, fan_out: FanOut) -> None:
-        self.channel = Channel()
-        self._deliver = partial(fan_out.deliver, self.channel)
-
-    def receive(self, message: Message) -> asyncio.Future[None] | None:
-        # Another process has the setting already that makes it a group with history.
-        return None if message.kind in (FORGOT, RESET) else self._deliver(message)
-
-    def catch_up(self) -> None:
-        """What was lost is lost."""
-
-
-class _Link:
-    """One broker as this loop uses it: its subscriber, and who receives here."""
-
-    def __init__(self, broker: BaseBroker, fan_out: FanOut) -> None:
-        self.broker = broker
-        # By channel. Tuples, since a receiver may come or go while all of them are called.
-        self.receivers: dict[str, tuple[Receiver, ...]] = {}
-        self.groups: dict[str, _Group | KeptGroup] = {}
-        self.kept: dict[str, KeptGroup] = {}
-        self.subscriber = broker.subscriber(self)
-        self._fan_out = fan_out
-        self._told: set[str] = set()
-        self._patrol: asyncio.Task[None] | None = None
-
-    # What the subscriber tells
-
-    def on_message(self, name: str, message: bytes) -> asyncio.Future[None] | None:
-        receivers = self.receivers.get(name)
-        if receivers is None:
-            return None
-        try:
-            decoded = decode(message)
-        except LaterVersion as exc:
-            self._warn_of_later_version(exc)
-            return None
-        except ValueError as exc:
-            self._warn_once(
-                name,
-                "Ignored a message on the broker %r that is not one of ours (%s): something "
-                "else publishes on the channels of this site. Logged once for a group.",
-                self.broker.alias,
-                exc,
-            )
-            return None
-        busy = None
-        for receiver in receivers:
-            try:
-                # Whatever waits does so in one fan-out: what comes last is done last.
-                busy = receiver.receive(decoded) or busy
-            except LaterVersion as exc:
-                self._warn_of_later_version(exc)
-            except Exception:  # A bug there must not cost the broker its connection.
-                logger.exception("What takes the messages of a channel failed.")
-        return busy
-
-    def on_lost(self) -> None:
-        for group in self.kept.values():
-            group.lose_touch()
-
-    def on_reconnect(self) -> None:
-        for receivers in list(self.receivers.values()):
-            for receiver in receivers:
-                try:
-                    receiver.catch_up()
-                except Exception:
-                    logger.exception("What follows a broker's return failed.")
-
-    def _warn_of_later_version(self, exc: LaterVersion) -> None:
-        self._warn_once(
-            str(exc),
-            "Ignored a message on the broker %r (%s): a later version of django-ws-dispatch "
-            "publishes on the channels of this site, and this process does not know what it "
-            "says. Logged once for each kind.",
-            self.broker.alias,
-            exc,
-        )
-
-    def _warn_once(self, about: str, text: str, *args: object) -> None:
-        if about not in self._told:
-            if len(self._told) >= MOST_TOLD:
-                self._told.clear()
-            self._told.add(about)
-            logger.warning(text, *args)
-
-    # Who receives
-
-    def add(self, receiver: Receiver, name: str) -> asyncio.Future[None] | None:
-        receivers = self.receivers.get(name, ())
-        if receiver not in receivers:
-            self.receivers[name] = (*receivers, receiver)
-        return self.subscriber.subscribe(name)
-
-    def remove(self, receiver: Receiver, name: str) -> None:
-        left = tuple(one for one in self.receivers.get(name, ()) if one is not receiver)
-        if left:
-            self.receivers[name] = left
-        elif self.receivers.pop(name, None) is not None:
-            self.subscriber.unsubscribe(name)
-
-    def hold(self, member: Member, name: str, options: GroupOptions) -> KeptGroup:
-        """Keep a group that remembers for a member that is about to enter."""
-        group = self.kept.get(name)
-        if group is None:
-            group = KeptGroup(self.broker, name, options, self._fan_out)
-            self.groups[name] = self.kept[name] = group
-            self.receivers[name] = (*self.receivers.get(name, ()), group)
-            if self._patrol is None:
-                self._patrol = asyncio.get_running_loop().create_task(
-                    patrol(self.broker, self.kept), context=lanes.background().copy()
-                )
-        group.hold(member)
-        return group
-
-    def join(self, member: Member, name: str) -> asyncio.Future[None] | None:
-        group = self.groups.get(name)
-        if group is None:
-            group = self.groups[name] = _Group(self._fan_out)
-            self.receivers[name] = (*self.receivers.get(name, ()), group)
-        members = group.channel.members
-        members[member] = members.get(member, 0) + 1
-        return self.subscriber.subscribe(name)
-
-    def leave(self, member: Member, name: str) -> bool:
-        """Take back one ``join()``; ``False`` if there was none."""
-        group = self.groups.get(name)
-        if group is None:
-            return False
-        members = group.channel.members
-        # A join that is under way first: one that fails must not cost an earlier one its place.
-        if isinstance(group, KeptGroup) and group.release(member):
-            pass
-        elif member not in members:
-            return False
-        elif members[member] > 1:
-            members[member] -= 1
-        else:
-            group.channel.remove(member)
-        if not members and not (isinstance(group, KeptGroup) and group.held):
-            del self.groups[name]
-            self.remove(group, name)
-            if isinstance(group, KeptGroup):
-                del self.kept[name]
-                group.close()
-                if not self.kept and self._patrol is not None:
-                    self._patrol.cancel()
-                    self._patrol = None
-        return True
-
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        found = [task for group in self.kept.values() for task in group.tasks()]
-        return found if self._patrol is None else [*found, self._patrol]
+Stay: TypeAlias = tuple[Place | None, Seat | None]
+"""One place of a socket: in a group, or among those who are here in one."""
 
 
 class Registry:
     """The members of groups, and the other receivers, in one event loop."""
 
     def __init__(self) -> None:
-        self._links: dict[BaseBroker, _Link] = {}
+        self._links: dict[BaseBroker, Link] = {}
         self._fan_out = FanOut(asyncio.get_running_loop())
 
     def add(self, receiver: Receiver, place: Place) -> asyncio.Future[None] | None:
@@ -243,11 +54,13 @@ class Registry:
         *places: Place,
         kept: Mapping[Place, GroupOptions] | None = None,
         later: Collection[Place] = (),
+        seats: Mapping[Place, tuple[Seat, GroupOptions]] | None = None,
     ) -> dict[Place, KeptGroup]:
         """Add ``member``; once this returns it gets every message of all the groups.
 
         Of those in ``kept`` that remember, these are returned; in those that come ``later`` it gets
-        nothing before it is let in with ``follow()`` and ``enter()``.
+        nothing before it is let in with ``follow()`` and ``enter()``. In those with a seat it is
+        here once this returns, and until ``Seat.leave()``.
 
         All are asked for at once, so that it takes one round trip. Joining twice counts twice: each
         group that was joined wants its own ``leave()``. It does not suspend where the process is
@@ -255,11 +68,12 @@ class Registry:
         behind.
 
         Raises:
-            BrokerError: the broker did not acknowledge a subscription in time.
+            BrokerError: the broker did not acknowledge a subscription in time, or did not take who
+                is here.
             ImproperlyConfigured: there is no such broker.
         """
-        kept = kept or {}
-        asked: list[tuple[_Link, str]] = []
+        kept, seats = kept or {}, seats or {}
+        asked: list[tuple[Link, str]] = []
         groups: dict[Place, KeptGroup] = {}
         to_come: list[asyncio.Future[None]] = []
         try:
@@ -280,10 +94,17 @@ class Registry:
                 for ready in to_come:
                     if ready.done():
                         ready.result()
+            # All of it is under way at once.
+            taken = [
+                self._link(place.broker).attend(place.channel, options).enter(seat)
+                for place, (seat, options) in seats.items()
+            ]
             for group in groups.values():
                 group.begin()
             for group in groups.values():
                 await group.level()
+            for each in taken:
+                await each
             for place, group in groups.items():
                 if place not in later:
                     group.enter(member)
@@ -291,7 +112,29 @@ class Registry:
         except BaseException:
             for link, channel in asked:
                 link.leave(member, channel)
+            for seat, _ in seats.values():
+                seat.leave(lingers=False)
             raise
+
+    async def attend(self, place: Place, options: GroupOptions) -> PresentGroup:
+        """Return who is in a group, whose channel is subscribed to.
+
+        Raises:
+            BrokerError: the broker did not acknowledge the subscription in time.
+            ImproperlyConfigured: there is no such broker.
+        """
+        link = self._link(place.broker)
+        ready = link.subscriber.subscribe(place.channel)
+        group = link.attend(place.channel, options)
+        if ready is not None:
+            ready.add_done_callback(_mark_retrieved)
+            try:
+                await asyncio.wait([ready])
+                ready.result()
+            except BaseException:
+                group.refresh()  # it ends where nobody needs it
+                raise
+        return group
 
     def leave(self, member: Member, place: Place) -> None:
         """Take back one ``join()``: nothing that is sent later is delivered. Never raises."""
@@ -299,18 +142,26 @@ class Registry:
             if link.broker.alias == place.broker and link.leave(member, place.channel):
                 return
 
-    def _link(self, alias: str) -> _Link:
+    def _link(self, alias: str) -> Link:
         broker = get_broker(alias)
         link = self._links.get(broker)
         if link is None:
-            link = self._links[broker] = _Link(broker, self._fan_out)
+            link = self._links[broker] = Link(broker, self._fan_out)
         return link
+
+    async def flush(self) -> None:
+        """Tell the brokers who has left, as far as they take it in time."""
+        groups = [group for link in self._links.values() for group in link.present.values()]
+        if groups:
+            await asyncio.gather(*(group.flush() for group in groups))
 
     def close(self) -> list[asyncio.Task[Any]]:
         """Release everything. Return what is under way, and was cancelled."""
         tasks = [task for link in self._links.values() for task in link.tasks()]
         for task in tasks:
             task.cancel()
+        for link in self._links.values():
+            link.close()
         self._links.clear()
         self._fan_out.close()
         return tasks
@@ -330,6 +181,7 @@ async def aclose() -> None:
     """Release all that groups and brokers hold in the running event loop."""
     registry = local.pop()
     if registry is not None:
+        await registry.flush()
         tasks = registry.close()
         if tasks:
             await asyncio.wait(tasks)

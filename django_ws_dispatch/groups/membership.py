@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.core.serializers.json import DjangoJSONEncoder
 
 from ..brokers.history import is_before, order_of
 from .group import Group
 from .kept import KeptGroup
 from .replay import Send, follow, latest
+from .seats import Seat
 
-__all__ = ["Membership", "Wishes", "wishes"]
+__all__ = ["Membership", "Who", "Wishes", "who", "wishes"]
+
+# Characters, and bytes of UTF-8.
+MOST_KEY = 200
+MOST_INFO = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,58 @@ def wishes(
     return Wishes(positions, newest, not_before)
 
 
+class Who(NamedTuple):
+    """Who joins, for those who are told who is here."""
+
+    key: str | None
+    """``None``: nobody has said it"""
+    info: str
+    """JSON"""
+
+
+def who(key: str | None, info: Any) -> Who:
+    """Check and return who ``join()`` was told it is.
+
+    Raises:
+        TypeError, ValueError: it can not be; see ``WebSocket.join()``.
+    """
+    if key is not None:
+        if not isinstance(key, str):
+            raise TypeError(f"key is a str, not {type(key).__name__}: say, str(user.pk).")
+        if not 1 <= len(key) <= MOST_KEY or not _is_unicode(key):
+            raise ValueError(f"key has 1 to {MOST_KEY} characters of Unicode, not {key!r:.80}.")
+    return Who(key, "null" if info is None else _encode_info(info))
+
+
+def _encode_info(info: Any) -> str:
+    try:
+        encoded = json.dumps(
+            info,
+            cls=DjangoJSONEncoder,
+            ensure_ascii=False,
+            allow_nan=False,
+            separators=(",", ":"),
+        )
+    except RecursionError as exc:
+        raise ValueError("info is nested too deeply.") from exc
+    if not _is_unicode(encoded):
+        raise ValueError("info has a surrogate, which is no character of JSON text.")
+    if (size := len(encoded.encode())) > MOST_INFO:
+        raise ValueError(
+            f"info has at most {MOST_INFO} bytes of JSON, not {size}: what is larger can be "
+            "fetched by the key."
+        )
+    return encoded
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Membership:
     """One ``join()`` of a socket, while its block runs.
 
@@ -83,7 +144,8 @@ class Membership:
         gaps: name of each group with history -> how often messages were lost since then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seats: Sequence[Seat] = ()) -> None:
+        self._seats = seats
         self.recovered: bool | None = None
         self.lost: list[str] = []
         self.positions: dict[str, str] = {}
@@ -103,6 +165,26 @@ class Membership:
             return await waiter
         finally:
             self._waiting = [one for one in self._waiting if one is not waiter]
+
+    async def update(self, info: Any) -> None:
+        """Show others something else of this socket, in all its groups that know who is here.
+
+        Args:
+            info: any JSON of at most 1 KiB.
+
+        Raises:
+            TypeError, ValueError: it is none; or none of the groups knows who is here.
+            BrokerError: a broker did not take it in time; it is told again as soon as it does.
+            RuntimeError: the block of the ``join()`` is over.
+        """
+        encoded = _encode_info(info)
+        if not self._seats:
+            raise ValueError(
+                "None of these groups knows who is here. Write in the settings: "
+                'WEBSOCKET_GROUPS = {"room:*": {"presence": True}}.'
+            )
+        for told in [seat.update(encoded) for seat in self._seats]:
+            await told
 
     async def follow(
         self, name: str, group: KeptGroup, wishes: Wishes, send: Send, reader: str

@@ -10,12 +10,13 @@
     m   one of these that is kept, with its positions (``brokers/history.py``)
     f   what was kept is dropped; only within m
     r   the store went back in time
+    p   who came or went (``brokers/presence.py``)
 
 A site is deployed one process after the other, so processes of several versions hear each other:
 
 - The first three have no version and never change: each version writes them as all others read
   them.
-- What is new, say a position or presence, has another small letter and the same head; its payload
+- What is new has another small letter and the same head; its payload
   begins with the version that one needs to read it (1 byte). Who has an earlier one tells the log,
   once, and ignores it.
 - The control messages of ``auth/control.py``, JSON in ``b``, may say more than a process knows: it
@@ -31,6 +32,8 @@ from typing import Any
 
 from ..brokers.history import FORGOTTEN, KEPT, unkept
 from ..brokers.history import RESET as RESET_HEAD
+from ..brokers.presence import PRESENCE as PRESENCE_HEAD
+from ..brokers.presence import Changes, changes_of
 from ..codes import check_close_code
 from ..limits import entry_size
 from ..typing import Event
@@ -40,6 +43,8 @@ __all__ = [
     "CLOSE",
     "CONTROL_CHANNEL",
     "FORGOT",
+    "OF_GROUPS_WITH_OPTIONS",
+    "PRESENCE",
     "RESET",
     "TEXT",
     "VERSION",
@@ -53,7 +58,9 @@ __all__ = [
 VERSION = 1
 
 TEXT, BYTES, CLOSE = b"tbc"
-FORGOT, RESET = FORGOTTEN[0], RESET_HEAD[0]
+FORGOT, RESET, PRESENCE = FORGOTTEN[0], RESET_HEAD[0], PRESENCE_HEAD[0]
+OF_GROUPS_WITH_OPTIONS = (FORGOT, RESET, PRESENCE)
+"""Kinds that are for those who keep a group, and not for its members."""
 _KEPT = KEPT[0]
 LETTERS = frozenset(range(ord("a"), ord("z") + 1))
 
@@ -94,6 +101,7 @@ class Message:
     # permessage-deflate.
     frame: bytes | None = None
     deflated: bytes | None = None
+    changes: Changes | None = None
 
     @property
     def data(self) -> str | bytes:
@@ -171,6 +179,9 @@ def decode(message: bytes) -> Message:
         return Message(FORGOT, {}, 0, None)
     if kind == RESET and payload == RESET_HEAD[2:]:
         return Message(RESET, {}, 0, None)
+    if message.startswith(PRESENCE_HEAD):
+        changes = changes_of(message[len(PRESENCE_HEAD) :])
+        return Message(PRESENCE, {}, 0, None, changes=changes)
     if kind in LETTERS:
         needs = f", version {payload[0]}" if payload else ""
         raise LaterVersion(f"kind {chr(kind)!r}{needs}")

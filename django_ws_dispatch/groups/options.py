@@ -1,4 +1,4 @@
-"""``WEBSOCKET_GROUPS``: what a broker remembers of which groups.
+"""``WEBSOCKET_GROUPS``: what a broker remembers of which groups, and whether it knows who is here.
 
 Names are those that code gives to ``Group()``, without a namespace.
 """
@@ -15,6 +15,7 @@ from django.core.signals import setting_changed
 
 from ..brokers import get_broker
 from ..brokers.history import Keep
+from ..brokers.presence import Listed
 from ..conf import conf
 
 __all__ = ["USERS", "GroupOptions", "load_groups", "options_of"]
@@ -24,27 +25,36 @@ USERS = "<user>"
 
 MEMO_SIZE = 10_000
 
-any_kept = True
+any_options = True
 """Whether to ask for the options of a group: ``False`` once it is known that none has any."""
 
 
 class GroupOptions(NamedTuple):
-    """What is kept of the groups that a pattern fits."""
+    """What a broker has to do for the groups that a pattern fits."""
 
     pattern: str
     history: int
-    """how many messages"""
+    """how many messages it keeps"""
     ttl: float
     """seconds after the last one"""
+    presence: int
+    """how many keys it lists of who is here; 0: it does not know"""
+    linger: float
+    """seconds for which somebody who left is still here"""
 
     @property
     def keep(self) -> Keep:
-        """As a broker is told."""
+        """As a broker is told that keeps messages."""
         return Keep(self.history, self.ttl)
+
+    @property
+    def listed(self) -> Listed:
+        """As a broker is told that knows who is here."""
+        return Listed(self.presence, self.linger)
 
 
 def options_of(name: str, broker: str, *, is_user: bool = False) -> GroupOptions | None:
-    """Return the options of a group, ``None`` where nothing is kept of it.
+    """Return the options of a group, ``None`` where it is nothing but a name.
 
     Args:
         name: of the group, without its namespace.
@@ -54,10 +64,10 @@ def options_of(name: str, broker: str, *, is_user: bool = False) -> GroupOptions
     Raises:
         ImproperlyConfigured: ``WEBSOCKET_GROUPS`` is wrong.
     """
-    global any_kept
+    global any_options
     if _patterns():
         return _find(name, broker, is_user)
-    any_kept = False
+    any_options = False
     return None
 
 
@@ -65,7 +75,7 @@ def options_of(name: str, broker: str, *, is_user: bool = False) -> GroupOptions
 def _find(name: str, broker: str, is_user: bool) -> GroupOptions | None:
     for pattern, options in _patterns().get(broker, ()):
         if is_user if pattern is None else not is_user and pattern.match(name):
-            return options if options.history else None
+            return options if options.history or options.presence else None
     return None
 
 
@@ -75,33 +85,37 @@ def _patterns() -> dict[str, list[tuple[re.Pattern[str] | None, GroupOptions]]]:
     found: dict[str, list[tuple[re.Pattern[str] | None, GroupOptions]]] = {}
     for pattern, options in conf.groups.items():
         compiled = None if pattern == USERS else re.compile(translate(pattern))
-        one = GroupOptions(pattern, options["history"], options["ttl"])
-        found.setdefault(options["broker"], []).append((compiled, one))
+        values = {name: options[name] for name in GroupOptions._fields[1:]}
+        found.setdefault(options["broker"], []).append((compiled, GroupOptions(pattern, **values)))
     return found
 
 
 def load_groups() -> None:
-    """Check ``WEBSOCKET_GROUPS``, and that its brokers remember messages.
+    """Check ``WEBSOCKET_GROUPS``, and that its brokers can do what it asks for.
 
     Raises:
         ImproperlyConfigured: it is wrong, or one of its brokers can not be made.
     """
     for pattern, options in conf.groups.items():
-        if not options["history"]:
+        if not options["history"] and not options["presence"]:
             continue
         broker = get_broker(options["broker"])
-        if not broker.has_history:
-            raise ImproperlyConfigured(
-                f"WEBSOCKET_GROUPS[{pattern!r}]['history']: the broker {broker.alias!r}, a "
-                f"{type(broker).__qualname__}, keeps no messages. Remove 'history', or name with "
-                "'broker' one that does, such as django_ws_dispatch.brokers.redis.RedisBroker."
-            )
+        for name, can, lack in (
+            ("history", broker.has_history, "keeps no messages"),
+            ("presence", broker.has_presence, "does not know who is here"),
+        ):
+            if options[name] and not can:
+                raise ImproperlyConfigured(
+                    f"WEBSOCKET_GROUPS[{pattern!r}][{name!r}]: the broker {broker.alias!r}, a "
+                    f"{type(broker).__qualname__}, {lack}. Remove {name!r}, or name with 'broker' "
+                    "one that does, such as django_ws_dispatch.brokers.redis.RedisBroker."
+                )
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:
-    global any_kept
+    global any_options
     if setting in ("WEBSOCKET_GROUPS", "WEBSOCKET_BROKERS"):
-        any_kept = True
+        any_options = True
         _patterns.cache_clear()
         _find.cache_clear()
 

@@ -1,6 +1,7 @@
-"""Compares now and then where groups with history are here with where their store has them.
+"""What has to be done now and then for groups that remember, or know who is here.
 
-A subscription may be deaf, say on a server that is no primary any more, and still answer.
+Where a group with history is here is compared with where its store has it: a subscription may be
+deaf, say on a server that is no primary any more, and still answer. Who is here is said again.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import logging
 from collections.abc import Mapping
 
 from ..brokers import BaseBroker
+from ..brokers.presence import REFRESH
 from ..exceptions import BrokerError
 from .kept import KeptGroup
+from .present import PresentGroup
 
-__all__ = ["patrol"]
+__all__ = ["beat", "patrol"]
 
 logger = logging.getLogger("django_ws_dispatch.groups")
 
@@ -47,3 +50,11 @@ async def _compare(
     for (channel, group), top in zip(now.items(), tops, strict=True):
         if groups.get(channel) is group:
             group.compare(top)
+
+
+async def beat(groups: Mapping[str, PresentGroup]) -> None:
+    """Have groups say that this process is there still, until cancelled."""
+    while True:
+        await asyncio.sleep(REFRESH)
+        for group in list(groups.values()):
+            group.refresh()

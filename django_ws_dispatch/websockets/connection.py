@@ -57,6 +57,7 @@ class Connection:
         abort_at: when the connection is to be dropped.
         cancels: how often the sweep has cancelled the handler's task, and nobody taken it back.
         hurried: somebody else has cancelled the handler: nothing waits for the client.
+        closed_here: this side has begun to close.
     """
 
     # In slots what every socket has: they are on the way of every handshake. What few ever need has
@@ -87,6 +88,7 @@ class Connection:
 
     denied = False
     hurried = False
+    closed_here = False
     tries = 0  # how often the sweep has cancelled the handler, whatever came of it
     tried_at = 0.0
 
@@ -266,6 +268,7 @@ class Connection:
         self.close_code, self.close_reason = code, cut_reason(reason)
         self.code_known = True
         self.ready_state = CLOSING
+        self.closed_here = True
         self.reader.stop()
         if not self.accepted:
             return

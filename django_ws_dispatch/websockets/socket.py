@@ -11,6 +11,7 @@ from django.dispatch import Signal
 from .. import groups, lanes, reports
 from ..auth.watch import Watch
 from ..auth.watched import Watched
+from ..codes import invites_back
 from ..handshake.request import HandshakeRequest, build_request
 from ..typing import Scope
 from .connection import Connection
@@ -58,7 +59,7 @@ class Socket:
         self._writer = connection.writer
         self._match = match
         self._request: HandshakeRequest | None = None
-        self.joined: list[groups.members.Place] | None = None  # as often as it joined
+        self.joined: list[groups.members.Stay] | None = None  # as often as it joined
         self.namespace = ""
         self.watch: Watch | None = None  # as long as it is open
         self.watched: Watched | None = None
@@ -151,6 +152,13 @@ class Socket:
         return user
 
     @property
+    def resolved_user(self) -> Any:
+        """The user, where somebody has asked for it; ``None`` where it is not known yet."""
+        if self._request is None or not self._request.user_is_known:
+            return None
+        return self._request.resolve_user()
+
+    @property
     def state(self) -> Mapping[str, Any]:
         """What ``WEBSOCKET_LIFESPAN`` yielded (ASGI spec, "Lifespan State")."""
         state: Mapping[str, Any] = self.scope.get("state") or {}
@@ -213,6 +221,23 @@ class Socket:
 
     def leave_groups(self) -> None:
         """The handler has ended: be a member of nothing any more."""
-        joined, self.joined = self.joined, None
-        for place in joined or ():
+        while self.joined:
+            self.leave(self.joined[-1])
+
+    def leave(self, stay: groups.members.Stay) -> None:
+        """Take back one of ``joined``; twice is once."""
+        if not self.joined or stay not in self.joined:
+            return
+        self.joined.remove(stay)
+        place, seat = stay
+        if place is not None:
             groups.members.local().leave(self._writer, place)
+        if seat is not None:
+            seat.leave(lingers=self._may_come_back)
+
+    @property
+    def _may_come_back(self) -> bool:
+        """Whether its client may be back in a moment: it left, or was told to try again."""
+        return self.ready_state >= CLOSING and (
+            not self.connection.closed_here or invites_back(self.close_code or 1006)
+        )

@@ -14,6 +14,7 @@ from .. import groups, lanes, reports
 from ..codes import CloseCode, check_close_code
 from ..exceptions import Deny, WebSocketDisconnect
 from ..typing import Event
+from .joining import joining
 from .opening import Headers, accept_event
 from .reader import Reader
 from .socket import Socket
@@ -232,6 +233,8 @@ class WebSocket(Socket):
         since: str | Mapping[str, str | None] | None = None,
         newest: int = 0,
         not_before: str | None = None,
+        key: str | None = None,
+        info: Any = None,
     ) -> AsyncIterator[groups.Membership]:
         """Be a member of groups: what is sent to them goes to this client.
 
@@ -255,58 +258,27 @@ class WebSocket(Socket):
                 or one that is lost.
             not_before: a position of the group: nothing older is replayed. Else who may join may
                 read all that is kept.
+            key: who this is, in groups that know who is here, 1 to 200 characters: several sockets
+                of one key are one. By default the primary key of the user, where it is resolved,
+                else one that nobody else has.
+            info: what the others see of it, any JSON of at most 1 KiB. Of several sockets of a key
+                the newest counts.
 
         Yields:
-            The ``Membership``: ``recovered``, ``lost``, ``positions``, ``gaps``, ``gap()``.
+            The ``Membership``: ``recovered``, ``lost``, ``positions``, ``gaps``, ``gap()``,
+            ``update()``.
 
         Raises:
             BrokerError: the broker did not acknowledge a subscription in time, or did not say what
-                was missed. It leaves the socket as it was, not accepted or open, and in none of the
-                groups.
+                was missed, or did not take who is here. It leaves the socket as it was, not
+                accepted or open, and in none of the groups.
             TypeError, ValueError: an argument is none of these; nothing is joined.
             WebSocketDisconnect: the socket is over.
         """
-        if self.ready_state >= CLOSING:
-            raise self.connection.disconnect()
-        registry = groups.members.local()
         joined = [one if isinstance(one, groups.Group) else groups.Group(one) for one in names]
         wishes = groups.membership.wishes(joined, since, newest, not_before)
-        entered = [group.place for group in joined]
-        options = {
-            place: found
-            for group, place in zip(joined, entered, strict=True)
-            if (found := group.options) is not None
-        }
-        membership = groups.Membership()
-        replayed = {
-            place: group.wire_name
-            for group, place in zip(joined, entered, strict=True)
-            if place in options and (wishes.newest or group.wire_name in wishes.since)
-        }
-        kept = await registry.join(self._writer, *entered, kept=options, later=replayed)
-        for place, one in zip(entered, joined, strict=True):
-            if place in kept and place not in replayed:
-                membership.entered(one.wire_name, kept[place])
-        # Nothing is awaited in between: from here on the end of the handler leaves them, too.
-        if self.joined is None:
-            self.joined = []
-        self.joined += entered
-        try:
-            await self.connection.ensure_accepted()
-            if self.ready_state is not OPEN:
-                raise self.connection.disconnect()
-            for place, name in replayed.items():
-                group = kept[place]
-                await membership.follow(name, group, wishes, self._writer.replay, self.id)
-                group.enter(self._writer)
-                membership.entered(name, group)
+        async with joining(self, joined, wishes, groups.membership.who(key, info)) as membership:
             yield membership
-        finally:
-            membership.end()
-            for place in entered:
-                if self.joined and place in self.joined:
-                    self.joined.remove(place)
-                    registry.leave(self._writer, place)
 
     # The end
 

@@ -39,10 +39,13 @@ _ARG = re.compile(r"^ {4}([\w*][\w*, ]*):", re.MULTILINE)
 # Classes that only this package, or uvicorn, makes an object of, or whose base class has the
 # arguments.
 NOT_CALLED = {
+    "Change",
     "ClientSocket",
     "HandshakeDenied",
     "History",
+    "Membership",
     "MemoryBroker",
+    "Present",
     "RedisBroker",
     "Registry",
     "WebSocket",

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django_ws_dispatch import groups
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
-from django_ws_dispatch.groups.members import MOST_TOLD
+from django_ws_dispatch.groups.link import MOST_TOLD
 from django_ws_dispatch.groups.messages import GROUP_CHANNEL
 
 from ..kit.late_broker import LATE, LateBroker, late

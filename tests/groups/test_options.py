@@ -48,9 +48,9 @@ def test_without_the_setting_nothing_is_kept() -> None:
 def test_what_is_kept_is_what_the_pattern_says(settings: Any) -> None:
     settings.WEBSOCKET_GROUPS = {"room:*": {"history": 100, "ttl": 60}, "ticker": {"history": 1}}
     room = options_of("room:1", "default")
-    assert room == GroupOptions("room:*", 100, 60.0)
+    assert room == GroupOptions("room:*", 100, 60.0, 0, 10.0)
     assert room.keep == Keep(100, 60.0)
-    assert options_of("ticker", "default") == GroupOptions("ticker", 1, 3600.0)
+    assert options_of("ticker", "default") == GroupOptions("ticker", 1, 3600.0, 0, 10.0)
     assert options_of("lobby", "default") is None
 
 
@@ -120,9 +120,9 @@ def test_a_name_is_looked_up_once_until_a_setting_changes(settings: Any) -> None
         assert pattern_of("b") == "*"
         assert groups.call_count == 1
     with override_settings(WEBSOCKET_BROKERS=BROKERS):
-        assert options_of("a", "default") == GroupOptions("*", 1, 3600.0)
+        assert options_of("a", "default") == GroupOptions("*", 1, 3600.0, 0, 10.0)
     settings.WEBSOCKET_GROUPS = {"*": {"history": 2}}
-    assert options_of("a", "default") == GroupOptions("*", 2, 3600.0)
+    assert options_of("a", "default") == GroupOptions("*", 2, 3600.0, 0, 10.0)
     settings.WEBSOCKET_GROUPS = {}
     assert options_of("a", "default") is None
 

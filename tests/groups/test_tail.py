@@ -9,7 +9,7 @@ from django_ws_dispatch.groups.messages import TEXT, Message
 from django_ws_dispatch.groups.options import GroupOptions
 from django_ws_dispatch.groups.tail import Tail
 
-OPTIONS = GroupOptions("*", 3, 60.0)
+OPTIONS = GroupOptions("*", 3, 60.0, 0, 10.0)
 
 
 def message(number: int, size: int = 1) -> Message:

@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 from ...loops import PerLoop
 from ..base import BaseBroker, BaseSubscriber, Receiver
 from ..history import Keep, Page, Top
+from ..presence import Entry, Listed, Roll, Tracked
 from .calls import AsyncCalls, Calls
 from .history import History, Steps
 from .nodes import Location, Node, SentinelNode
+from .presence import Presence
 from .subscriber import RedisSubscriber
 
 __all__ = ["RedisBroker"]
@@ -44,6 +46,7 @@ class RedisBroker(BaseBroker):
     """
 
     has_history = True
+    has_presence = True
     option_names = frozenset({"connection", "prefix", "sentinel", "timeout"})
 
     def __init__(self, alias: str, location: object, options: Mapping[str, Any]) -> None:
@@ -74,7 +77,8 @@ class RedisBroker(BaseBroker):
         for node in self.nodes:
             node.channels = f"{prefix}:*"
         self._calls = [Calls(node, self) for node in self.nodes]
-        self._history = History(prefix, lambda channel: self._channel(channel)[0])
+        self._history = History(self._key, self._name)
+        self._presence = Presence(self._key, self._name)
         self._local = PerLoop(partial(_Local, self))
 
     def _nodes(self, location: object, sentinel: object, connection: dict[str, Any]) -> list[Node]:
@@ -95,6 +99,15 @@ class RedisBroker(BaseBroker):
         name = self._prefix + channel.encode(errors="surrogatepass")
         count = len(self._calls)
         return name, zlib.crc32(name) % count if count > 1 else 0
+
+    def _name(self, channel: str) -> bytes:
+        return self._channel(channel)[0]
+
+    def _key(self, channel: str) -> bytes:
+        """Return what the keys of a channel begin with: in a cluster they are in one slot."""
+        for one in "%{}":
+            channel = channel.replace(one, f"%{ord(one):02X}")
+        return self._prefix + f"{{{channel}}}:".encode(errors="surrogatepass")
 
     def publish(self, channel: str, message: bytes) -> None:
         name, node = self._channel(channel)
@@ -173,6 +186,27 @@ class RedisBroker(BaseBroker):
 
     async def aforget(self, channel: str, keep: Keep) -> None:
         await self._arun(self._channel(channel)[1], self._history.forget(channel, keep))
+
+    async def atrack(
+        self,
+        channel: str,
+        tracker: str,
+        entries: Sequence[Entry],
+        listed: Listed,
+        *,
+        roll: bool = False,
+        away: bool = False,
+        ends: bool = False,
+    ) -> Tracked:
+        steps = self._presence.track(channel, tracker, entries, listed, roll, away, ends)
+        return await self._arun(self._channel(channel)[1], steps)
+
+    def snapshot(self, channel: str, most: int) -> Roll:
+        return self._run(channel, self._presence.snapshot(channel, most))
+
+    async def asnapshot(self, channel: str, most: int) -> Roll:
+        steps = self._presence.snapshot(channel, most)
+        return await self._arun(self._channel(channel)[1], steps)
 
     def subscriber(self, receiver: Receiver) -> BaseSubscriber:
         local = self._local()

@@ -132,19 +132,17 @@ class History:
     """The keys, the arguments and the answers; makes no call itself.
 
     Args:
-        prefix: of every key, without a brace.
+        key: says what the keys of a channel begin with, up to its hash tag and a colon.
         name: says under which name a channel is published.
     """
 
-    def __init__(self, prefix: str, name: Callable[[str], bytes]) -> None:
-        self._prefix = prefix
+    def __init__(self, key: Callable[[str], bytes], name: Callable[[str], bytes]) -> None:
+        self._key = key
         self._name = name
 
     def keys(self, channel: str) -> tuple[bytes, bytes]:
         """Return the keys of the stream and of the top, in one slot of a cluster."""
-        for one in "%{}":
-            channel = channel.replace(one, f"%{ord(one):02X}")
-        key = f"{self._prefix}:{{{channel}}}:".encode(errors="surrogatepass")
+        key = self._key(channel)
         return key + b"s", key + b"t"
 
     def _script(self, script: Script, channel: str, *arguments: Any) -> tuple[Any, ...]:

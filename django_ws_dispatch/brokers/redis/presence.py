@@ -1,0 +1,296 @@
+"""Who is here by what a Redis server knows.
+
+Of each channel, with its name in a hash tag: ``...:ph`` key -> since when it is here (sorted set),
+``:pn`` key -> sockets, ``:pi`` key -> info (hashes), ``:pl`` key -> when it lingers no more (sorted
+set), ``:pp`` tracker -> when it has to have said something (sorted set), ``:pe:<tracker>`` key ->
+sockets of that one (hash), ``:pv`` the version, ``:pg`` is there while no tracker is taken for
+gone. Times are milliseconds by the server's clock, those of ``:ph`` microseconds. All of it expires
+with who refreshes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.exceptions import InvalidResponse
+
+from ..presence import (
+    EXPIRY,
+    GRACE,
+    PRESENCE,
+    SWEPT,
+    Changes,
+    Entry,
+    Here,
+    Listed,
+    Roll,
+    Tracked,
+    changes_of,
+)
+from .calls import Call, Script
+from .history import Steps
+
+__all__ = ["Presence"]
+
+# Milliseconds that the keys outlive whoever refreshes them: a sweep may take its time.
+KEPT = 3_600_000
+
+# KEYS: ph pn pi pl pp pv pg. Who is here, up to a limit; nothing is swept.
+_LIST = """
+local time = redis.call('TIME')
+local us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local now = math.floor(us / 1000)
+local grace = redis.call('EXISTS', KEYS[7]) == 1
+local function list(version, most, above)
+  local count, keys, since
+  if not grace and redis.call('ZCOUNT', KEYS[5], '(' .. now, '+inf') == 0 then
+    -- Nobody has said anything for long: only who lingers is here.
+    count = redis.call('ZCOUNT', KEYS[4], '(' .. now, '+inf')
+    keys = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'LIMIT', 0, most)
+    since = {}
+    for at, key in ipairs(keys) do
+      since[at] = redis.call('ZSCORE', KEYS[1], key) or us
+    end
+  else
+    local due, over = {}, 0
+    if not grace then
+      for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, 1000)) do
+        due[key] = true
+      end
+      over = redis.call('ZCOUNT', KEYS[4], '-inf', now)
+    end
+    count, keys, since = redis.call('ZCARD', KEYS[1]) - over, {}, {}
+    local rows = {}
+    if most > 0 and (above or count <= most) then
+      rows = redis.call('ZRANGE', KEYS[1], 0, most + math.min(over, 1000) - 1, 'WITHSCORES')
+    end
+    for at = 1, #rows, 2 do
+      if not due[rows[at]] and #keys < most then
+        keys[#keys + 1], since[#since + 1] = rows[at], rows[at + 1]
+      end
+    end
+  end
+  if #keys == 0 then return {version, count, {}, {}, {}, {}} end
+  return {version, count, keys, since, redis.call('HMGET', KEYS[2], unpack(keys)),
+    redis.call('HMGET', KEYS[3], unpack(keys))}
+end
+"""
+
+# ARGV: how many are listed.
+SNAPSHOT = Script(
+    _LIST
+    + """
+return list(redis.call('GET', KEYS[6]) or '0.0', tonumber(ARGV[1]), true)
+"""
+)
+
+# KEYS: those, and pe of the tracker. ARGV: channel, head, tracker, its expiry (0: it ends), linger,
+# how many are listed, grace, whether the broker was away, whether a list is wanted, for how long
+# keys are kept, the beginning of pe of any tracker, how many are swept, and for each entry key,
+# sockets, whether it lingers, info, instead of which. The first write is SET: where the server
+# refuses it for want of memory nothing was done.
+TRACK = Script(
+    _LIST
+    + """
+local tracker, linger, most = ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
+local swept = tonumber(ARGV[12])
+local epoch, number
+local version = redis.call('GET', KEYS[6])
+if version then epoch, number = string.match(version, '^(%d+)%.(%d+)$') end
+if not epoch then epoch, number = string.format('%.0f', us), '0' end
+version = epoch .. '.' .. number
+local before = version
+redis.call('SET', KEYS[6], version, 'PX', ARGV[10])
+local score = redis.call('ZSCORE', KEYS[5], tracker)
+if ARGV[8] == '1' or (score and tonumber(score) <= now) then
+  grace = true
+  redis.call('SET', KEYS[7], '1', 'PX', ARGV[7])
+end
+local left, changed = {}, {}
+local function remove(key)
+  redis.call('ZREM', KEYS[1], key)
+  redis.call('HDEL', KEYS[2], key)
+  redis.call('HDEL', KEYS[3], key)
+  redis.call('ZREM', KEYS[4], key)
+  changed[key] = nil
+  left[#left + 1] = key
+end
+for at = 13, #ARGV, 5 do
+  local key, sockets = ARGV[at], tonumber(ARGV[at + 1])
+  local had = tonumber(redis.call('HGET', KEYS[8], key) or '0')
+  local total = tonumber(redis.call('HGET', KEYS[2], key) or '0')
+  local rest = total + sockets - had
+  if sockets ~= had then
+    if sockets > 0 then
+      redis.call('HSET', KEYS[8], key, sockets)
+    else
+      redis.call('HDEL', KEYS[8], key)
+    end
+    if rest > 0 then
+      redis.call('HSET', KEYS[2], key, rest)
+      changed[key] = true
+    else
+      redis.call('HDEL', KEYS[2], key)
+    end
+  end
+  if rest > 0 then
+    if redis.call('ZADD', KEYS[1], 'NX', us + at, key) == 1 then
+      changed[key] = true
+    elseif total <= 0 then
+      redis.call('ZREM', KEYS[4], key)
+    end
+    local info, old = ARGV[at + 3], ARGV[at + 4]
+    if info ~= '' then
+      local has = redis.call('HGET', KEYS[3], key)
+      if has ~= info and (old == '' or old == has) then
+        redis.call('HSET', KEYS[3], key, info)
+        changed[key] = true
+      end
+    end
+  elseif had > 0 then
+    if ARGV[at + 2] == '1' and linger > 0 then
+      redis.call('ZADD', KEYS[4], now + linger, key)
+      changed[key] = true
+    else
+      remove(key)
+    end
+  end
+end
+if ARGV[4] ~= '0' then
+  redis.call('ZADD', KEYS[5], now + tonumber(ARGV[4]), tracker)
+elseif redis.call('EXISTS', KEYS[8]) == 0 then
+  redis.call('ZREM', KEYS[5], tracker)
+end
+local more = 0
+if not grace then
+  local dead = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, 1)[1]
+  if dead then
+    more = 1
+    local theirs = ARGV[11] .. dead
+    local found = redis.call('HRANDFIELD', theirs, swept, 'WITHVALUES')
+    for at = 1, #found, 2 do
+      local key = found[at]
+      redis.call('HDEL', theirs, key)
+      if redis.call('HINCRBY', KEYS[2], key, '-' .. found[at + 1]) > 0 then
+        changed[key] = true
+      else
+        remove(key)
+      end
+    end
+    if #found < 2 * swept then redis.call('ZREM', KEYS[5], dead) end
+  end
+  local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, swept)
+  if #due == swept then more = 1 end
+  for _, key in ipairs(due) do remove(key) end
+end
+local message = ''
+if #left > 0 or next(changed) then
+  version = epoch .. '.' .. string.format('%.0f', tonumber(number) + 1)
+  redis.call('SET', KEYS[6], version, 'PX', ARGV[10])
+  local count = redis.call('ZCARD', KEYS[1])
+  local event = {b = before, v = version, n = tostring(count)}
+  if count > most then
+    event.o = '1'
+  else
+    if #left > 0 then event.l = left end
+    local here = {}
+    for key in pairs(changed) do
+      here[#here + 1] = {key, redis.call('HGET', KEYS[2], key) or '0',
+        redis.call('ZSCORE', KEYS[1], key), redis.call('HGET', KEYS[3], key) or 'null'}
+    end
+    if #here > 0 then event.j = here end
+  end
+  message = cjson.encode(event)
+  redis.call('PUBLISH', ARGV[1], ARGV[2] .. message)
+end
+for at = 1, 8 do
+  if at < 6 or at > 7 then redis.call('PEXPIRE', KEYS[at], ARGV[10]) end
+end
+local answer = {score and 1 or 0, more, message}
+if ARGV[9] == '1' then answer[4] = list(version, most, false) end
+return answer
+"""
+)
+
+
+class Presence:
+    """The keys, the arguments and the answers; makes no call itself.
+
+    Args:
+        key: says what the keys of a channel begin with, up to its hash tag and a colon.
+        name: says under which name a channel is published.
+    """
+
+    def __init__(self, key: Callable[[str], bytes], name: Callable[[str], bytes]) -> None:
+        self._key = key
+        self._name = name
+
+    def _keys(self, channel: str) -> list[bytes]:
+        start = self._key(channel)
+        return [start + one for one in (b"ph", b"pn", b"pi", b"pl", b"pp", b"pv", b"pg")]
+
+    def track(
+        self,
+        channel: str,
+        tracker: str,
+        entries: Sequence[Entry],
+        listed: Listed,
+        roll: bool,
+        away: bool,
+        ends: bool,
+    ) -> Steps[Tracked]:
+        theirs = self._key(channel) + b"pe:"
+        command = (
+            TRACK,
+            8,
+            *self._keys(channel),
+            theirs + tracker.encode(),
+            self._name(channel),
+            PRESENCE,
+            tracker,
+            0 if ends else _ms(EXPIRY),
+            _ms(listed.linger),
+            listed.most,
+            _ms(GRACE),
+            int(away),
+            int(roll),
+            KEPT + _ms(listed.linger),
+            theirs,
+            SWEPT,
+            *(
+                argument
+                for one in entries
+                for argument in (one.key, one.sockets, int(one.lingers), one.info, one.instead_of)
+            ),
+        )
+        # Once or twice is the same: it says how many there are.
+        found: Tracked = yield Call([command], _tracked, purpose="take who is here")
+        return found
+
+    def snapshot(self, channel: str, most: int) -> Steps[Roll]:
+        command = (SNAPSHOT, 7, *self._keys(channel), most)
+        found: Roll = yield Call([command], lambda answers: _roll(answers[0]))
+        return found
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _tracked(answers: list[Any]) -> Tracked:
+    known, more, message, *rest = answers[0]
+    changes: Changes | None = changes_of(message) if message else None
+    return Tracked(bool(known), bool(more), changes, _roll(rest[0]) if rest else None)
+
+
+def _roll(answer: Any) -> Roll:
+    if not isinstance(answer, list) or len(answer) != 6:
+        raise InvalidResponse("the answer is no list of who is here")
+    version, count, *columns = answer
+    here = [
+        Here(key.decode(), int(sockets or 0), int(float(since)), (info or b"null").decode())
+        for key, since, sockets, info in zip(*columns, strict=True)
+    ]
+    here.sort(key=lambda one: one.since)
+    return Roll(version.decode(), count, here)

@@ -1,0 +1,285 @@
+"""Who is in a group that knows it, in one event loop: what it tells its broker, and what it hears.
+
+Sockets come and go in batches: one call is under way at a time, and takes all that has changed. It
+says how many sockets of each key there are *here*, not who came or went, so that a call that is
+made again, or late, changes nothing that it should not. What the broker makes of that comes to all
+processes as changes, from which each keeps its own list (``mirror.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from .. import lanes
+from ..brokers import BaseBroker
+from ..brokers.presence import GRACE, Entry, Tracked
+from ..exceptions import BrokerError
+from .messages import Message
+from .mirror import Mirror
+from .options import GroupOptions
+from .seats import News, Seat, Seats, fail
+from .watch import TOLD_EVERY, Audience, Watcher
+
+__all__ = ["PresentGroup"]
+
+logger = logging.getLogger("django_ws_dispatch.groups")
+
+# Seconds after the end of a linger at which it is swept: no clock is exact.
+SLACK = 0.05
+
+
+class PresentGroup:
+    """The receiver that keeps the list of a group, and says who is here in this event loop.
+
+    Args:
+        broker: knows of all processes.
+        name: of its channel.
+        options: as ``WEBSOCKET_GROUPS`` has them.
+        on_end: called once nobody here needs it any more.
+    """
+
+    def __init__(
+        self, broker: BaseBroker, name: str, options: GroupOptions, on_end: Callable[[], None]
+    ) -> None:
+        self._broker = broker
+        self._name = name
+        self._listed = options.listed
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._tracker = secrets.token_hex(8)
+        self._seats = Seats()
+        self._mirror = Mirror(options.presence)
+        self._audience = Audience(self._mirror.view)
+        self._known = False  # the broker has heard of this tracker
+        self._away = False  # it was, and has not been told so
+        self._beat = False
+        self._task: asyncio.Task[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []  # for the first list
+        # When those whose last socket was here linger no more.
+        self._lingering: deque[float] = deque()
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._swept_at = 0.0
+        self._held_until = 0.0  # nobody has left whom the broker does not name
+        self._hold_timer: asyncio.TimerHandle | None = None
+
+    # What the channel tells
+
+    def receive(self, message: Message) -> None:
+        """See ``Receiver``."""
+        if message.changes is not None:
+            self._mirror.apply(message.changes)
+            self._follow_mirror()
+
+    def catch_up(self) -> None:
+        """The broker was away, and is back: others may not have come back yet."""
+        self._away = self._mirror.wants_list = True
+        self._hold()
+        self._wake()
+
+    def refresh(self) -> None:
+        """Say that this process is there still, and sweep those that are not."""
+        self._beat = True
+        self._wake()
+
+    def _follow_mirror(self) -> None:
+        if self._mirror.wants_list:
+            self._wake()
+        else:
+            self._audience.tell()
+
+    def _hold(self) -> None:
+        self._held_until = self._loop.time() + GRACE
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+        self._hold_timer = self._loop.call_later(GRACE, self._let_go)
+
+    def _let_go(self) -> None:
+        self._hold_timer = None
+        if self._mirror.let_go():
+            self._follow_mirror()
+
+    # Who comes and goes here
+
+    def enter(self, seat: Seat) -> asyncio.Future[None]:
+        """Have a socket be here. The future is done once the broker has it.
+
+        It has a ``BrokerError`` if the broker does not take it in time; it is here all the same
+        until it leaves.
+        """
+        seat.group = self
+        done = self._seats.enter(seat)
+        self._wake()
+        return done
+
+    def update(self, seat: Seat, info: str) -> asyncio.Future[None]:
+        """See ``Seat.update()``."""
+        done = self._seats.update(seat, info)
+        self._wake()
+        return done
+
+    def leave(self, seat: Seat, *, lingers: bool) -> None:
+        """See ``Seat.leave()``."""
+        seat.group = None
+        self._seats.leave(seat, lingers=lingers)
+        self._wake()
+
+    # Who watches
+
+    async def watch(self, group: object) -> Watcher:
+        """Return one who is told of who is here, and of what changes.
+
+        Raises:
+            BrokerError: the broker does not answer in time.
+        """
+        waiting: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(waiting)  # the group stays for it
+        try:
+            if not self._mirror.is_filled:
+                self._wake()
+                await waiting
+            return self._audience.add(group)
+        finally:
+            self._waiting = [one for one in self._waiting if one is not waiting]
+            self._wake()
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Tell it nothing more."""
+        self._audience.remove(watcher)
+        self._wake()
+
+    # What the broker is told
+
+    @property
+    def _is_needed(self) -> bool:
+        return bool(self._seats or self._audience or self._waiting or self._lingering)
+
+    def _wake(self) -> None:
+        if self._task is None:
+            # The work of no socket, in nobody's context.
+            context = lanes.background().copy()
+            self._task = self._loop.create_task(self._run(), context=context)
+            self._task.add_done_callback(self._has_run)
+
+    async def _run(self) -> None:
+        try:
+            # All that comes in one turn of the loop goes in one call.
+            await asyncio.sleep(0)
+            await self._tell_broker()
+        finally:
+            self._task = None
+
+    def _has_run(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        if (exc := task.exception()) is not None:
+            logger.error("The broker could not be told who is in a group.", exc_info=exc)
+        elif self._task is None and not self._is_needed and not self._seats.news:
+            self.close()
+            self._on_end()
+
+    async def _tell_broker(self) -> None:
+        while (
+            self._seats.news
+            or self._beat
+            or (self._mirror.wants_list and self._is_needed)
+            or (self._known and not self._is_needed)
+        ):
+            told = self._seats.take_news()
+            try:
+                await self._call(told)
+            except BaseException as exc:
+                self._seats.take_back(told, exc)
+                if not isinstance(exc, BrokerError):
+                    raise
+                logger.debug("Who is in a group waits for its broker: %s", exc)
+                for waiting in self._waiting:
+                    fail(waiting, exc)
+                return  # until the broker is back, or it is time to say so again
+            for news in told.values():
+                news.done()
+
+    async def _call(self, told: Mapping[str, News]) -> None:
+        entries = [self._seats.entry(key, news) for key, news in told.items()]
+        asks, away = self._mirror.wants_list, self._away
+        ends = not self._is_needed and not self._seats.news
+        if asks:
+            self._mirror.ask()
+        self._beat = self._away = False
+        try:
+            answer = await self._broker.atrack(
+                self._name,
+                self._tracker,
+                entries,
+                self._listed,
+                roll=asks,
+                away=away,
+                ends=ends,
+            )
+        except BaseException:
+            self._away = self._away or away
+            self._mirror.wants_list = self._mirror.wants_list or asks
+            raise
+        if self._known and not answer.known:
+            # It was silent for too long, or the broker has forgotten everybody.
+            self._seats.say_again(told)
+        self._known = not ends
+        self._beat = self._beat or answer.more
+        self._await_linger(entries)
+        self._take(answer)
+
+    def _take(self, answer: Tracked) -> None:
+        if answer.roll is not None:
+            self._mirror.fill(answer.roll, hold=self._loop.time() < self._held_until)
+            if self._mirror.has_lost:
+                self._mirror.has_lost = False
+                self._hold()
+                self._audience.lose()
+            for waiting in self._waiting:
+                if not waiting.done():
+                    waiting.set_result(None)
+        elif answer.changes is not None:
+            self._mirror.apply(answer.changes)
+        self._follow_mirror()
+
+    # Who lingers
+
+    def _await_linger(self, told: list[Entry]) -> None:
+        """See to it that those of whom the last socket has left are swept when it is time."""
+        if self._listed.linger and any(one.lingers and not one.sockets for one in told):
+            self._lingering.append(self._loop.time() + self._listed.linger + SLACK)
+        if self._lingering and self._linger_timer is None:
+            # Many go in one call, and there is one at most so often.
+            due = max(self._lingering[0], self._swept_at + TOLD_EVERY)
+            self._linger_timer = self._loop.call_at(due, self._end_linger)
+
+    def _end_linger(self) -> None:
+        self._linger_timer = None
+        self._swept_at = now = self._loop.time()
+        while self._lingering and self._lingering[0] <= now:
+            self._lingering.popleft()
+        self.refresh()
+        self._await_linger([])
+
+    # The end
+
+    async def flush(self) -> None:
+        """The event loop ends: tell what there is to tell. It never raises."""
+        self._lingering.clear()
+        self._wake()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=self._broker.timeout)
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What is under way."""
+        return [] if self._task is None else [self._task]
+
+    def close(self) -> None:
+        """Nobody is here any more."""
+        self._audience.close()
+        for timer in (self._linger_timer, self._hold_timer):
+            if timer is not None:
+                timer.cancel()

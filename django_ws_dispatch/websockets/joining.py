@@ -1,0 +1,94 @@
+"""What ``WebSocket.join()`` does: subscribe, be there, accept, replay, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from django.utils.crypto import salted_hmac
+
+from .. import groups
+from ..groups.membership import Who, Wishes
+from ..groups.options import GroupOptions
+from ..groups.seats import Seat
+from .socket import Socket
+from .state import CLOSING, OPEN
+
+__all__ = ["joining"]
+
+
+@asynccontextmanager
+async def joining(
+    socket: Socket, joined: list[groups.Group], wishes: Wishes, who: Who
+) -> AsyncIterator[groups.Membership]:
+    """See ``WebSocket.join()``."""
+    connection = socket.connection
+    if connection.ready_state >= CLOSING:
+        raise connection.disconnect()
+    places = [group.place for group in joined]
+    options = _options(joined)
+    names = {place: group.wire_name for place, group in zip(places, joined, strict=True)}
+    kept = {place: one for place, one in options.items() if one.history}
+    later = [place for place in kept if wishes.newest or names[place] in wishes.since]
+    seats = {
+        place: (Seat(who.key or _key(socket), who.info), one)
+        for place, one in options.items()
+        if one.presence
+    }
+    writer = connection.writer
+    membership = groups.Membership([seat for seat, _ in seats.values()])
+    registry = groups.members.local()
+    held = await registry.join(writer, *places, kept=kept, later=later, seats=seats)
+    for place, group in held.items():
+        if place not in later:
+            membership.entered(names[place], group)
+    # Nothing is awaited in between: from here on the end of the handler leaves them, too.
+    if socket.joined is None:
+        socket.joined = []
+    stays: list[groups.members.Stay] = [(place, None) for place in places]
+    stays += [(None, seat) for seat, _ in seats.values()]
+    socket.joined += stays
+    try:
+        await connection.ensure_accepted()
+        if connection.ready_state is not OPEN:
+            raise connection.disconnect()
+        for place in later:
+            group = held[place]
+            await membership.follow(names[place], group, wishes, writer.replay, socket.id)
+            group.enter(writer)
+            membership.entered(names[place], group)
+        yield membership
+    finally:
+        membership.end()
+        for stay in stays:
+            socket.leave(stay)
+
+
+def _options(joined: list[groups.Group]) -> dict[groups.members.Place, GroupOptions]:
+    """Return those of the groups that have any.
+
+    Raises:
+        ValueError: two of them have one name for the client.
+    """
+    found: dict[groups.members.Place, GroupOptions] = {}
+    named: dict[str, groups.members.Place] = {}
+    for group in joined:
+        if (options := group.options) is None:
+            continue
+        place = group.place
+        found[place] = options
+        if named.setdefault(group.wire_name, place) != place:
+            raise ValueError(
+                f"Two of these groups are called {group.wire_name!r} where a client, or a mapping "
+                "of positions, names them: join one after the other."
+            )
+    return found
+
+
+def _key(socket: Socket) -> str:
+    """Return who a socket is for the others, where the handler does not say."""
+    user = socket.resolved_user
+    if user is not None and user.is_authenticated and user.pk is not None:
+        return str(user.pk)
+    # Not its id, by which a page tells apart what comes from itself.
+    return salted_hmac("django_ws_dispatch.presence", socket.id, algorithm="sha256").hexdigest()
