@@ -128,8 +128,8 @@ class SupervisedSubscriber(ABC):
                 if self._lost is None:
                     self._receiver.on_lost()
                     logger.error(
-                        "Lost the broker %r (%s): %s. Sockets stay open; messages of their groups "
-                        "are lost until it is back.",
+                        "Lost the broker %r (%s): %s. Sockets stay open; until it is back messages "
+                        "of groups without history are lost.",
                         self._broker.alias,
                         self._server,
                         why,

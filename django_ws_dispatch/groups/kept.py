@@ -35,8 +35,10 @@ __all__ = ["KeptGroup"]
 logger = logging.getLogger("django_ws_dispatch.groups")
 
 # Seconds before the store is asked again, at first and at most.
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 0.5
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+# Seconds between two lines about losses in groups of one pattern: there may be thousands.
+WARNED_EVERY = 60.0
+_warned_at: dict[tuple[str, str, bool], float] = {}
 
 _T = TypeVar("_T")
 
@@ -249,18 +251,24 @@ class KeptGroup:
             # Whoever has listened all the time has heard every order.
             # What the new epoch has up to here is not carried out any more.
             missed_orders = self._away or not self._touch or top.orders > 0
-        logger.warning(
-            "The broker %r has not all messages any more of a group of WEBSOCKET_GROUPS[%r]; its "
-            "sockets %s.",
-            self.broker.alias,
-            self.options.pattern,
-            "are closed with 1012, since it may be an order to close" if missed_orders else "stay",
-        )
+        self._warn_of_loss(missed_orders)
         for tell in list(self.on_gap):
             tell()
         if missed_orders:
             for member in list(self.channel.members):
                 member.kick(CloseCode.RESTART, "messages were lost")
+
+    def _warn_of_loss(self, missed_orders: bool) -> None:
+        about, now = (self.broker.alias, self.options.pattern, missed_orders), self._loop.time()
+        if _warned_at.get(about, -WARNED_EVERY) + WARNED_EVERY > now:
+            return
+        _warned_at[about] = now
+        logger.warning(
+            "The broker %r has not all messages any more of a group of WEBSOCKET_GROUPS[%r]; its "
+            "sockets %s. Others of them may have lost some, too: logged once a minute.",
+            *about[:2],
+            "are closed with 1012, since it may be an order to close" if missed_orders else "stay",
+        )
 
     def begin(self) -> None:
         """The channel is subscribed to: find out where the group stands."""

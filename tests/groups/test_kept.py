@@ -9,6 +9,7 @@ import pytest
 from django_ws_dispatch.brokers import get_broker
 from django_ws_dispatch.brokers.history import FORGOTTEN, RESET, Top, kept, order_of
 from django_ws_dispatch.brokers.memory import MemoryBroker
+from django_ws_dispatch.brokers.remembered import Remembered
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, members
 from django_ws_dispatch.groups.messages import decode
@@ -148,6 +149,22 @@ def test_a_store_that_forgot_everything_while_it_was_heard_is_a_gap():
         assert (member.got[-1], gaps) == ("next", [1])
 
     run(scenario)
+
+
+def test_a_loss_is_logged_once_a_minute_for_the_groups_of_a_pattern(caplog, monkeypatch):
+    monkeypatch.setattr("django_ws_dispatch.groups.kept._warned_at", {})
+
+    async def scenario():
+        for name in ("room:a", "room:b"):
+            group = await joined(FakeMember(), Group(name))
+            gap = asyncio.Event()
+            group.on_gap[gap.set] = None
+            broker()._history = Remembered()
+            group.catch_up()
+            await gap.wait()
+
+    run(scenario)
+    assert caplog.text.count("has not all messages any more") == 1
 
 
 def test_forgetting_is_no_gap_for_who_is_here():
