@@ -267,6 +267,7 @@ class BaseBroker(ABC):
         roll: bool = False,
         away: bool = False,
         ends: bool = False,
+        replaces: str = "",
     ) -> Tracked:
         """Take what a tracker says of its sockets, and publish in one step what that changes.
 
@@ -284,6 +285,7 @@ class BaseBroker(ABC):
             away: the broker was away, as far as is known: no tracker is gone for ``GRACE`` seconds,
                 nor does one that says something itself after its time.
             ends: it has no sockets any more, and is not here.
+            replaces: another tracker, of which nothing counts any more, and which is swept at once.
 
         Raises:
             BrokerError: as ``publish()``.

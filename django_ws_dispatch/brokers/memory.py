@@ -129,10 +129,13 @@ class MemoryBroker(BaseBroker):
         roll: bool = False,
         away: bool = False,
         ends: bool = False,
+        replaces: str = "",
     ) -> Tracked:
         # Nothing but the end of its loop can keep a tracker from saying that it is gone.
         gone = asyncio.get_running_loop().is_closed
-        tracked = self._presences.track(channel, tracker, gone, entries, listed, roll, ends)
+        tracked = self._presences.track(
+            channel, tracker, gone, entries, listed, roll, ends, replaces
+        )
         if tracked.changes is not None:
             await self.apublish(channel, published(tracked.changes))
         return tracked

@@ -156,7 +156,7 @@ def changes_of(payload: bytes) -> Changes:
 
 
 def version_of(version: str) -> tuple[int, int]:
-    """Return what versions are ordered by: when the memory began, and a number.
+    """Return what versions are ordered by: when the memory began, and when it changed.
 
     Raises:
         ValueError: it is none.

@@ -74,12 +74,15 @@ class _Channel:
     def due(self, moment: float) -> list[str]:
         return [key for key, end in self.lingers.items() if end <= moment]
 
+    def drop(self, tracker: str, moment: float) -> None:
+        _, tracked = self.trackers.pop(tracker, (None, {}))
+        for key in list(tracked):
+            self.enter(tracked, Entry(key, 0), 0, moment)
+
     def sweep(self, moment: float) -> None:
-        for name, (gone, tracked) in list(self.trackers.items()):
+        for name, (gone, _) in list(self.trackers.items()):
             if gone():
-                del self.trackers[name]
-                for key in list(tracked):
-                    self.enter(tracked, Entry(key, 0), 0, moment)
+                self.drop(name, moment)
         for key in self.due(moment):
             self.remove(key)
 
@@ -114,6 +117,7 @@ class Presences:
         listed: Listed,
         roll: bool,
         ends: bool,
+        replaces: str,
     ) -> Tracked:
         """See ``BaseBroker.atrack()``; ``gone`` tells whether the tracker is no more."""
         moment = remembered.now()
@@ -130,6 +134,8 @@ class Presences:
                 channel.enter(tracked, entry, listed.linger, moment)
             if ends and not tracked:
                 del channel.trackers[tracker]
+            if replaces:
+                channel.drop(replaces, moment)
             channel.sweep(moment)
             changes = channel.end_call(listed)
             found = None

@@ -8,10 +8,19 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from ..brokers import BaseBroker
-from ..brokers.history import Entry, Keep, Page
+from ..brokers.history import Entry, Keep, Page, is_before
 from .messages import BYTES, FORGOT, TEXT, Message, decode
 
-__all__ = ["History", "Pager", "Stored", "adrive", "decode_entry", "drive", "read_history"]
+__all__ = [
+    "History",
+    "Pager",
+    "Stored",
+    "adrive",
+    "decode_entry",
+    "drive",
+    "lacks",
+    "read_history",
+]
 
 # What is read at once.
 MOST_ENTRIES = 200
@@ -66,6 +75,19 @@ def decode_entry(entry: Entry) -> Message:
         message = Message(FORGOT, {}, 0, None)
     message.position, message.previous = entry.position, entry.previous
     return message
+
+
+def lacks(page: Page, last: str, heard: str) -> bool:
+    """Return whether a page behind ``last`` shows that the store has not what was heard before."""
+    if not is_before(last, heard):
+        return False
+    if is_before(page.top.position, heard):
+        return True
+    return (
+        bool(page.entries)
+        and not is_before(page.entries[-1].position, heard)
+        and all(entry.position != heard for entry in page.entries)
+    )
 
 
 # What is read, step by step: the name of a broker's method, and its arguments.

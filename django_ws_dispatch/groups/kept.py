@@ -25,7 +25,7 @@ from ..codes import CloseCode
 from ..exceptions import BrokerError
 from ..loops import back_off
 from .fanout import Channel, FanOut, Member
-from .history import Pager, decode_entry
+from .history import Pager, decode_entry, lacks
 from .messages import CLOSE, FORGOT, PRESENCE, RESET, Message
 from .options import GroupOptions
 from .tail import Tail
@@ -197,6 +197,8 @@ class KeptGroup:
         keep = self.options.keep
         if self._last is None:
             self._last = await self.broker.atop(self.name, keep)
+            if self._heard is None and not self._again:
+                return  # nothing came meanwhile
         pager = Pager()
         while True:
             self._again, heard = False, self._heard
@@ -206,7 +208,7 @@ class KeptGroup:
             page = await self.broker.aread(
                 self.name, self._last.position, keep, pager.count, heard=True
             )
-            lacking = next((one for one in ends if _lacks(page, last, one)), None)
+            lacking = next((one for one in ends if lacks(page, last, one)), None)
             if page.known and lacking is not None:
                 # It went back in time behind what was heard, and nobody else may know.
                 page = await self.broker.aread(self.name, lacking, keep, 1, heard=True)
@@ -331,19 +333,6 @@ class KeptGroup:
         """Nobody is here any more."""
         for task in self.tasks():
             task.cancel()
-
-
-def _lacks(page: Page, last: str, heard: str) -> bool:
-    """Return whether a page behind ``last`` shows that the store has not what was heard before."""
-    if not is_before(last, heard):
-        return False
-    if is_before(page.top.position, heard):
-        return True
-    return (
-        bool(page.entries)
-        and not is_before(page.entries[-1].position, heard)
-        and all(entry.position != heard for entry in page.entries)
-    )
 
 
 def _epoch(position: str) -> str:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from ..brokers.history import is_before, order_of
+from ..brokers.history import Page, is_before, order_of
 from .group import Group
 from .kept import KeptGroup
-from .replay import Send, follow, latest
+from .replay import Send, follow, latest, prefetch
 from .seats import Seat
 
 __all__ = ["Membership", "Who", "Wishes", "who", "wishes"]
@@ -78,6 +78,14 @@ def wishes(
         if not (isinstance(name, str) and isinstance(position, str)):
             raise TypeError(f"since maps names to positions, both str, not {name!r}: {position!r}.")
     return Wishes(positions, newest, not_before)
+
+
+class Beginning(NamedTuple):
+    """Where a replay begins."""
+
+    position: str
+    read: asyncio.Task[Page] | None = None
+    """reads what is behind it"""
 
 
 class Who(NamedTuple):
@@ -186,8 +194,27 @@ class Membership:
         for told in [seat.update(encoded) for seat in self._seats]:
             await told
 
+    async def begin(self, name: str, group: KeptGroup, wishes: Wishes) -> Beginning:
+        """Find out where the replay of a group begins, and have it read from there.
+
+        Raises:
+            BrokerError: the store does not answer.
+        """
+        since, first = wishes.since.get(name), wishes.not_before
+        if since is None:
+            return Beginning(await latest(group, wishes.newest, first))
+        if first is not None and is_before(since, first):
+            since = first
+        return Beginning(since, prefetch(group, since))
+
     async def follow(
-        self, name: str, group: KeptGroup, wishes: Wishes, send: Send, reader: str
+        self,
+        name: str,
+        group: KeptGroup,
+        begins: Beginning,
+        wishes: Wishes,
+        send: Send,
+        reader: str,
     ) -> None:
         """Replay what is wanted of a group. ``enter()`` follows, with nothing awaited between.
 
@@ -195,13 +222,7 @@ class Membership:
             BrokerError: the store does not answer.
         """
         since, first = wishes.since.get(name), wishes.not_before
-        position = group.position if since is None else since
-        if since is None:
-            if wishes.newest:
-                position = await latest(group, wishes.newest, first)
-        elif first is not None and is_before(since, first):
-            position = first
-        top = await follow(group, position, send, reader)
+        top = await follow(group, begins.position, send, reader, begins.read)
         if since is not None:
             if top is None:
                 self.recovered = self.recovered is not False

@@ -51,6 +51,7 @@ class PresentGroup:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._tracker = secrets.token_hex(8)
+        self._former: list[str] = []  # trackers that this one replaces, once it has told all
         self._seats = Seats()
         self._mirror = Mirror(options.presence)
         self._audience = Audience(self._mirror.view)
@@ -75,8 +76,17 @@ class PresentGroup:
             self._follow_mirror()
 
     def catch_up(self) -> None:
-        """The broker was away, and is back: others may not have come back yet."""
+        """The broker was away, and is back: others may not have come back yet.
+
+        It may have gone back to an older state, with other sockets of this process: all of them are
+        told anew, by another name.
+        """
         self._away = self._mirror.wants_list = True
+        if self._known:
+            self._known = False
+            self._former.append(self._tracker)
+            self._tracker = secrets.token_hex(8)
+            self._seats.say_again({})
         self._hold()
         self._wake()
 
@@ -186,6 +196,7 @@ class PresentGroup:
             self._seats.news
             or self._beat
             or (self._mirror.wants_list and self._is_needed)
+            or self._former
             or (self._known and not self._is_needed)
         ):
             told = self._seats.take_news()
@@ -206,6 +217,7 @@ class PresentGroup:
         entries = [self._seats.entry(key, news) for key, news in told.items()]
         asks, away = self._mirror.wants_list, self._away
         ends = not self._is_needed and not self._seats.news
+        former = self._former[0] if self._former and not self._seats.news else ""
         if asks:
             self._mirror.ask()
         self._beat = self._away = False
@@ -218,6 +230,7 @@ class PresentGroup:
                 roll=asks,
                 away=away,
                 ends=ends,
+                replaces=former,
             )
         except BaseException:
             self._away = self._away or away
@@ -227,6 +240,8 @@ class PresentGroup:
             # It was silent for too long, or the broker has forgotten everybody.
             self._seats.say_again(told)
         self._known = not ends
+        if former:
+            self._former.remove(former)
         self._beat = self._beat or answer.more
         self._await_linger(entries)
         self._take(answer)

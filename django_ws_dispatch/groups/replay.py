@@ -14,7 +14,7 @@ from .history import Pager, decode_entry
 from .kept import KeptGroup
 from .messages import BYTES, FORGOT, TEXT, Message
 
-__all__ = ["Send", "follow", "latest"]
+__all__ = ["Send", "follow", "latest", "prefetch"]
 
 Send = Callable[[Message], Awaitable[None]]
 
@@ -42,7 +42,20 @@ async def latest(group: KeptGroup, count: int, not_before: str | None) -> str:
     return position
 
 
-async def follow(group: KeptGroup, position: str, send: Send, reader: str) -> Top | None:
+def prefetch(group: KeptGroup, position: str) -> asyncio.Task[Page] | None:
+    """Have the first page behind a position read, where it has to be."""
+    if position in ("", group.position) or group.tail.behind(position) is not None:
+        return None
+    return _start_read(group, position, Pager().count)
+
+
+async def follow(
+    group: KeptGroup,
+    position: str,
+    send: Send,
+    reader: str,
+    first: asyncio.Task[Page] | None = None,
+) -> Top | None:
     """Send one who joins what is behind a position, until it is level with the members.
 
     Nothing may be awaited between this and ``enter()``.
@@ -51,6 +64,7 @@ async def follow(group: KeptGroup, position: str, send: Send, reader: str) -> To
         position: what it has; anything that a client may bring.
         send: sends one message, and waits where the client is slow.
         reader: its id: what excludes it is left out.
+        first: what ``prefetch()`` has returned.
 
     Returns:
         ``None``, or where the store stands: the position is not known there any more.
@@ -62,7 +76,9 @@ async def follow(group: KeptGroup, position: str, send: Send, reader: str) -> To
             return None
         messages = group.tail.behind(position)
         if messages is None:
-            page = await _read(group, position, pager.count)
+            task, first = first or _start_read(group, position, pager.count), None
+            await asyncio.wait([task])
+            page = task.result()
             if not page.known:
                 return page.top
             messages = [decode_entry(entry) for entry in page.entries]
@@ -78,15 +94,14 @@ async def follow(group: KeptGroup, position: str, send: Send, reader: str) -> To
             position = message.position or ""
 
 
-async def _read(group: KeptGroup, position: str, count: int) -> Page:
-    """Read a page, together with all that want the same one now."""
+def _start_read(group: KeptGroup, position: str, count: int) -> asyncio.Task[Page]:
+    """Have a page read, once for all that want the same one now."""
     task = group.reads.get(position)
     if task is None:
         task = group.make_task(group.broker.aread(group.name, position, group.options.keep, count))
         group.reads[position] = task
         task.add_done_callback(partial(_has_read, group, position))
-    await asyncio.wait([task])
-    return task.result()
+    return task
 
 
 def _has_read(group: KeptGroup, position: str, task: asyncio.Task[Page]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -52,9 +53,12 @@ async def joining(
         await connection.ensure_accepted()
         if connection.ready_state is not OPEN:
             raise connection.disconnect()
-        for place in later:
+        # All groups at once, so that it takes one round trip, and then in their order.
+        begin = [membership.begin(names[place], held[place], wishes) for place in later]
+        begins = [await begin[0]] if len(begin) == 1 else await asyncio.gather(*begin)
+        for place, begun in zip(later, begins, strict=True):
             group = held[place]
-            await membership.follow(names[place], group, wishes, writer.replay, socket.id)
+            await membership.follow(names[place], group, begun, wishes, writer.replay, socket.id)
             group.enter(writer)
             membership.entered(names[place], group)
         yield membership

@@ -197,8 +197,9 @@ class RedisBroker(BaseBroker):
         roll: bool = False,
         away: bool = False,
         ends: bool = False,
+        replaces: str = "",
     ) -> Tracked:
-        steps = self._presence.track(channel, tracker, entries, listed, roll, away, ends)
+        steps = self._presence.track(channel, tracker, entries, listed, roll, away, ends, replaces)
         return await self._arun(self._channel(channel)[1], steps)
 
     def snapshot(self, channel: str, most: int) -> Roll:

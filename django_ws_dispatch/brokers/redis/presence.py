@@ -94,9 +94,10 @@ return list(redis.call('GET', KEYS[6]) or '0.0', tonumber(ARGV[1]), true)
 
 # KEYS: those, and pe of the tracker. ARGV: channel, head, tracker, its expiry (0: it ends), linger,
 # how many are listed, grace, whether the broker was away, whether a list is wanted, for how long
-# keys are kept, the beginning of pe of any tracker, how many are swept, and for each entry key,
-# sockets, whether it lingers, info, instead of which. The first write is SET: where the server
-# refuses it for want of memory nothing was done.
+# keys are kept, the beginning of pe of any tracker, how many are swept, which tracker it replaces,
+# and for each entry key, sockets, whether it lingers, info, instead of which. The first write is
+# SET: where the server refuses it for want of memory nothing was done. A version has the time in it,
+# so that it never comes again where the server went back to an older state.
 TRACK = Script(
     _LIST
     + """
@@ -123,7 +124,7 @@ local function remove(key)
   changed[key] = nil
   left[#left + 1] = key
 end
-for at = 13, #ARGV, 5 do
+for at = 14, #ARGV, 5 do
   local key, sockets = ARGV[at], tonumber(ARGV[at + 1])
   local had = tonumber(redis.call('HGET', KEYS[8], key) or '0')
   local total = tonumber(redis.call('HGET', KEYS[2], key) or '0')
@@ -169,31 +170,33 @@ if ARGV[4] ~= '0' then
 elseif redis.call('EXISTS', KEYS[8]) == 0 then
   redis.call('ZREM', KEYS[5], tracker)
 end
-local more = 0
-if not grace then
-  local dead = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, 1)[1]
-  if dead then
-    more = 1
-    local theirs = ARGV[11] .. dead
-    local found = redis.call('HRANDFIELD', theirs, swept, 'WITHVALUES')
-    for at = 1, #found, 2 do
-      local key = found[at]
-      redis.call('HDEL', theirs, key)
-      if redis.call('HINCRBY', KEYS[2], key, '-' .. found[at + 1]) > 0 then
-        changed[key] = true
-      else
-        remove(key)
-      end
+if ARGV[13] ~= '' then redis.call('ZADD', KEYS[5], 'XX', 0, ARGV[13]) end
+local more, expired = 0, now
+if grace then expired = 0 end
+local dead = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', expired, 'LIMIT', 0, 1)[1]
+if dead then
+  more = 1
+  local theirs = ARGV[11] .. dead
+  local found = redis.call('HRANDFIELD', theirs, swept, 'WITHVALUES')
+  for at = 1, #found, 2 do
+    local key = found[at]
+    redis.call('HDEL', theirs, key)
+    if redis.call('HINCRBY', KEYS[2], key, '-' .. found[at + 1]) > 0 then
+      changed[key] = true
+    else
+      remove(key)
     end
-    if #found < 2 * swept then redis.call('ZREM', KEYS[5], dead) end
   end
+  if #found < 2 * swept then redis.call('ZREM', KEYS[5], dead) end
+end
+if not grace then
   local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, swept)
   if #due == swept then more = 1 end
   for _, key in ipairs(due) do remove(key) end
 end
 local message = ''
 if #left > 0 or next(changed) then
-  version = epoch .. '.' .. string.format('%.0f', tonumber(number) + 1)
+  version = epoch .. '.' .. string.format('%.0f', math.max(us, tonumber(number) + 1))
   redis.call('SET', KEYS[6], version, 'PX', ARGV[10])
   local count = redis.call('ZCARD', KEYS[1])
   local event = {b = before, v = version, n = tostring(count)}
@@ -246,6 +249,7 @@ class Presence:
         roll: bool,
         away: bool,
         ends: bool,
+        replaces: str,
     ) -> Steps[Tracked]:
         theirs = self._key(channel) + b"pe:"
         command = (
@@ -265,6 +269,7 @@ class Presence:
             KEPT + _ms(listed.linger),
             theirs,
             SWEPT,
+            replaces,
             *(
                 argument
                 for one in entries
