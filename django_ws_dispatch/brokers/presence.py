@@ -148,10 +148,10 @@ def changes_of(payload: bytes) -> Changes:
             came = found.get("j") or ()
             here = [Here(key, int(n), int(float(since)), info) for key, n, since, info in came]
         changes = Changes(found["b"], found["v"], int(found["n"]), list(found.get("l") or ()), here)
-    except (KeyError, TypeError, AttributeError) as exc:
+        version_of(changes.previous)
+        version_of(changes.version)
+    except (KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise ValueError("no changes of who is here") from exc
-    version_of(changes.previous)
-    version_of(changes.version)
     return changes
 
 

@@ -162,8 +162,7 @@ class Asked(ABC):
                 forgotten who was here: watch it again.
         """
         place, wanted = self.place, self._with_presence()
-        present = await members.local().attend(place, wanted)
-        watcher = await present.watch(self)
+        present, watcher = await members.local().watch(place, wanted, self)
         try:
             yield watcher
         finally:

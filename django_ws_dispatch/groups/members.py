@@ -20,6 +20,7 @@ from .link import Link, Place, Receiver
 from .options import GroupOptions
 from .present import PresentGroup
 from .seats import Seat
+from .watch import Watcher
 
 __all__ = ["Member", "Place", "Receiver", "Registry", "Stay", "aclose", "local"]
 
@@ -116,25 +117,21 @@ class Registry:
                 seat.leave(lingers=False)
             raise
 
-    async def attend(self, place: Place, options: GroupOptions) -> PresentGroup:
-        """Return who is in a group, whose channel is subscribed to.
+    async def watch(
+        self, place: Place, options: GroupOptions, group: object
+    ) -> tuple[PresentGroup, Watcher]:
+        """Return who is in a group, and one who is told of it until ``unwatch()``.
 
         Raises:
-            BrokerError: the broker did not acknowledge the subscription in time.
+            BrokerError: the broker did not acknowledge the subscription, or answer, in time.
             ImproperlyConfigured: there is no such broker.
         """
         link = self._link(place.broker)
         ready = link.subscriber.subscribe(place.channel)
-        group = link.attend(place.channel, options)
         if ready is not None:
             ready.add_done_callback(_mark_retrieved)
-            try:
-                await asyncio.wait([ready])
-                ready.result()
-            except BaseException:
-                group.refresh()  # it ends where nobody needs it
-                raise
-        return group
+        present = link.attend(place.channel, options)
+        return present, await present.watch(group, ready)
 
     def leave(self, member: Member, place: Place) -> None:
         """Take back one ``join()``: nothing that is sent later is delivered. Never raises."""

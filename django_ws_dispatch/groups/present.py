@@ -12,7 +12,8 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from .. import lanes
 from ..brokers import BaseBroker
@@ -58,6 +59,7 @@ class PresentGroup:
         self._known = False  # the broker has heard of this tracker
         self._away = False  # it was, and has not been told so
         self._beat = False
+        self._closed = False
         self._task: asyncio.Task[None] | None = None
         self._waiting: list[asyncio.Future[None]] = []  # for the first list
         # When those whose last socket was here linger no more.
@@ -139,19 +141,34 @@ class PresentGroup:
 
     # Who watches
 
-    async def watch(self, group: object) -> Watcher:
+    async def watch(self, group: object, ready: asyncio.Future[None] | None = None) -> Watcher:
         """Return one who is told of who is here, and of what changes.
+
+        Args:
+            group: for messages.
+            ready: is done once the channel is subscribed to.
 
         Raises:
             BrokerError: the broker does not answer in time.
         """
-        waiting: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append(waiting)  # the group stays for it
-        try:
-            if not self._mirror.is_filled:
+        with self._needed():  # Nobody else ends the group meanwhile.
+            if ready is not None:
+                # Others may wait for the same: unlike await this cancels nothing.
+                await asyncio.wait([ready])
+                ready.result()
+                self._mirror.wants_list = True  # What came in between was not heard.
+        with self._needed() as waiting:
+            if ready is not None or not self._mirror.is_filled:
                 self._wake()
                 await waiting
             return self._audience.add(group)
+
+    @contextmanager
+    def _needed(self) -> Iterator[asyncio.Future[None]]:
+        waiting: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(waiting)
+        try:
+            yield waiting
         finally:
             self._waiting = [one for one in self._waiting if one is not waiting]
             self._wake()
@@ -168,7 +185,7 @@ class PresentGroup:
         return bool(self._seats or self._audience or self._waiting or self._lingering)
 
     def _wake(self) -> None:
-        if self._task is None:
+        if self._task is None and not self._closed:
             # The work of no socket, in nobody's context.
             context = lanes.background().copy()
             self._task = self._loop.create_task(self._run(), context=context)
@@ -294,6 +311,7 @@ class PresentGroup:
 
     def close(self) -> None:
         """Nobody is here any more."""
+        self._closed = True
         self._audience.close()
         for timer in (self._linger_timer, self._hold_timer):
             if timer is not None:

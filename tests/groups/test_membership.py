@@ -157,7 +157,8 @@ async def test_what_a_client_missed_goes_out_behind_the_accept_with_what_comes_l
         await has(server, "0", "1", "2")
 
 
-async def test_a_gap_is_counted_and_told(caplog):
+async def test_a_gap_is_counted_and_told(caplog, monkeypatch):
+    monkeypatch.setattr("django_ws_dispatch.groups.kept._warned_at", {})
     async with serving(handler := Joins()) as server:
         await has(server, "in")
         waiting = asyncio.ensure_future(handler.membership.gap())

@@ -96,8 +96,8 @@ return list(redis.call('GET', KEYS[6]) or '0.0', tonumber(ARGV[1]), true)
 # how many are listed, grace, whether the broker was away, whether a list is wanted, for how long
 # keys are kept, the beginning of pe of any tracker, how many are swept, which tracker it replaces,
 # and for each entry key, sockets, whether it lingers, info, instead of which. The first write is
-# SET: where the server refuses it for want of memory nothing was done. A version has the time in it,
-# so that it never comes again where the server went back to an older state.
+# SET: where the server refuses it for want of memory nothing was done. A version has the time in
+# it, so that it never comes again where the server went back to an older state.
 TRACK = Script(
     _LIST
     + """
