@@ -114,6 +114,9 @@ class Tracked(NamedTuple):
     """the broker has what it said before"""
     more: bool
     """there is more to sweep: call again"""
+    keys: int
+    """of which it has sockets of this tracker: not as many as there are, and it has missed a call,
+    or has an older state"""
     changes: Changes | None
     """what this call has changed; it was published"""
     roll: Roll | None

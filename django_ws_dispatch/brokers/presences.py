@@ -145,7 +145,7 @@ class Presences:
                 found = Roll(channel.version, count, here)
             if not channel.since and not channel.trackers:
                 del self._channels[name]
-            return Tracked(known, False, changes, found)
+            return Tracked(known, False, len(tracked), changes, found)
 
     def snapshot(self, name: str, most: int) -> Roll:
         """See ``BaseBroker.snapshot()``."""

@@ -13,7 +13,7 @@ from . import members
 from .history import History, adrive, drive, read_history
 from .link import Place
 from .options import GroupOptions
-from .watch import Present, Watcher, presents
+from .watch import Change, Present, presents
 
 __all__ = ["Asked"]
 
@@ -149,7 +149,7 @@ class Asked(ABC):
         return (await self._broker().asnapshot(self.channel, 0)).total
 
     @asynccontextmanager
-    async def watch(self) -> AsyncIterator[Watcher]:
+    async def watch(self) -> AsyncIterator[AsyncIterator[Change]]:
         """Follow who is here in code: ``async with group.watch() as changes``.
 
         ``changes`` is an async iterator of ``Change``. The first one has everybody in ``joined``;

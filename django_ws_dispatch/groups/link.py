@@ -182,11 +182,16 @@ class Link:
         group = self.present.get(name)
         if group is None:
             end = partial(self._end_presence, name)
-            group = self.present[name] = PresentGroup(self.broker, name, options, end)
+            group = PresentGroup(self.broker, name, options, end, self._is_ending)
+            self.present[name] = group
             self.receivers[name] = (*self.receivers.get(name, ()), group)
             if self._beat is None:
                 self._beat = _make_task(beat(self.present))
         return group
+
+    def _is_ending(self) -> bool:
+        # All tasks are cancelled before any of them goes on.
+        return self._beat is not None and self._beat.cancelling() > 0
 
     def _end_presence(self, name: str) -> None:
         self.remove(self.present.pop(name), name)

@@ -60,7 +60,10 @@ class Mirror:
         self._here = {one.key: one for one in roll.here} if roll.total <= self._most else None
         self._ghosts = {}
         if hold and self._here is not None:
-            self._ghosts = {key: one for key, one in before.items() if key not in self._here}
+            for key, one in before.items():
+                self._ghosts[key] = one
+                if key in self._here:
+                    self._return(self._here[key])
         self._asked = False
         early, self._early = self._early, []
         for changes in early:
@@ -73,8 +76,12 @@ class Mirror:
                 self._early.clear()  # that is a hole
             self._early.append(changes)
         elif changes.previous == self._version:
-            self._version, self._count = changes.version, changes.total
-            self._take(changes)
+            self._version = changes.version
+            if self._here is None and changes.here is not None:
+                self.wants_list = True  # they are few enough again: how many comes with that
+            else:
+                self._count = changes.total
+                self._take(changes)
         elif version_of(changes.version) > version_of(self._version):
             self.wants_list = True
 
@@ -84,14 +91,22 @@ class Mirror:
             self._ghosts = {}
             return
         if self._here is None:
-            self.wants_list = True  # they are few enough again
             return
         for key in changes.left:
             self._here.pop(key, None)
             self._ghosts.pop(key, None)
         for one in changes.here:
-            self._here[one.key] = one
-            self._ghosts.pop(one.key, None)
+            self._return(one)
+
+    def _return(self, one: Here) -> None:
+        """Take one who is here, and had not left meanwhile if it was held."""
+        if self._here is not None:
+            ghost = self._ghosts.pop(one.key, one)
+            self._here[one.key] = one._replace(since=min(one.since, ghost.since))
+
+    def begin_anew(self) -> None:
+        """Nothing is heard any more: what is known is not what is here."""
+        self._version, self.wants_list = None, True
 
     def let_go(self) -> bool:
         """Whoever has not come back by now has left. Return whether that is anybody."""

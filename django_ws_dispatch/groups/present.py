@@ -41,15 +41,22 @@ class PresentGroup:
         name: of its channel.
         options: as ``WEBSOCKET_GROUPS`` has them.
         on_end: called once nobody here needs it any more.
+        is_ending: whether the event loop ends, and no task may begin.
     """
 
     def __init__(
-        self, broker: BaseBroker, name: str, options: GroupOptions, on_end: Callable[[], None]
+        self,
+        broker: BaseBroker,
+        name: str,
+        options: GroupOptions,
+        on_end: Callable[[], None],
+        is_ending: Callable[[], bool] = bool,
     ) -> None:
         self._broker = broker
         self._name = name
         self._listed = options.listed
         self._on_end = on_end
+        self._is_ending = is_ending
         self._loop = asyncio.get_running_loop()
         self._tracker = secrets.token_hex(8)
         self._former: list[str] = []  # trackers that this one replaces, once it has told all
@@ -59,6 +66,7 @@ class PresentGroup:
         self._known = False  # the broker has heard of this tracker
         self._away = False  # it was, and has not been told so
         self._beat = False
+        self._compares = False  # with what the broker has of this tracker
         self._closed = False
         self._task: asyncio.Task[None] | None = None
         self._waiting: list[asyncio.Future[None]] = []  # for the first list
@@ -85,17 +93,21 @@ class PresentGroup:
         """
         self._away = self._mirror.wants_list = True
         if self._known:
-            self._known = False
-            self._former.append(self._tracker)
-            self._tracker = secrets.token_hex(8)
-            self._seats.say_again({})
+            self._say_all_anew()
         self._hold()
         self._wake()
 
     def refresh(self) -> None:
         """Say that this process is there still, and sweep those that are not."""
-        self._beat = True
+        self._beat = self._compares = True
         self._wake()
+
+    def _say_all_anew(self) -> None:
+        """Tell all sockets of this process by another name: of the one before nothing counts."""
+        self._known = False
+        self._former.append(self._tracker)
+        self._tracker = secrets.token_hex(8)
+        self._seats.say_again({})
 
     def _follow_mirror(self) -> None:
         if self._mirror.wants_list:
@@ -156,9 +168,9 @@ class PresentGroup:
                 # Others may wait for the same: unlike await this cancels nothing.
                 await asyncio.wait([ready])
                 ready.result()
-                self._mirror.wants_list = True  # What came in between was not heard.
+                self._mirror.wants_list = True  # what came in between was not heard
         with self._needed() as waiting:
-            if ready is not None or not self._mirror.is_filled:
+            if ready is not None or not self._known or not self._mirror.is_filled:
                 self._wake()
                 await waiting
             return self._audience.add(group)
@@ -185,7 +197,7 @@ class PresentGroup:
         return bool(self._seats or self._audience or self._waiting or self._lingering)
 
     def _wake(self) -> None:
-        if self._task is None and not self._closed:
+        if self._task is None and not self._closed and not self._is_ending():
             # The work of no socket, in nobody's context.
             context = lanes.background().copy()
             self._task = self._loop.create_task(self._run(), context=context)
@@ -221,11 +233,11 @@ class PresentGroup:
                 await self._call(told)
             except BaseException as exc:
                 self._seats.take_back(told, exc)
+                for waiting in self._waiting:
+                    fail(waiting, exc)
                 if not isinstance(exc, BrokerError):
                     raise
                 logger.debug("Who is in a group waits for its broker: %s", exc)
-                for waiting in self._waiting:
-                    fail(waiting, exc)
                 return  # until the broker is back, or it is time to say so again
             for news in told.values():
                 news.done()
@@ -235,13 +247,14 @@ class PresentGroup:
         asks, away = self._mirror.wants_list, self._away
         ends = not self._is_needed and not self._seats.news
         former = self._former[0] if self._former and not self._seats.news else ""
+        tracker, compares = self._tracker, self._compares and not ends
         if asks:
             self._mirror.ask()
-        self._beat = self._away = False
+        self._beat = self._away = self._compares = False
         try:
             answer = await self._broker.atrack(
                 self._name,
-                self._tracker,
+                tracker,
                 entries,
                 self._listed,
                 roll=asks,
@@ -253,12 +266,22 @@ class PresentGroup:
             self._away = self._away or away
             self._mirror.wants_list = self._mirror.wants_list or asks
             raise
-        if self._known and not answer.known:
-            # It was silent for too long, or the broker has forgotten everybody.
-            self._seats.say_again(told)
-        self._known = not ends
         if former:
             self._former.remove(former)
+        if tracker != self._tracker:
+            pass  # the broker was away meanwhile
+        elif ends:
+            self._known = False
+            self._mirror.begin_anew()
+        elif compares and not self._seats.news and answer.keys != len(self._seats):
+            # A call has come late, or its answer never did.
+            self._known = True
+            self._say_all_anew()
+        else:
+            if self._known and not answer.known:
+                # It was silent for too long, or the broker has forgotten everybody.
+                self._seats.say_again(told)
+            self._known = True
         self._beat = self._beat or answer.more
         self._await_linger(entries)
         self._take(answer)

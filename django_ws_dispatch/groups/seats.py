@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..brokers.presence import BATCH, Entry
-from ..exceptions import BrokerError
 
 __all__ = ["News", "Seat", "Seats", "fail"]
 
@@ -75,8 +74,9 @@ class Seats:
         self._seats: dict[str, list[Seat]] = {}
         self.news: dict[str, News] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._seats)
+    def __len__(self) -> int:
+        """How many keys there are."""
+        return len(self._seats)
 
     def enter(self, seat: Seat) -> asyncio.Future[None]:
         """Add one. The future is done once the broker has it, or has a ``BrokerError``."""
@@ -111,7 +111,9 @@ class Seats:
         if news is None:
             news = self.news[key] = News(info, instead_of)
         elif info:
-            news.instead_of = "" if news.info else instead_of
+            # The broker has what the first of several that left has told.
+            if not news.info or not instead_of:
+                news.instead_of = instead_of
             news.info = True
         news.lingers = lingers
         return news
@@ -153,8 +155,8 @@ def fail(waiting: asyncio.Future[None], exc: BaseException) -> None:
     """Hand an exception to who waits."""
     if waiting.done():
         return
-    if isinstance(exc, BrokerError):
+    if isinstance(exc, asyncio.CancelledError):
+        waiting.cancel()
+    else:
         waiting.set_exception(exc)
         waiting.exception()  # whoever waited may be gone
-    else:
-        waiting.cancel()

@@ -217,8 +217,8 @@ end
 for at = 1, 8 do
   if at < 6 or at > 7 then redis.call('PEXPIRE', KEYS[at], ARGV[10]) end
 end
-local answer = {score and 1 or 0, more, message}
-if ARGV[9] == '1' then answer[4] = list(version, most, false) end
+local answer = {score and 1 or 0, more, redis.call('HLEN', KEYS[8]), message}
+if ARGV[9] == '1' then answer[5] = list(version, most, false) end
 return answer
 """
 )
@@ -291,9 +291,9 @@ def _ms(seconds: float) -> int:
 
 
 def _tracked(answers: list[Any]) -> Tracked:
-    known, more, message, *rest = answers[0]
+    known, more, keys, message, *rest = answers[0]
     changes: Changes | None = changes_of(message) if message else None
-    return Tracked(bool(known), bool(more), changes, _roll(rest[0]) if rest else None)
+    return Tracked(bool(known), bool(more), keys, changes, _roll(rest[0]) if rest else None)
 
 
 def _roll(answer: Any) -> Roll:
