@@ -63,6 +63,12 @@ WEBSOCKET_HANDLERS = [
     path("ws/rooms/<slug:slug>/", "example_site.playground.sockets.room", name="room"),
     path("ws/notices/", "example_site.playground.sockets.notices", name="notices"),
 ]
+# What is sent while a page is away it gets when it comes back: the newest messages, for an hour.
+WEBSOCKET_GROUPS = {
+    "room:*": {"history": 200, "ttl": 3600},
+    "notices": {"history": 50, "ttl": 3600},
+    "<user>": {"history": 50, "ttl": 3600},
+}
 # Several processes, or a command that wants to be heard, need a broker that they share.
 if "REDIS_URL" in os.environ:
     WEBSOCKET_BROKERS = {

@@ -37,6 +37,13 @@ class Room(models.Model):
     def group(self) -> Group:
         return Group(f"room:{self.slug}")
 
+    def as_state(self) -> dict[str, Any]:
+        """Return what a page begins with: the newest messages, and since when it needs the rest."""
+        # Before the database: what is said in between comes twice, and the page drops one.
+        since = self.group.position()
+        newest = self.messages.select_related("author").order_by("-pk")[:50]
+        return {"since": since, "messages": [each.as_event() for each in newest][::-1]}
+
 
 class Message(models.Model):
     MAX_LENGTH = 500

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 from django.contrib.auth.models import User
-from django.db.models import Model, QuerySet
 from django.shortcuts import aget_object_or_404
 from django.utils import timezone
 
 from django_ws_dispatch.decorators import login_required, rate_limit
-from django_ws_dispatch.groups import user_group
+from django_ws_dispatch.exceptions import BrokerError
+from django_ws_dispatch.groups import Membership, user_group
 from django_ws_dispatch.typing import Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket
 
-from .models import EVERYBODY, Message, Notice, Presence, Room
-
-HISTORY = 50
-Row = TypeVar("Row", bound=Model)
+from .models import EVERYBODY, Message, Presence, Room
 
 
 async def ping(websocket: WebSocket) -> None:
@@ -40,16 +40,16 @@ async def raw_ping(scope: Scope, receive: Receive, send: Send) -> None:
 @rate_limit("10/s")
 async def room(websocket: WebSocket, slug: str) -> None:
     place = await aget_object_or_404(Room, slug=slug)
-    async with websocket.join(place.group):
-        # Joined first, read second: nothing falls between, and the page drops what it has already.
-        for message in await newest(place.messages.select_related("author"), websocket):
-            await websocket.send_json(message.as_event())
+    since = websocket.request.GET.get("since")
+    async with websocket.join(place.group, since=since) as membership:
+        where = membership.positions[place.group.name]
         user = cast(User, websocket.user)  # login_required: nobody anonymous gets here.
         presence = await Presence.objects.acreate(room=place, user=user, socket=websocket.id)
         try:
-            await announce(place)
-            async for item in websocket.iter_json():
-                await answer(websocket, place, item)
+            async with beside(tell(websocket, membership, where)):
+                await announce(place)
+                async for item in websocket.iter_json():
+                    await answer(websocket, place, item)
         finally:
             await presence.adelete()
             await announce(place)
@@ -67,7 +67,12 @@ async def answer(websocket: WebSocket, place: Room, item: object) -> None:
                 author=cast(User, websocket.user),
                 text=text.strip()[: Message.MAX_LENGTH],
             )
-            await place.group.asend_json(message.as_event())
+            try:
+                await place.group.asend_json(message.as_event())
+            except BrokerError:
+                # Nobody would hear of it before the next reload: the author has it back instead.
+                await message.adelete()
+                await websocket.send_json({"type": "unsaid", "text": text})
 
 
 async def people(place: Room) -> dict[str, object]:
@@ -81,15 +86,29 @@ async def announce(place: Room) -> None:
 @login_required
 async def notices(websocket: WebSocket) -> None:
     """Only listens: what the page says does not matter."""
-    async with websocket.join(EVERYBODY, user_group(websocket.user)):
-        for notice in await newest(Notice.visible_to(websocket.user), websocket):
-            await websocket.send_json(notice.as_event())
+    groups = EVERYBODY, user_group(websocket.user)
+    since = websocket.request.GET.dict()  # the names of both groups, and a position of each
+    async with (
+        websocket.join(*groups, since=since) as membership,
+        beside(tell(websocket, membership, membership.positions)),
+    ):
         await websocket.wait_closed()
 
 
-async def newest(rows: QuerySet[Row], websocket: WebSocket) -> list[Row]:
-    """Return the last of ``rows``, oldest first: those after the id that the page has already."""
-    after = websocket.request.GET.get("after", "")
-    if after.isascii() and after.isdecimal() and len(after) < 19:
-        rows = rows.filter(pk__gt=int(after))
-    return [row async for row in rows.order_by("-pk")[:HISTORY]][::-1]
+async def tell(websocket: WebSocket, membership: Membership, since: object) -> None:
+    """Tell the page what to bring next time, and when it has missed what is not to be had here."""
+    recovered = membership.recovered
+    await websocket.send_json({"type": "joined", "since": since, "recovered": recovered})
+    while True:
+        await membership.gap()
+        await websocket.send_json({"type": "gap"})
+
+
+@asynccontextmanager
+async def beside(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these while the block does, and end them with it."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in coroutines]
+        yield
+        for task in tasks:
+            task.cancel()

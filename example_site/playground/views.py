@@ -9,8 +9,10 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
+from django_ws_dispatch.groups import user_group
+
 from . import sockets
-from .models import Message, Notice, Presence, Room
+from .models import EVERYBODY, Message, Notice, Presence, Room
 
 FORMS = [
     {
@@ -43,14 +45,21 @@ def rooms(request: HttpRequest) -> HttpResponse:
 @login_required
 def room(request: HttpRequest, slug: str) -> HttpResponse:
     place = get_object_or_404(Room, slug=slug)
-    context = {"room": place, "beat": Presence.BEAT, "max_length": Message.MAX_LENGTH}
+    context = {
+        "room": place,
+        "state": place.as_state(),
+        "beat": Presence.BEAT,
+        "max_length": Message.MAX_LENGTH,
+    }
     return render(request, "playground/room.html", context)
 
 
 @require_safe
 @login_required
 def notices(request: HttpRequest) -> HttpResponse:
-    context = {"notices": Notice.visible_to(request.user)[:20]}
+    # Before the database: what is sent in between comes twice, and the page drops one.
+    since = {"notices": EVERYBODY.position(), "<user>": user_group(request.user).position()}
+    context = {"since": since, "notices": Notice.visible_to(request.user)[:20]}
     return render(request, "playground/notices.html", context)
 
 

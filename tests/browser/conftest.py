@@ -56,11 +56,18 @@ def chromium() -> Iterator[play.Browser]:
 
 
 @pytest.fixture(scope="package")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with Valkey(port=None) as valkey:
-        site = Site(tmp_path_factory.mktemp("example"), valkey.url)
-        site.manage("demo")
-        yield site
+def valkey() -> Iterator[Valkey]:
+    """The broker of all servers. It has its data on disk before it says so."""
+    arguments = ("--appendonly", "yes", "--appendfsync", "always")
+    with Valkey(port=None, arguments=arguments) as valkey:
+        yield valkey
+
+
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Site:
+    site = Site(tmp_path_factory.mktemp("example"), valkey.url)
+    site.manage("demo")
+    return site
 
 
 @pytest.fixture(scope="package")

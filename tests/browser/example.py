@@ -54,21 +54,27 @@ class Site:
             title: the room's name.
             said: who has said what.
         """
+        self._insert("INSERT INTO playground_room (slug, title) VALUES (?, ?)", [(slug, title)])
+        self.write(slug, *said)
+        return f"/rooms/{slug}/"
+
+    def write(self, slug: str, *said: tuple[str, str]) -> None:
+        """Write into the database who has said what in a room, and tell no page."""
+        self._insert(
+            "INSERT INTO playground_message (room_id, author_id, text, written_at) "
+            "SELECT room.id, author.id, ?, datetime('now') "
+            "FROM playground_room room, auth_user author "
+            "WHERE room.slug = ? AND author.username = ?",
+            [(text, slug, author) for author, text in said],
+        )
+
+    def _insert(self, statement: str, rows: list[tuple[str, ...]]) -> None:
         connection = sqlite3.connect(self._database, timeout=START)
         try:
             with connection:
-                row = (slug, title)
-                connection.execute("INSERT INTO playground_room (slug, title) VALUES (?, ?)", row)
-                connection.executemany(
-                    "INSERT INTO playground_message (room_id, author_id, text, written_at) "
-                    "SELECT room.id, author.id, ?, datetime('now') "
-                    "FROM playground_room room, auth_user author "
-                    "WHERE room.slug = ? AND author.username = ?",
-                    [(text, slug, author) for author, text in said],
-                )
+                connection.executemany(statement, rows)
         finally:
             connection.close()
-        return f"/rooms/{slug}/"
 
 
 class Server(Process):

@@ -59,6 +59,29 @@ def test_command_in_another_process_reaches_the_pages(
     expect(feed(demo).filter(has_text="For the guest")).to_have_count(0)
 
 
+def test_page_that_was_away_gets_what_it_missed(visit: Visit, site: Site, server: Server) -> None:
+    demo = visit("demo")
+    page = demo.open("/notices/")
+    expect(state(page)).to_have_text("Connected")
+    missed = ["To everybody", "To the user", "To everybody again"]
+    server.stop()
+    try:
+        expect(state(page)).to_have_text("Connection lost, trying again")
+        site.manage("notify", missed[0])
+        site.manage("notify", missed[1], "--user", "demo")
+        site.manage("notify", missed[2])
+    finally:
+        server.start()
+    expect(feed(page).first).to_have_text(missed[2])
+    # Each once, and the newest first, though those of one group come before those of the other.
+    shown = page.locator(".feed .new p")
+    expect(shown).to_have_text(missed[::-1])
+    page.reload()
+    expect(state(page)).to_have_text("Connected")
+    assert feed(page).all_inner_texts()[:3] == missed[::-1]
+    demo.met_a_restart()
+
+
 def test_times_are_the_readers_own(visit: Visit) -> None:
     page = visit("demo", timezone_id="Asia/Kolkata", locale="en-GB").open("/notices/")
     expect(state(page)).to_have_text("Connected")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import redis
 from playwright.sync_api import Locator, Page, Route, expect
+
+from tests.kit.valkey import Valkey
 
 from .example import Server, Site
 from .visitors import Visitor, close_codes, save, state
@@ -24,9 +27,24 @@ def people(page: Page) -> Locator:
     return page.get_by_role("list", name="Here now").locator("li > :last-child")
 
 
+def box(page: Page) -> Locator:
+    return page.get_by_label("Message", exact=True)
+
+
 def say(page: Page, text: str) -> None:
-    page.get_by_label("Message", exact=True).fill(text)
-    page.get_by_label("Message", exact=True).press("Enter")
+    box(page).fill(text)
+    box(page).press("Enter")
+
+
+@pytest.fixture
+def forget(valkey: Valkey) -> Callable[[], None]:
+    """Return a function that has the broker forget everything."""
+
+    def forget() -> None:
+        with redis.Redis.from_url(valkey.url) as client:
+            client.flushall()
+
+    return forget
 
 
 def test_two_users_on_two_servers_talk(
@@ -121,25 +139,100 @@ def test_page_lives_through_a_restart(
     say(room, "Before")
     expect(said(elsewhere)).to_have_text(["Before"])
 
+    meanwhile = [f"Meanwhile {number}" for number in range(3)]
     servers[0].stop()
     try:
         expect(state(room)).to_have_text("Connection lost, trying again")
         assert close_codes(room)[0] == 1012
         say(room, "Not yet")
-        say(elsewhere, "Meanwhile")
-        expect(said(elsewhere)).to_have_text(["Before", "Meanwhile"])
+        for text in meanwhile:
+            say(elsewhere, text)
+        expect(said(elsewhere)).to_have_text(["Before", *meanwhile])
         expect(said(room)).to_have_text(["Before"])
         save(room, "room-lost")
     finally:
         servers[0].start()
 
     expect(state(room)).to_have_text("Connected")
-    expect(said(room)).to_have_text(["Before", "Meanwhile"])
-    expect(room.get_by_label("Message", exact=True)).to_have_value("Not yet")
-    room.get_by_label("Message", exact=True).press("Enter")
+    expect(said(room)).to_have_text(["Before", *meanwhile])
+    expect(box(room)).to_have_value("Not yet")
+    box(room).press("Enter")
     for page in room, elsewhere:
-        expect(said(page)).to_have_text(["Before", "Meanwhile", "Not yet"])
-    demo.problems = [each for each in demo.problems if "ERR_CONNECTION_REFUSED" not in each]
+        expect(said(page)).to_have_text(["Before", *meanwhile, "Not yet"])
+    demo.met_a_restart()
+
+
+def test_chat_lives_through_a_restart_of_the_broker(
+    visit: Visit, site: Site, servers: tuple[Server, Server], valkey: Valkey
+) -> None:
+    path = site.add_room("outage", "Outage")
+    demo, guest = visit("demo", at=servers[0]).open(path), visit("guest", at=servers[1]).open(path)
+    for page in demo, guest:
+        expect(state(page)).to_have_text("Connected")
+    say(demo, "Before")
+    expect(said(guest)).to_have_text(["Before"])
+
+    valkey.kill()
+    try:
+        say(demo, "Is anybody here?")
+        # It was taken for sent, and comes back.
+        expect(box(demo)).to_have_value("Is anybody here?")
+        for page in demo, guest:
+            expect(said(page)).to_have_text(["Before"])
+            expect(state(page)).to_have_text("Connected")
+    finally:
+        valkey.start()
+
+    # The servers need not have noticed yet that it is back.
+    box(demo).press("Enter")
+    for page in demo, guest:
+        expect(said(page)).to_have_text(["Before", "Is anybody here?"])
+        assert close_codes(page) == []
+    demo.reload()
+    expect(said(demo)).to_have_text(["Before", "Is anybody here?"])
+
+
+def test_open_page_is_loaded_again_where_the_broker_has_forgotten(
+    visit: Visit, site: Site, servers: tuple[Server, Server], forget: Callable[[], None]
+) -> None:
+    path = site.add_room("gap", "Gap")
+    demo, guest = visit("demo", at=servers[0]).open(path), visit("guest", at=servers[1]).open(path)
+    for page in demo, guest:
+        expect(state(page)).to_have_text("Connected")
+    say(demo, "Before")
+    for page in demo, guest:
+        expect(said(page)).to_have_text(["Before"])
+
+    site.write("gap", ("demo", "Missed"))
+    forget()
+    say(demo, "After")
+
+    for page in demo, guest:
+        expect(said(page)).to_have_text(["Before", "Missed", "After"])
+
+
+def test_page_that_was_away_for_too_long_is_loaded_again(
+    visit: Visit, site: Site, server: Server, forget: Callable[[], None]
+) -> None:
+    path = site.add_room("away", "Away")
+    visitor = visit("demo")
+    page = visitor.open(path)
+    expect(state(page)).to_have_text("Connected")
+    say(page, "Before")
+    expect(said(page)).to_have_text(["Before"])
+
+    server.stop()
+    try:
+        expect(state(page)).to_have_text("Connection lost, trying again")
+        site.write("away", ("guest", "Meanwhile"))
+        forget()
+    finally:
+        server.start()
+
+    expect(said(page)).to_have_text(["Before", "Meanwhile"])
+    say(page, "After")
+    expect(said(page)).to_have_text(["Before", "Meanwhile", "After"])
+    visitor.met_a_restart()
 
 
 def test_denied_page_asks_over_http_before_it_tries_again(visit: Visit, site: Site) -> None:

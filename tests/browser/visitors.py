@@ -97,6 +97,10 @@ class Visitor:
             raise AssertionError(f"no {pattern!r} among {self.problems}")
         self.problems = left
 
+    def met_a_restart(self) -> None:
+        """Take off the problems what a browser says that has asked a server that was away."""
+        self.problems = [each for each in self.problems if "ERR_CONNECTION_REFUSED" not in each]
+
 
 def state(page: play.Page) -> play.Locator:
     """Return the line that says how the page's socket is doing."""

@@ -1,28 +1,34 @@
-import { clock, LiveSocket, showState } from "./socket.js";
+import { clock, follow, showState } from "./socket.js";
 
 const page = document.querySelector("[data-notices]");
 const feed = page.querySelector(".feed");
 const form = page.querySelector("[data-send]");
 const error = page.querySelector("[data-error]");
-let newest = Number(feed.querySelector("[data-id]")?.dataset.id ?? 0);
+const empty = page.querySelector("[data-empty]");
 
-// From the first try on: something may have been sent since the page was rendered.
-const socket = new LiveSocket(() => `${page.dataset.notices}?after=${newest}`);
+function load(rendered) {
+  feed.replaceChildren(...rendered.querySelectorAll(".feed > li"));
+    empty.hidden = feed.children.length > 0;
+  return JSON.parse(rendered.getElementById("since").textContent);
+}
 
-socket.addEventListener("message", (event) => {
-  const notice = JSON.parse(event.data);
-  if (notice.id <= newest) return;
-  newest = notice.id;
+function show(notice) {
+  const items = [...feed.children];
+  if (items.some((item) => Number(item.dataset.id) === notice.id)) return;
   const item = document.createElement("li");
   const text = document.createElement("p");
   const small = document.createElement("small");
   item.className = "new";
+  item.dataset.id = notice.id;
   text.textContent = notice.text;
   small.append(notice.for ? "to you · " : "to everybody · ", clock(notice.at));
   item.append(text, small);
-  feed.prepend(item);
-  page.querySelector("[data-empty]").hidden = true;
-});
+  // Newest first, also where those to everybody come before those to one.
+  feed.insertBefore(item, items.find((older) => Number(older.dataset.id) < notice.id) ?? null);
+  empty.hidden = true;
+}
+
+const socket = follow((since) => `${page.dataset.notices}?${new URLSearchParams(since)}`, load, show);
 
 // Without JavaScript the same form posts and comes back.
 form.addEventListener("submit", async (event) => {

@@ -1,4 +1,4 @@
-import { append, clock, LiveSocket, showState } from "./socket.js";
+import { append, clock, follow, showState } from "./socket.js";
 
 const room = document.querySelector("[data-room]");
 const chat = room.querySelector(".chat");
@@ -6,7 +6,6 @@ const people = room.querySelector("[data-people]");
 const empty = room.querySelector("[data-empty]");
 const form = room.querySelector("[data-send]");
 const shown = new Set(); // ids of the messages on the page
-let oldest = 0; // what a page that comes back may have missed is newer than this id
 let beat = 0;
 let last = null; // the newest message: who wrote it, and when
 
@@ -28,16 +27,10 @@ function face(name) {
   return made;
 }
 
-// A page that comes back asks for what it has missed. Of two messages that are written at once the
-// one with the smaller id may arrive last, so that it asks for a few that it has as well.
-const MARGIN = 20;
-const socket = new LiveSocket(() => `${room.dataset.room}?after=${oldest}`);
-
 const show = {
   message({ id, author, text, at }) {
     if (shown.has(id)) return;
     shown.add(id);
-    oldest = Math.max(oldest, id - MARGIN);
     const item = element("li", author === room.dataset.me ? "mine" : "theirs");
     const by = element("p", "by");
     by.append(element("b", "", author), " ", clock(at));
@@ -56,14 +49,28 @@ const show = {
         return item;
       }),
     );
-    empty.hidden = shown.size > 0;
+  },
+  // The server could not pass it on: it is in the box again.
+  unsaid({ text }) {
+    form.elements.text.value ||= text;
   },
 };
 
-socket.addEventListener("message", (event) => {
-  const item = JSON.parse(event.data);
-  show[item.type]?.(item);
-});
+function load(page) {
+  const { since, messages } = JSON.parse(page.getElementById("state").textContent);
+  chat.replaceChildren();
+  shown.clear();
+  last = null;
+  messages.forEach(show.message);
+  empty.hidden = shown.size > 0;
+  return since;
+}
+
+const socket = follow(
+  (since) => `${room.dataset.room}?since=${since}`,
+  load,
+  (item) => show[item.type]?.(item),
+);
 socket.addEventListener("state", () => {
   const open = socket.state === "open";
   clearInterval(beat);

@@ -88,6 +88,12 @@ export class LiveSocket extends EventTarget {
     return true;
   }
 
+  /** Come back as after a loss: what this connection brings is of no use. */
+  again() {
+    this.#drop();
+    this.#wait();
+  }
+
   #connect() {
     this.#drop();
     this.#become("connecting");
@@ -171,6 +177,34 @@ export class LiveSocket extends EventTarget {
     this.state = state;
     this.dispatchEvent(new Event("state"));
   }
+}
+
+/**
+ * Return a LiveSocket on groups that remember. A page that comes back says what it has, and gets the rest; what
+ * is not to be had any more it takes from itself, as the server renders it now.
+ *
+ * @param {(since: any) => string} url - of the socket, for a page that has everything up to `since`.
+ * @param {(page: Document) => any} load - shows what is on the page, and returns its `since`.
+ * @param {(item: object) => void} show - shows one thing more, which the page may have.
+ */
+export function follow(url, load, show) {
+  let since = load(document);
+  let done = Promise.resolve();
+  const socket = new LiveSocket(() => url(since));
+  const reload = async () => {
+    const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(ASKING) });
+    since = load(new DOMParser().parseFromString(await answer.text(), "text/html"));
+  };
+  const take = (item) => {
+    if (item.type === "gap" || item.recovered === false) return reload().catch(() => socket.again());
+    if (item.type === "joined") since = item.since;
+    else show(item);
+  };
+  // One after the other: what comes while the page loads is shown behind that.
+  socket.addEventListener("message", ({ data }) => {
+    done = done.then(() => take(JSON.parse(data))).catch(reportError);
+  });
+  return socket;
 }
 
 /** Show how `socket` is doing in a `.state` element (templates/playground/_state.html). */
