@@ -63,9 +63,10 @@ WEBSOCKET_HANDLERS = [
     path("ws/rooms/<slug:slug>/", "example_site.playground.sockets.room", name="room"),
     path("ws/notices/", "example_site.playground.sockets.notices", name="notices"),
 ]
-# What is sent while a page is away it gets when it comes back: the newest messages, for an hour.
+# A page that was away gets what was sent meanwhile: so many messages, for an hour. And a room knows
+# who is in it.
 WEBSOCKET_GROUPS = {
-    "room:*": {"history": 200, "ttl": 3600},
+    "room:*": {"history": 200, "ttl": 3600, "presence": True},
     "notices": {"history": 50, "ttl": 3600},
     "<user>": {"history": 50, "ttl": 3600},
 }

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -27,11 +26,9 @@ class Room(models.Model):
 
     @classmethod
     def overview(cls) -> models.QuerySet[Room]:
-        """Return all rooms with how many users are ``here`` and the text said ``last``."""
+        """Return all rooms with the text said ``last``."""
         said = Message.objects.filter(room=models.OuterRef("pk")).order_by("-pk").values("text")
-        fresh = models.Q(presences__seen_at__gte=Presence.oldest())
-        here = models.Count("presences__user", filter=fresh, distinct=True)
-        return cls.objects.annotate(here=here, last=models.Subquery(said[:1]))
+        return cls.objects.annotate(last=models.Subquery(said[:1]))
 
     @property
     def group(self) -> Group:
@@ -67,39 +64,6 @@ class Message(models.Model):
             "text": self.text,
             "at": self.written_at,
         }
-
-
-class Presence(models.Model):
-    """One open page of somebody in a room.
-
-    A row goes with its socket. That of a server which was killed can not, so a page says every
-    ``BEAT`` seconds that it is still there and a row that has missed three of them does not count.
-    """
-
-    BEAT = 20
-
-    room = models.ForeignKey(Room, models.CASCADE, related_name="presences")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
-    socket = models.CharField(max_length=64, unique=True)
-    seen_at = models.DateTimeField(default=timezone.now)
-
-    def __str__(self) -> str:
-        return f"{self.user} in {self.room}"
-
-    @classmethod
-    def oldest(cls) -> datetime:
-        """Return when somebody who counts as here was seen at the latest."""
-        return timezone.now() - timedelta(seconds=3 * cls.BEAT)
-
-    @classmethod
-    async def names(cls, room: Room) -> list[str]:
-        """Return who is in ``room``, each name once."""
-        await cls.objects.filter(seen_at__lt=cls.oldest()).adelete()
-        present = cls.objects.filter(room=room)
-        names = (
-            present.values_list("user__username", flat=True).distinct().order_by("user__username")
-        )
-        return [name async for name in names]
 
 
 class Notice(models.Model):

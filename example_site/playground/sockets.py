@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 from django.contrib.auth.models import User
 from django.shortcuts import aget_object_or_404
-from django.utils import timezone
 
 from django_ws_dispatch.decorators import login_required, rate_limit
 from django_ws_dispatch.exceptions import BrokerError
-from django_ws_dispatch.groups import Membership, user_group
+from django_ws_dispatch.groups import Group, Membership, user_group
 from django_ws_dispatch.typing import Receive, Scope, Send
 from django_ws_dispatch.websockets import WebSocket
 
-from .models import EVERYBODY, Message, Presence, Room
+from .models import EVERYBODY, Message, Room
 
 
 async def ping(websocket: WebSocket) -> None:
@@ -40,31 +39,25 @@ async def raw_ping(scope: Scope, receive: Receive, send: Send) -> None:
 @rate_limit("10/s")
 async def room(websocket: WebSocket, slug: str) -> None:
     place = await aget_object_or_404(Room, slug=slug)
-    since = websocket.request.GET.get("since")
-    async with websocket.join(place.group, since=since) as membership:
-        where = membership.positions[place.group.name]
-        user = cast(User, websocket.user)  # login_required: nobody anonymous gets here.
-        presence = await Presence.objects.acreate(room=place, user=user, socket=websocket.id)
-        try:
-            async with beside(tell(websocket, membership, where)):
-                await announce(place)
-                async for item in websocket.iter_json():
-                    await answer(websocket, place, item)
-        finally:
-            await presence.adelete()
-            await announce(place)
+    group, since = place.group, websocket.request.GET.get("since")
+    info = {"name": websocket.user.get_username()}
+    async with (
+        websocket.join(group, since=since, info=info) as membership,
+        beside(
+            tell(websocket, membership, membership.positions[group.name]),
+            tell_people(websocket, group),
+        ),
+    ):
+        async for item in websocket.iter_json():
+            await answer(websocket, place, item)
 
 
 async def answer(websocket: WebSocket, place: Room, item: object) -> None:
     match item:
-        case {"type": "here"}:
-            mine = Presence.objects.filter(socket=websocket.id)
-            await mine.aupdate(seen_at=timezone.now())
-            await websocket.send_json(await people(place))
         case {"type": "message", "text": str(text)} if text.strip():
             message = await Message.objects.acreate(
                 room=place,
-                author=cast(User, websocket.user),
+                author=cast(User, websocket.user),  # login_required: nobody anonymous gets here.
                 text=text.strip()[: Message.MAX_LENGTH],
             )
             try:
@@ -75,12 +68,17 @@ async def answer(websocket: WebSocket, place: Room, item: object) -> None:
                 await websocket.send_json({"type": "unsaid", "text": text})
 
 
-async def people(place: Room) -> dict[str, object]:
-    return {"type": "people", "names": await Presence.names(place)}
-
-
-async def announce(place: Room) -> None:
-    await place.group.asend_json(await people(place))
+async def tell_people(websocket: WebSocket, group: Group) -> None:
+    """Tell the page who is here, whenever that changes."""
+    while True:
+        async with group.watch() as changes:
+            # An error is a broker that has forgotten: watched again, it says who is here.
+            with suppress(BrokerError):
+                async for change in changes:
+                    # Of a great many only the number is known.
+                    names = [each.info["name"] for each in change.present or []]
+                    more = change.count - len(names)
+                    await websocket.send_json({"type": "people", "names": names, "more": more})
 
 
 @login_required

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from django_ws_dispatch.groups import user_group
 
 from . import sockets
-from .models import EVERYBODY, Message, Notice, Presence, Room
+from .models import EVERYBODY, Message, Notice, Room
 
 FORMS = [
     {
@@ -45,12 +45,7 @@ def rooms(request: HttpRequest) -> HttpResponse:
 @login_required
 def room(request: HttpRequest, slug: str) -> HttpResponse:
     place = get_object_or_404(Room, slug=slug)
-    context = {
-        "room": place,
-        "state": place.as_state(),
-        "beat": Presence.BEAT,
-        "max_length": Message.MAX_LENGTH,
-    }
+    context = {"room": place, "state": place.as_state(), "max_length": Message.MAX_LENGTH}
     return render(request, "playground/room.html", context)
 
 

@@ -154,6 +154,7 @@ def test_picture_of_the_readme(visit: Visit, site: Site, servers: tuple[Server, 
     path = site.add_room("release", "Release day")
     size = {"viewport": {"width": 580, "height": 690}}
     demo = visit("demo", at=servers[0], color_scheme="light", **size).open(path)
+    expect(people(demo)).to_have_text(["demo"])
     guest = visit("guest", at=servers[1], color_scheme="dark", **size).open(path)
     for page in demo, guest:
         expect(people(page)).to_have_text(["demo", "guest"])

@@ -16,6 +16,16 @@ from .visitors import Visitor, close_codes, save, state
 pytestmark = [pytest.mark.live, pytest.mark.browser]
 Visit = Callable[..., Visitor]
 
+# Who was here, whenever that has changed.
+RECORD_PEOPLE = """() => {
+  const list = document.querySelector("[data-people]");
+  const names = () => [...list.querySelectorAll("li > :last-child")].map((each) => each.innerText);
+  window.seen = [names().join(" ")];
+  new MutationObserver(() => {
+    const now = names().join(" ");
+    if (now !== seen.at(-1)) seen.push(now);
+  }).observe(list, { childList: true });
+}"""
 FIVE_MINUTES = 5 * 60 * 1000
 
 
@@ -84,6 +94,21 @@ def test_everybody_sees_who_is_here(
     expect(people(demo)).to_have_text(["demo"])
 
 
+def test_reload_is_no_leaving(visit: Visit, site: Site, servers: tuple[Server, Server]) -> None:
+    path = site.add_room("reload", "Reload")
+    demo = visit("demo", at=servers[0]).open(path)
+    expect(people(demo)).to_have_text(["demo"])
+    demo.evaluate(RECORD_PEOPLE)
+    guest = visit("guest", at=servers[1]).open(path)
+    for page in demo, guest:
+        expect(people(page)).to_have_text(["demo", "guest"])
+    guest.reload()
+    expect(people(guest)).to_have_text(["demo", "guest"])
+    guest.close()
+    expect(people(demo)).to_have_text(["demo"])
+    assert demo.evaluate("seen") == ["demo", "demo guest", "demo"]
+
+
 def test_history_is_there_after_a_reload(visit: Visit, site: Site) -> None:
     page = visit("demo").open(site.add_room("history", "History"))
     texts = [f"Line {number}" for number in range(5)]
@@ -103,11 +128,12 @@ def test_logout_in_one_tab_closes_the_socket_of_the_other(
     demo = visit()
     demo.log_in("demo")
     bystander = visit("guest", at=servers[1]).open(path)
+    expect(people(bystander)).to_have_text(["guest"])
     room, other = demo.open(path), demo.open("/rooms/")
     room.clock.install()
     room.reload()
     for page in room, bystander:
-        expect(people(page)).to_have_text(["demo", "guest"])
+        expect(people(page)).to_have_text(["guest", "demo"])
     opened = len(demo.sockets)
 
     other.get_by_role("button", name="Log out").click()
@@ -171,6 +197,8 @@ def test_chat_lives_through_a_restart_of_the_broker(
         expect(state(page)).to_have_text("Connected")
     say(demo, "Before")
     expect(said(guest)).to_have_text(["Before"])
+    expect(people(guest)).to_have_count(2)
+    guest.evaluate(RECORD_PEOPLE)
 
     valkey.kill()
     try:
@@ -190,6 +218,8 @@ def test_chat_lives_through_a_restart_of_the_broker(
         assert close_codes(page) == []
     demo.reload()
     expect(said(demo)).to_have_text(["Before", "Is anybody here?"])
+    expect(people(demo)).to_have_count(2)
+    assert len(guest.evaluate("seen")) == 1, "an outage is no leaving"
 
 
 def test_open_page_is_loaded_again_where_the_broker_has_forgotten(
@@ -209,6 +239,11 @@ def test_open_page_is_loaded_again_where_the_broker_has_forgotten(
 
     for page in demo, guest:
         expect(said(page)).to_have_text(["Before", "Missed", "After"])
+        assert close_codes(page) == []
+    # All that was forgotten is known again, and who is here as well.
+    guest.reload()
+    for page in demo, guest:
+        expect(people(page)).to_have_count(2)
 
 
 def test_page_that_was_away_for_too_long_is_loaded_again(

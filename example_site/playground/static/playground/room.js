@@ -6,7 +6,6 @@ const people = room.querySelector("[data-people]");
 const empty = room.querySelector("[data-empty]");
 const form = room.querySelector("[data-send]");
 const shown = new Set(); // ids of the messages on the page
-let beat = 0;
 let last = null; // the newest message: who wrote it, and when
 
 const SAME_BREATH = 5 * 60_000; // ms in which one's further messages need no name of their own
@@ -41,14 +40,13 @@ const show = {
     append(chat, item);
     empty.hidden = true;
   },
-  people({ names }) {
-    people.replaceChildren(
-      ...names.map((name) => {
-        const item = element("li");
-        item.append(face(name), element("span", "", name));
-        return item;
-      }),
-    );
+  people({ names, more }) {
+    const items = names.map((name) => {
+      const item = element("li");
+      item.append(face(name), element("span", "", name));
+      return item;
+    });
+    people.replaceChildren(...items, ...(more ? [element("li", "", `${more} more`)] : []));
   },
   // The server could not pass it on: it is in the box again.
   unsaid({ text }) {
@@ -73,9 +71,7 @@ const socket = follow(
 );
 socket.addEventListener("state", () => {
   const open = socket.state === "open";
-  clearInterval(beat);
-  if (open) beat = setInterval(() => socket.send({ type: "here" }), room.dataset.beat * 1000);
-  else people.replaceChildren();
+  if (!open) people.replaceChildren();
   form.querySelector("button").disabled = !open;
 });
 form.addEventListener("submit", (event) => {
