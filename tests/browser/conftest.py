@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from tests.kit.server import TROUBLE
 from tests.kit.valkey import Valkey
@@ -61,6 +62,17 @@ def valkey() -> Iterator[Valkey]:
     arguments = ("--appendonly", "yes", "--appendfsync", "always")
     with Valkey(port=None, arguments=arguments) as valkey:
         yield valkey
+
+
+@pytest.fixture
+def forget(valkey: Valkey) -> Callable[[], None]:
+    """Return a function that has the broker forget everything."""
+
+    def forget() -> None:
+        with redis.Redis.from_url(valkey.url) as client:
+            client.flushall()
+
+    return forget
 
 
 @pytest.fixture(scope="package")

@@ -59,26 +59,31 @@ def test_command_in_another_process_reaches_the_pages(
     expect(feed(demo).filter(has_text="For the guest")).to_have_count(0)
 
 
-def test_page_that_was_away_gets_what_it_missed(visit: Visit, site: Site, server: Server) -> None:
-    demo = visit("demo")
-    page = demo.open("/notices/")
-    expect(state(page)).to_have_text("Connected")
-    missed = ["To everybody", "To the user", "To everybody again"]
-    server.stop()
+@pytest.mark.parametrize("fate", ["kept", "forgotten"])
+def test_page_that_was_away_gets_what_it_missed(
+    visit: Visit, servers: tuple[Server, Server], forget: Callable[[], None], fate: str
+) -> None:
+    demo = visit("demo", at=servers[0])
+    page, elsewhere = demo.open("/notices/"), visit("demo", at=servers[1]).open("/notices/")
+    for each in page, elsewhere:
+        expect(state(each)).to_have_text("Connected")
+    receivers = ["to everybody", "to me", "to everybody"]
+    missed = [f"{number}. {to}, {fate}" for number, to in enumerate(receivers)]
+    servers[0].stop()
     try:
         expect(state(page)).to_have_text("Connection lost, trying again")
-        site.manage("notify", missed[0])
-        site.manage("notify", missed[1], "--user", "demo")
-        site.manage("notify", missed[2])
+        for text, to in zip(missed, receivers, strict=True):
+            send(elsewhere, text, to)
+            sent(elsewhere)
+        if fate == "forgotten":
+            forget()
     finally:
-        server.start()
-    expect(feed(page).first).to_have_text(missed[2])
-    # Each once, and the newest first, though those of one group come before those of the other.
-    shown = page.locator(".feed .new p")
-    expect(shown).to_have_text(missed[::-1])
-    page.reload()
-    expect(state(page)).to_have_text("Connected")
-    assert feed(page).all_inner_texts()[:3] == missed[::-1]
+        servers[0].start()
+    # Newest first, though what is for everybody comes before what is for one.
+    newest = page.locator(".feed li:nth-child(-n + 3) p")
+    expect(newest).to_have_text(missed[::-1])
+    expect(page.locator(".new")).to_have_count(3 if fate == "kept" else 0)
+    expect(page.locator(".feed time").filter(has_text="UTC")).to_have_count(0)
     demo.met_a_restart()
 
 

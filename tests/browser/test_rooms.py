@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import redis
 from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.kit.valkey import Valkey
@@ -44,17 +43,6 @@ def box(page: Page) -> Locator:
 def say(page: Page, text: str) -> None:
     box(page).fill(text)
     box(page).press("Enter")
-
-
-@pytest.fixture
-def forget(valkey: Valkey) -> Callable[[], None]:
-    """Return a function that has the broker forget everything."""
-
-    def forget() -> None:
-        with redis.Redis.from_url(valkey.url) as client:
-            client.flushall()
-
-    return forget
 
 
 def test_two_users_on_two_servers_talk(

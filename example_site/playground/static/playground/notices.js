@@ -8,7 +8,8 @@ const empty = page.querySelector("[data-empty]");
 
 function load(rendered) {
   feed.replaceChildren(...rendered.querySelectorAll(".feed > li"));
-    empty.hidden = feed.children.length > 0;
+  for (const time of feed.querySelectorAll("time")) time.replaceWith(clock(time.dateTime));
+  empty.hidden = feed.children.length > 0;
   return JSON.parse(rendered.getElementById("since").textContent);
 }
 
@@ -48,6 +49,5 @@ form.addEventListener("submit", async (event) => {
   }
 });
 
-for (const time of feed.querySelectorAll("time")) time.replaceWith(clock(time.dateTime));
 showState(socket, page.querySelector(".state"));
 socket.open();
