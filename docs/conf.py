@@ -43,7 +43,10 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!django_ws_dispatch\b).*"),
     # Names that are private: they are seen in signatures and documented nowhere.
-    (r"py:.*", r"django_ws_dispatch\.(decorators\.H|groups\.watch\.Watcher|handshake\.request\..*)"),
+    (
+        r"py:.*",
+        r"django_ws_dispatch\.(decorators\.H|groups\.watch\.Watcher|handshake\.request\..*)",
+    ),
 ]
 
 html_theme = "furo"

@@ -158,15 +158,19 @@ class Membership:
         self.lost: list[str] = []
         self.positions: dict[str, str] = {}
         self.gaps: dict[str, int] = {}
+        self._untold: list[str] = []  # groups whose gap nobody has waited for
         self._waiting: list[asyncio.Future[str]] = []
         self._watched: list[tuple[KeptGroup, Callable[[], None]]] = []
 
     async def gap(self) -> str:
-        """Wait until messages of a group are lost from now on; return its name.
+        """Wait until messages of a group are lost; return its name, and at once where some were
+        since the last call, or since the join.
 
         It is told on memberships whose client can not be told: load the state again. It never
         returns where there is no group with history.
         """
+        if self._untold:
+            return self._untold.pop(0)
         waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
@@ -245,6 +249,8 @@ class Membership:
 
         def tell() -> None:
             self.gaps[name] += 1
+            if not self._waiting and name not in self._untold:
+                self._untold.append(name)
             for waiter in self._waiting:
                 if not waiter.done():
                     waiter.set_result(name)

@@ -172,6 +172,20 @@ async def test_a_gap_is_counted_and_told(caplog, monkeypatch):
     assert "stay" in caplog.text
 
 
+async def test_a_gap_that_nobody_waited_for_is_told_at_once():
+    async with serving(handler := Joins()) as server:
+        await has(server, "in")
+        for count in (1, 2):
+            get_broker("default")._history._channels.clear()
+            await ROOM.asend("of a new memory")
+            await until(lambda count=count: handler.membership.gaps == {"room:a": count})
+        assert await handler.membership.gap() == "room:a"
+        waiting = asyncio.ensure_future(handler.membership.gap())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
+
+
 @pytest.mark.parametrize(
     "wanted",
     [
