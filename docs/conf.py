@@ -45,7 +45,7 @@ nitpick_ignore_regex = [
     # Names that are private: they are seen in signatures and documented nowhere.
     (
         r"py:.*",
-        r"django_ws_dispatch\.(decorators\.H|groups\.watch\.Watcher|handshake\.request\..*)",
+        r"django_ws_dispatch\.(decorators\.H|handshake\.request\..*)",
     ),
 ]
 

@@ -45,9 +45,9 @@ PRESENCE = bytes((ord("p"), 0, 1))
 REFRESH = 15.0
 EXPIRY = 40.0
 GRACE = 20.0
-BATCH = 100
-"""Keys of which a tracker speaks in one call."""
-SWEPT = 200
+BATCH = 50
+"""Keys of which a tracker speaks in one call, which no server may hold for longer than 2 ms."""
+SWEPT = 100
 """Keys that one call sweeps, at most."""
 
 

@@ -27,6 +27,8 @@ logger = logging.getLogger("django_ws_dispatch.groups")
 
 # What is remembered of what the log has told of a broker's messages.
 MOST_TOLD = 1000
+# Groups that tell a broker at once who is here.
+MAX_CALLS = 8
 
 
 class Place(NamedTuple):
@@ -86,6 +88,8 @@ class Link:
         # What looks after those two now and then, as long as there are any.
         self._patrol: asyncio.Task[None] | None = None
         self._beat: asyncio.Task[None] | None = None
+        # There may be thousands of groups: who waits for a connection is timed by its broker.
+        self._turns = asyncio.Semaphore(MAX_CALLS)
 
     # What the subscriber tells
 
@@ -182,7 +186,7 @@ class Link:
         group = self.present.get(name)
         if group is None:
             end = partial(self._end_presence, name)
-            group = PresentGroup(self.broker, name, options, end, self._is_ending)
+            group = PresentGroup(self.broker, name, options, end, self._is_ending, self._turns)
             self.present[name] = group
             self.receivers[name] = (*self.receivers.get(name, ()), group)
             if self._beat is None:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
 from ..brokers import BaseBroker, get_broker, opened_brokers
+from ..exceptions import BrokerError
 from ..loops import PerLoop
 from .fanout import FanOut, Member
 from .kept import KeptGroup
@@ -104,8 +105,8 @@ class Registry:
                 group.begin()
             for group in groups.values():
                 await group.level()
-            for each in taken:
-                await each
+            for place, each in zip(seats, taken, strict=True):
+                await _taken(each, self._link(place.broker).broker)
             for place, group in groups.items():
                 if place not in later:
                     group.enter(member)
@@ -162,6 +163,16 @@ class Registry:
         self._links.clear()
         self._fan_out.close()
         return tasks
+
+
+async def _taken(done: asyncio.Future[None], broker: BaseBroker) -> None:
+    try:
+        async with asyncio.timeout(broker.timeout):
+            await done
+    except TimeoutError:
+        raise BrokerError(
+            f"The broker {broker.alias!r} did not take within {broker.timeout:g} s who is here."
+        ) from None
 
 
 def _mark_retrieved(ready: asyncio.Future[None]) -> None:

@@ -24,6 +24,8 @@ logger = logging.getLogger("django_ws_dispatch.groups")
 # position outlives its last message by a day.
 PAUSE = 30.0
 RENEWED_AFTER = 120
+# Groups that say at once that they are there: all of them do in the time between two times.
+AT_ONCE = 32
 
 
 async def patrol(broker: BaseBroker, groups: Mapping[str, KeptGroup]) -> None:
@@ -55,6 +57,9 @@ async def _compare(
 async def beat(groups: Mapping[str, PresentGroup]) -> None:
     """Have groups say that this process is there still, until cancelled."""
     while True:
-        await asyncio.sleep(REFRESH)
-        for group in list(groups.values()):
-            group.refresh()
+        now = list(groups.values())
+        parts = [now[start : start + AT_ONCE] for start in range(0, len(now), AT_ONCE)] or [now]
+        for part in parts:
+            await asyncio.sleep(REFRESH / len(parts))
+            for group in part:
+                group.refresh()

@@ -42,6 +42,7 @@ class PresentGroup:
         options: as ``WEBSOCKET_GROUPS`` has them.
         on_end: called once nobody here needs it any more.
         is_ending: whether the event loop ends, and no task may begin.
+        turns: of the groups that may call the broker at once.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class PresentGroup:
         options: GroupOptions,
         on_end: Callable[[], None],
         is_ending: Callable[[], bool] = bool,
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
         self._broker = broker
         self._name = name
         self._listed = options.listed
         self._on_end = on_end
         self._is_ending = is_ending
+        self._turns = turns or asyncio.Semaphore()
         self._loop = asyncio.get_running_loop()
         self._tracker = secrets.token_hex(8)
         self._former: list[str] = []  # trackers that this one replaces, once it has told all
@@ -207,7 +210,8 @@ class PresentGroup:
         try:
             # All that comes in one turn of the loop goes in one call.
             await asyncio.sleep(0)
-            await self._tell_broker()
+            async with self._turns:
+                await self._tell_broker()
         finally:
             self._task = None
 
