@@ -175,7 +175,6 @@ local more, expired = 0, now
 if grace then expired = 0 end
 local dead = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', expired, 'LIMIT', 0, 1)[1]
 if dead then
-  more = 1
   local theirs = ARGV[11] .. dead
   local found = redis.call('HRANDFIELD', theirs, swept, 'WITHVALUES')
   for at = 1, #found, 2 do
@@ -188,6 +187,7 @@ if dead then
     end
   end
   if #found < 2 * swept then redis.call('ZREM', KEYS[5], dead) end
+  if redis.call('ZCOUNT', KEYS[5], '-inf', expired) > 0 then more = 1 end
 end
 if not grace then
   local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, swept)
