@@ -268,6 +268,7 @@ class BaseBroker(ABC):
         away: bool = False,
         ends: bool = False,
         replaces: str = "",
+        replaced: bool = False,
     ) -> Tracked:
         """Take what a tracker says of its sockets, and publish in one step what that changes.
 
@@ -285,7 +286,8 @@ class BaseBroker(ABC):
             away: the broker was away, as far as is known: no tracker is gone for ``GRACE`` seconds,
                 nor does one that says something itself after its time.
             ends: it has no sockets any more, and is not here.
-            replaces: another tracker, of which nothing counts any more, and which is swept at once.
+            replaces: another tracker, from which the sockets of the entries' keys are taken over.
+            replaced: of what is left of that one nothing counts: it is swept at once.
 
         Raises:
             BrokerError: as ``publish()``.

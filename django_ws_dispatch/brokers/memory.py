@@ -130,11 +130,12 @@ class MemoryBroker(BaseBroker):
         away: bool = False,
         ends: bool = False,
         replaces: str = "",
+        replaced: bool = False,
     ) -> Tracked:
         # Nothing but the end of its loop can keep a tracker from saying that it is gone.
         gone = asyncio.get_running_loop().is_closed
         tracked = self._presences.track(
-            channel, tracker, gone, entries, listed, roll, ends, replaces
+            channel, tracker, gone, entries, listed, roll, ends, replaces, replaced
         )
         if tracked.changes is not None:
             await self.apublish(channel, published(tracked.changes))

@@ -118,6 +118,7 @@ class Presences:
         roll: bool,
         ends: bool,
         replaces: str,
+        replaced: bool,
     ) -> Tracked:
         """See ``BaseBroker.atrack()``; ``gone`` tells whether the tracker is no more."""
         moment = remembered.now()
@@ -130,11 +131,14 @@ class Presences:
                 channel = self._channels[name] = _Channel(self._epoch)
             known = tracker in channel.trackers
             _, tracked = channel.trackers.setdefault(tracker, (gone, {}))
+            former = channel.trackers.get(replaces, (gone, {}))[1]
             for entry in entries:
+                if taken := former.pop(entry.key, 0):
+                    tracked[entry.key] = tracked.get(entry.key, 0) + taken
                 channel.enter(tracked, entry, listed.linger, moment)
             if ends and not tracked:
                 del channel.trackers[tracker]
-            if replaces:
+            if replaced:
                 channel.drop(replaces, moment)
             channel.sweep(moment)
             changes = channel.end_call(listed)

@@ -123,8 +123,10 @@ class Link:
         return busy
 
     def on_lost(self) -> None:
-        for group in self.kept.values():
-            group.lose_touch()
+        for kept in self.kept.values():
+            kept.lose_touch()
+        for present in self.present.values():
+            present.lose_touch()
 
     def on_reconnect(self) -> None:
         for receivers in list(self.receivers.values()):

@@ -115,7 +115,8 @@ class Registry:
             for link, channel in asked:
                 link.leave(member, channel)
             for seat, _ in seats.values():
-                seat.leave(lingers=False)
+                # The broker may have it, and a page whose socket lingers tries again.
+                seat.leave(lingers=True)
             raise
 
     async def watch(

@@ -32,6 +32,8 @@ class Mirror:
         self._count = 0
         self._here: dict[str, Here] | None = None  # None above the limit
         self._ghosts: dict[str, Here] = {}
+        # Of those who were held and came back: since when by the broker, and since when in truth.
+        self._since: dict[str, tuple[int, int]] = {}
         self._asked = False
         self._early: list[Changes] = []
 
@@ -57,20 +59,25 @@ class Mirror:
             hold = hold or self.has_lost
         before = self._shown() or {}
         self._version, self._count = roll.version, roll.total
-        self._here = {one.key: one for one in roll.here} if roll.total <= self._most else None
-        self._ghosts = {}
-        if hold and self._here is not None:
-            for key, one in before.items():
-                self._ghosts[key] = one
-                if key in self._here:
-                    self._return(self._here[key])
+        self._here = {} if roll.total <= self._most else None
+        self._ghosts = dict(before) if hold and self._here is not None else {}
+        known, self._since = self._since, {}
+        for one in roll.here:
+            if one.key in known:
+                self._since[one.key] = known[one.key]
+            self._return(one)
         self._asked = False
         early, self._early = self._early, []
         for changes in early:
             self.apply(changes)
 
-    def apply(self, changes: Changes) -> None:
-        """Take what has changed. It may come twice, late, or with a hole before it."""
+    def apply(self, changes: Changes, *, early: bool = False) -> None:
+        """Take what has changed. It may come twice, late, or with a hole before it.
+
+        Args:
+            changes: from one version to the next.
+            early: they come with the channel as well, behind what they have overtaken.
+        """
         if self._asked or self._version is None:
             if len(self._early) >= MOST_EARLY:
                 self._early.clear()  # that is a hole
@@ -82,19 +89,20 @@ class Mirror:
             else:
                 self._count = changes.total
                 self._take(changes)
-        elif version_of(changes.version) > version_of(self._version):
+        elif not early and version_of(changes.version) > version_of(self._version):
             self.wants_list = True
 
     def _take(self, changes: Changes) -> None:
         if changes.here is None:
             self._here = None
-            self._ghosts = {}
+            self._ghosts, self._since = {}, {}
             return
         if self._here is None:
             return
         for key in changes.left:
             self._here.pop(key, None)
             self._ghosts.pop(key, None)
+            self._since.pop(key, None)
         for one in changes.here:
             self._return(one)
 
@@ -102,7 +110,13 @@ class Mirror:
         """Take one who is here, and had not left meanwhile if it was held."""
         if self._here is not None:
             ghost = self._ghosts.pop(one.key, one)
-            self._here[one.key] = one._replace(since=min(one.since, ghost.since))
+            if ghost.since < one.since:
+                self._since[one.key] = (one.since, ghost.since)
+            told, since = self._since.get(one.key, (one.since, one.since))
+            if told != one.since:
+                del self._since[one.key]  # it has left since, and has come again
+                since = one.since
+            self._here[one.key] = one._replace(since=since)
 
     def begin_anew(self) -> None:
         """Nothing is heard any more: what is known is not what is here."""

@@ -1,9 +1,9 @@
 """Who is in a group that knows it, in one event loop: what it tells its broker, and what it hears.
 
 Sockets come and go in batches: one call is under way at a time, and takes all that has changed. It
-says how many sockets of each key there are *here*, not who came or went, so that a call that is
-made again, or late, changes nothing that it should not. What the broker makes of that comes to all
-processes as changes, from which each keeps its own list (``mirror.py``).
+says how many sockets of each key there are *here*, not who came or went: to say it twice changes
+nothing. What the broker makes of it comes to all processes as changes, from which each keeps its
+own list (``mirror.py``). What may have got lost is told anew, by a tracker of another name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..exceptions import BrokerError
 from .messages import Message
 from .mirror import Mirror
 from .options import GroupOptions
-from .seats import News, Seat, Seats, fail
+from .seats import News, Seat, Seats, fail, finish
 from .watch import TOLD_EVERY, Audience, Watcher
 
 __all__ = ["PresentGroup"]
@@ -87,6 +87,10 @@ class PresentGroup:
         if message.changes is not None:
             self._mirror.apply(message.changes)
             self._follow_mirror()
+
+    def lose_touch(self) -> None:
+        """The broker is away: others can not tell it that they are there either."""
+        self._away = True
 
     def catch_up(self) -> None:
         """The broker was away, and is back: others may not have come back yet.
@@ -171,9 +175,9 @@ class PresentGroup:
                 # Others may wait for the same: unlike await this cancels nothing.
                 await asyncio.wait([ready])
                 ready.result()
-                self._mirror.wants_list = True  # what came in between was not heard
         with self._needed() as waiting:
             if ready is not None or not self._known or not self._mirror.is_filled:
+                self._mirror.wants_list = True  # what came in between was not heard
                 self._wake()
                 await waiting
             return self._audience.add(group)
@@ -237,20 +241,20 @@ class PresentGroup:
                 await self._call(told)
             except BaseException as exc:
                 self._seats.take_back(told, exc)
-                for waiting in self._waiting:
-                    fail(waiting, exc)
+                fail(self._waiting, exc)
                 if not isinstance(exc, BrokerError):
                     raise
                 logger.debug("Who is in a group waits for its broker: %s", exc)
                 return  # until the broker is back, or it is time to say so again
             for news in told.values():
-                news.done()
+                finish(news.waiting)
 
     async def _call(self, told: Mapping[str, News]) -> None:
         entries = [self._seats.entry(key, news) for key, news in told.items()]
         asks, away = self._mirror.wants_list, self._away
         ends = not self._is_needed and not self._seats.news
-        former = self._former[0] if self._former and not self._seats.news else ""
+        former = self._former[0] if self._former else ""
+        replaced = bool(former) and not self._seats.news
         tracker, compares = self._tracker, self._compares and not ends
         if asks:
             self._mirror.ask()
@@ -265,12 +269,13 @@ class PresentGroup:
                 away=away,
                 ends=ends,
                 replaces=former,
+                replaced=replaced,
             )
         except BaseException:
             self._away = self._away or away
             self._mirror.wants_list = self._mirror.wants_list or asks
             raise
-        if former:
+        if replaced:
             self._former.remove(former)
         if tracker != self._tracker:
             pass  # the broker was away meanwhile
@@ -297,11 +302,9 @@ class PresentGroup:
                 self._mirror.has_lost = False
                 self._hold()
                 self._audience.lose()
-            for waiting in self._waiting:
-                if not waiting.done():
-                    waiting.set_result(None)
+            finish(self._waiting)
         elif answer.changes is not None:
-            self._mirror.apply(answer.changes)
+            self._mirror.apply(answer.changes, early=True)
         self._follow_mirror()
 
     # Who lingers

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..brokers.presence import BATCH, Entry
 
-__all__ = ["News", "Seat", "Seats", "fail"]
+__all__ = ["News", "Seat", "Seats", "fail", "finish"]
 
 
 class _Group(Protocol):
@@ -59,12 +59,6 @@ class News:
     instead_of: str = ""
     lingers: bool = False
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
-
-    def done(self) -> None:
-        """The broker has it."""
-        for waiting in self.waiting:
-            if not waiting.done():
-                waiting.set_result(None)
 
 
 class Seats:
@@ -142,8 +136,7 @@ class Seats:
     def take_back(self, told: Mapping[str, News], exc: BaseException) -> None:
         """The broker has not taken these news: who waits is told, and it is said again later."""
         for key, news in told.items():
-            for waiting in news.waiting:
-                fail(waiting, exc)
+            fail(news.waiting, exc)
             later = self.news.get(key)
             if later is None:
                 self.news[key] = News(news.info, news.instead_of, news.lingers)
@@ -151,12 +144,20 @@ class Seats:
                 later.info, later.instead_of = True, ""
 
 
-def fail(waiting: asyncio.Future[None], exc: BaseException) -> None:
-    """Hand an exception to who waits."""
-    if waiting.done():
-        return
-    if isinstance(exc, asyncio.CancelledError):
-        waiting.cancel()
-    else:
-        waiting.set_exception(exc)
-        waiting.exception()  # whoever waited may be gone
+def finish(waiting: Iterable[asyncio.Future[None]]) -> None:
+    """Tell those who wait that it is done."""
+    for one in waiting:
+        if not one.done():
+            one.set_result(None)
+
+
+def fail(waiting: Iterable[asyncio.Future[None]], exc: BaseException) -> None:
+    """Hand an exception to those who wait."""
+    for one in waiting:
+        if one.done():
+            continue
+        if isinstance(exc, asyncio.CancelledError):
+            one.cancel()
+        else:
+            one.set_exception(exc)
+            one.exception()  # whoever waited may be gone

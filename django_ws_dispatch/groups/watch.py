@@ -229,6 +229,8 @@ class Audience:
             watcher.lose()
 
     def close(self) -> None:
-        """There is nobody any more."""
+        """There is nobody any more, and nothing to be told of."""
+        for watcher in self._watchers:
+            watcher.end()
         if self._pause is not None:
             self._pause.cancel()

@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 from django.utils.crypto import salted_hmac
 
 from .. import groups
+from ..codes import invites_back
 from ..groups.membership import Who, Wishes
 from ..groups.options import GroupOptions
 from ..groups.seats import Seat
+from ..reports import FAILURE, meaning_of
 from .socket import Socket
 from .state import CLOSING, OPEN
 
@@ -49,6 +51,7 @@ async def joining(
     stays: list[groups.members.Stay] = [(place, None) for place in places]
     stays += [(None, seat) for seat, _ in seats.values()]
     socket.joined += stays
+    failed = False
     try:
         await connection.ensure_accepted()
         if connection.ready_state is not OPEN:
@@ -61,11 +64,16 @@ async def joining(
             await membership.follow(names[place], group, begun, wishes, writer.replay, socket.id)
             group.enter(writer)
             membership.entered(names[place], group)
-        yield membership
+        try:
+            yield membership
+        except (Exception, asyncio.CancelledError) as exc:
+            # As a rule its handler ends with it, and that closes the socket.
+            failed = invites_back((meaning_of(exc) or FAILURE).code)
+            raise
     finally:
         membership.end()
         for stay in stays:
-            socket.leave(stay)
+            socket.leave(stay, failed=failed)
 
 
 def _options(joined: list[groups.Group]) -> dict[groups.members.Place, GroupOptions]:

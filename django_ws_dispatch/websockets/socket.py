@@ -224,8 +224,13 @@ class Socket:
         while self.joined:
             self.leave(self.joined[-1])
 
-    def leave(self, stay: groups.members.Stay) -> None:
-        """Take back one of ``joined``; twice is once."""
+    def leave(self, stay: groups.members.Stay, *, failed: bool = False) -> None:
+        """Take back one of ``joined``; twice is once.
+
+        Args:
+            stay: one of them.
+            failed: the handler, after whose end its client may come back, if it is open still.
+        """
         if not self.joined or stay not in self.joined:
             return
         self.joined.remove(stay)
@@ -233,11 +238,9 @@ class Socket:
         if place is not None:
             groups.members.local().leave(self._writer, place)
         if seat is not None:
-            seat.leave(lingers=self._may_come_back)
+            seat.leave(lingers=failed if self.ready_state < CLOSING else self._may_come_back)
 
     @property
     def _may_come_back(self) -> bool:
         """Whether its client may be back in a moment: it left, or was told to try again."""
-        return self.ready_state >= CLOSING and (
-            not self.connection.closed_here or invites_back(self.close_code or 1006)
-        )
+        return not self.connection.closed_here or invites_back(self.close_code or 1006)

@@ -198,8 +198,11 @@ class RedisBroker(BaseBroker):
         away: bool = False,
         ends: bool = False,
         replaces: str = "",
+        replaced: bool = False,
     ) -> Tracked:
-        steps = self._presence.track(channel, tracker, entries, listed, roll, away, ends, replaces)
+        steps = self._presence.track(
+            channel, tracker, entries, listed, roll, away, ends, replaces, replaced
+        )
         return await self._arun(self._channel(channel)[1], steps)
 
     def snapshot(self, channel: str, most: int) -> Roll:

@@ -20,6 +20,7 @@ from ..presence import (
     EXPIRY,
     GRACE,
     PRESENCE,
+    REFRESH,
     SWEPT,
     Changes,
     Entry,
@@ -92,12 +93,13 @@ return list(redis.call('GET', KEYS[6]) or '0.0', tonumber(ARGV[1]), true)
 """
 )
 
-# KEYS: those, and pe of the tracker. ARGV: channel, head, tracker, its expiry (0: it ends), linger,
-# how many are listed, grace, whether the broker was away, whether a list is wanted, for how long
-# keys are kept, the beginning of pe of any tracker, how many are swept, which tracker it replaces,
-# and for each entry key, sockets, whether it lingers, info, instead of which. The first write is
-# SET: where the server refuses it for want of memory nothing was done. A version has the time in
-# it, so that it never comes again where the server went back to an older state.
+# KEYS: those, pe of the tracker, and of the one that it replaces. ARGV: channel, head, tracker, its
+# expiry (0: it ends), linger, how many are listed, grace, whether the broker was away, whether a
+# list is wanted, for how long keys are kept, the beginning of pe of any tracker, how many are
+# swept, which tracker it replaces, whether that is over, the expiry of one that was late, and for
+# each entry key, sockets, whether it lingers, info, instead of which. The first write is SET: where
+# the server refuses it for want of memory nothing was done. A version has the time in it, so that
+# it never comes again where the server went back to an older state.
 TRACK = Script(
     _LIST
     + """
@@ -111,7 +113,9 @@ version = epoch .. '.' .. number
 local before = version
 redis.call('SET', KEYS[6], version, 'PX', ARGV[10])
 local score = redis.call('ZSCORE', KEYS[5], tracker)
-if ARGV[8] == '1' or (score and tonumber(score) <= now) then
+-- Where others were heard meanwhile the broker was away for this one only.
+if (ARGV[8] == '1' or (score and tonumber(score) <= now))
+  and redis.call('ZCOUNT', KEYS[5], '(' .. (now + tonumber(ARGV[15])), '+inf') == 0 then
   grace = true
   redis.call('SET', KEYS[7], '1', 'PX', ARGV[7])
 end
@@ -124,8 +128,13 @@ local function remove(key)
   changed[key] = nil
   left[#left + 1] = key
 end
-for at = 14, #ARGV, 5 do
+for at = 16, #ARGV, 5 do
   local key, sockets = ARGV[at], tonumber(ARGV[at + 1])
+  local taken = ARGV[13] ~= '' and redis.call('HGET', KEYS[9], key)
+  if taken then
+    redis.call('HINCRBY', KEYS[8], key, taken)
+    redis.call('HDEL', KEYS[9], key)
+  end
   local had = tonumber(redis.call('HGET', KEYS[8], key) or '0')
   local total = tonumber(redis.call('HGET', KEYS[2], key) or '0')
   local rest = total + sockets - had
@@ -170,7 +179,7 @@ if ARGV[4] ~= '0' then
 elseif redis.call('EXISTS', KEYS[8]) == 0 then
   redis.call('ZREM', KEYS[5], tracker)
 end
-if ARGV[13] ~= '' then redis.call('ZADD', KEYS[5], 'XX', 0, ARGV[13]) end
+if ARGV[14] == '1' then redis.call('ZADD', KEYS[5], 'XX', 0, ARGV[13]) end
 local more, expired = 0, now
 if grace then expired = 0 end
 local dead = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', expired, 'LIMIT', 0, 1)[1]
@@ -250,13 +259,15 @@ class Presence:
         away: bool,
         ends: bool,
         replaces: str,
+        replaced: bool,
     ) -> Steps[Tracked]:
         theirs = self._key(channel) + b"pe:"
         command = (
             TRACK,
-            8,
+            9,
             *self._keys(channel),
             theirs + tracker.encode(),
+            theirs + replaces.encode(),
             self._name(channel),
             PRESENCE,
             tracker,
@@ -270,6 +281,8 @@ class Presence:
             theirs,
             SWEPT,
             replaces,
+            int(replaced),
+            _ms(EXPIRY - REFRESH),
             *(
                 argument
                 for one in entries
