@@ -1,6 +1,7 @@
 """The handlers that are measured: each an echo, with more and more in front of it."""
 
 import time
+from urllib.parse import parse_qsl
 
 from asgiref.sync import sync_to_async
 
@@ -76,3 +77,11 @@ async def block(websocket: WebSocket) -> None:
     async for message in websocket:
         await sync_to_async(time.sleep)(1)
         await websocket.send(message)
+
+
+async def come_back(websocket: WebSocket) -> None:
+    """Join groups as a page does that was here before: the query string has its positions."""
+    since = dict(parse_qsl(websocket.scope["query_string"].decode(), keep_blank_values=True))
+    async with websocket.join(*since, since=since):
+        await websocket.send("joined")
+        await websocket.wait_closed()

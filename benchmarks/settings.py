@@ -1,5 +1,6 @@
 """The site of the benchmarks. Its server processes get their differences from the environment."""
 
+import json
 import os
 import tempfile
 
@@ -33,7 +34,10 @@ WEBSOCKET_HANDLERS = {
     "ws/member/": "benchmarks.handlers.member",
     "ws/publish/": "benchmarks.handlers.publish",
     "ws/block/": "benchmarks.handlers.block",
+    "ws/return/": "benchmarks.handlers.come_back",
 }
+# Only where it is measured: without a pattern there is nothing to look for.
+WEBSOCKET_GROUPS = json.loads(os.environ.get("BENCHMARK_GROUPS", "{}"))
 
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 if BROKER := os.environ.get("BENCHMARK_BROKER"):
