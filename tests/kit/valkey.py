@@ -47,6 +47,11 @@ class Valkey:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def folder(self) -> Path:
+        """Where it has its files, until the end."""
+        return Path(self._folder.name)
+
+    @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{self.socket}"
 

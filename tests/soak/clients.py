@@ -15,15 +15,16 @@ from typing import Any, Protocol
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.soak.ledger import Ledger, Membership
+from tests.soak.ledger import Membership
+from tests.soak.rooms import GROUPS, KEPT, SIZES
+from tests.soak.stays import HistoryLedger, Since
+from tests.soak.visits import Visits
 
 __all__ = ["Client", "Site"]
 
 # Seconds after which a server that has not answered is a finding. No timing: a loaded machine may
 # take its time.
 DEADLINE = 120.0
-GROUPS = [f"room-{number}" for number in range(40)]
-SIZES = [0, 1, 20, 20, 20, 125, 126, 1000, 5000, 70_000]
 ENDS = ["close", "close", "abort", "abort", "return", "raise", "cancel", "stay", "half"]
 
 
@@ -31,10 +32,13 @@ class Site(Protocol):
     """What a client needs to know."""
 
     seed: int
-    ledger: Ledger
+    ledger: HistoryLedger
     counts: Counter[str]
     urls: list[str]
     over: bool
+
+    def left_out(self, number: int) -> bool:
+        """Return whether a client shall overlook what has just come to it."""
 
     async def login(self, number: int, user: str) -> str:
         """Return the session key of a new session."""
@@ -48,9 +52,15 @@ class Gone(Exception):
 
 
 class Client:
-    """One socket after another, each with a number of its own."""
+    """One socket after another, each with a number of its own.
 
-    def __init__(self, site: Site, number: int) -> None:
+    Args:
+        site: the program.
+        number: its own.
+        since: what a socket before it has had of the groups that remember.
+    """
+
+    def __init__(self, site: Site, number: int, since: dict[str, Since] | None = None) -> None:
         self.site = site
         self.number = number
         self.random = random.Random(f"{site.seed} {number}")
@@ -62,7 +72,8 @@ class Client:
         self.reading.set()
         self.changed = asyncio.Event()
         self.allowed = {4500, 1013}
-        self.socket: ClientConnection
+        self.visits = Visits(self, dict(since or {}))
+        self.socket: ClientConnection | None = None
 
     async def run(self) -> None:
         kind = self.random.choices(
@@ -92,10 +103,10 @@ class Client:
             self.socket = await opening
         except InvalidStatus as exc:
             if kind != "deny" or exc.response.status_code != 403:
-                self._violated(f"was denied with {exc.response.status_code}")
+                self.violated(f"was denied with {exc.response.status_code}")
             return
         except (OSError, TimeoutError) as exc:
-            self._violated(f"could not connect: {exc!r}")
+            self.violated(f"could not connect: {exc!r}")
             return
         reader = asyncio.create_task(self._read())
         try:
@@ -111,7 +122,7 @@ class Client:
             try:
                 await asyncio.wait_for(reader, DEADLINE)
             except TimeoutError:
-                self._violated("its socket does not end")
+                self.violated("its socket does not end")
             self.socket.transport.abort()
 
     async def _open_narrowly(self) -> socket.socket:
@@ -122,7 +133,13 @@ class Client:
         await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
         return raw
 
-    def _violated(self, what: str) -> None:
+    def give_up(self) -> None:
+        """Be gone at once."""
+        self.allowed |= {1006}
+        if self.socket is not None:
+            self.socket.transport.abort()
+
+    def violated(self, what: str) -> None:
         self.site.ledger.violated(f"client {self.number} {what}")
 
     # Reading
@@ -140,10 +157,15 @@ class Client:
                         if not answer.done():
                             answer.set_result(text[1:])
                     continue
+                if text.startswith("!"):
+                    self.visits.tell(json.loads(text[1:]))
+                    continue
+                if self.site.left_out(self.number):
+                    continue
                 group = text.split(" ", 2)[1]
                 membership = self.groups.get(group)
                 if membership is None:
-                    self._violated(f"got a message of {group}: {text[:50]}")
+                    self.violated(f"got a message of {group}: {text[:50]}")
                 else:
                     ledger.receive(membership, self.last[group], text)
                     self.changed.set()
@@ -152,11 +174,12 @@ class Client:
 
     def _closed(self, code: int, reason: str) -> None:
         self.site.counts[f"closed, {code}"] += 1
-        if code not in self.allowed:
-            self._violated(f"was closed with {code} {reason!r}, not one of {sorted(self.allowed)}")
+        if code not in self.allowed and not self.visits.may_be_closed(code, reason):
+            self.violated(f"was closed with {code} {reason!r}, not one of {sorted(self.allowed)}")
         group, _, number = reason.partition(" ")
         if code == 4500 and group not in self.groups:
-            self._violated(f"was closed as a member of {group}")
+            self.violated(f"was closed as a member of {group}")
+        self.visits.end((group, int(number)) if code == 4500 else None)
         for membership in self.groups.values():
             closed_by = int(number) if code == 4500 and membership.group == group else None
             self.site.ledger.leave(membership, closed_by)
@@ -185,35 +208,36 @@ class Client:
             raise Gone from None
         return answer
 
-    async def _ask(self, do: str, **details: Any) -> str:
-        return await self._await(await self._say(do, **details))
+    async def ask(self, do: str, **details: Any) -> str:
+        return await self.wait_for(await self._say(do, **details))
 
-    async def _await(self, answer: asyncio.Future[str]) -> str:
+    async def wait_for(self, answer: asyncio.Future[str]) -> str:
         try:
             return await asyncio.wait_for(answer, DEADLINE)
         except TimeoutError:
-            self._violated("waits for an answer")
+            self.violated("waits for an answer")
             self.allowed |= {1006}
             self.socket.transport.abort()
             raise Gone from None
 
     async def _join(self, group: str) -> None:
         membership = self.groups[group] = self.site.ledger.join(self.number, group)
-        await self._ask("join", group=group, twice=self.random.random() < 0.2)
+        await self.ask("join", group=group, twice=self.random.random() < 0.2)
         membership.joined = self.site.ledger.now()
 
     async def _leave(self, group: str) -> None:
-        await self._ask("leave", group=group)
+        await self.ask("leave", group=group)
         self.site.ledger.leave(self.groups.pop(group))
 
     async def _publish(self, group: str, count: int = 1, size: int | None = None) -> None:
         """Publish, and wait for the acknowledgement."""
-        await self._published(*await self._start_publishing(group, count, size))
+        await self._published(*await self.start_publishing(group, count, size))
 
-    async def _start_publishing(
-        self, group: str, count: int = 1, size: int | None = None
+    async def start_publishing(
+        self, group: str, count: int = 1, size: int | None = None, *, exclude: bool | None = None
     ) -> tuple[list[Any], asyncio.Future[str]]:
-        exclude = self.random.random() < 0.1
+        if exclude is None:
+            exclude = self.random.random() < 0.1
         how = self.random.choice(["text", "text", "binary", "sync"])
         if size is None:
             size = self.random.choice(SIZES)
@@ -230,12 +254,13 @@ class Client:
         return messages, answer
 
     async def _published(self, messages: list[Any], answer: asyncio.Future[str]) -> None:
-        await self._await(answer)
+        await self.wait_for(answer)
         self.site.ledger.acknowledge(messages)
 
     async def _fence(self) -> None:
         """Learn whether all is there that must be: a message of one's own to each group."""
-        for group in sorted(self.groups):
+        await self.visits.fence()
+        for group in sorted(set(self.groups).difference(KEPT)):
             if group in self.groups:
                 messages = self.site.ledger.begin(group, self.number)
                 answer = await self._say(
@@ -248,11 +273,11 @@ class Client:
                     exclude=False,
                 )
                 await self._published(messages, answer)
-                await self._until(
+                await self.until(
                     lambda: self.closed or messages[0].id <= self.groups[group].reach  # noqa: B023
                 )
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE):
             while not condition():
                 self.changed.clear()
@@ -262,48 +287,54 @@ class Client:
 
     async def _act_plain(self) -> None:
         choose, pause = self.random.choice, self.random.expovariate
+        await self.visits.come_back()
         for _ in range(self.random.randint(3, 30)):
             await asyncio.sleep(pause(4))
             if self.site.over:
                 break
             action = self.random.randrange(100)
-            if action < 25 or not self.groups:
+            here = sorted(set(self.groups).difference(KEPT))
+            if self.random.random() < 0.4:
+                await self.visits.act()
+            elif action < 25 or not here:
                 group = choose(GROUPS)
-                if group not in self.groups and len(self.groups) < 5:
+                if group not in self.groups and len(here) < 5:
                     await self._join(group)
             elif action < 40:
-                await self._leave(choose(sorted(self.groups)))
+                await self._leave(choose(here))
             elif action < 80:
                 # Not only to groups that it is in itself.
-                await self._publish(choose([*sorted(self.groups), choose(GROUPS)]))
+                await self._publish(choose([*here, choose(GROUPS)]))
             elif action < 88:
                 started = [
-                    await self._start_publishing(choose(sorted(self.groups) or GROUPS))
+                    await self.start_publishing(choose(here))
                     for _ in range(self.random.randint(2, 8))
                 ]
                 for messages, answer in started:
                     await self._published(messages, answer)
             elif action < 92:
                 text = "é" * choose([1, 1000, 100_000])
-                if await self._ask("echo", text=text) != str(zlib.crc32(text.encode())):
-                    self._violated("got a wrong echo")
+                if await self.ask("echo", text=text) != str(zlib.crc32(text.encode())):
+                    self.violated("got a wrong echo")
             elif action < 94:
-                await self._ask("query")
+                await self.ask("query")
             elif action < 95:
-                await self._close_a_group()
+                await self.close_a_group(choose(GROUPS))
             else:
                 await self._fence()
         await self._fence()
 
-    async def _close_a_group(self) -> None:
-        group, exclude = self.random.choice(GROUPS), self.random.random() < 0.5
+    async def close_a_group(self, group: str) -> None:
+        exclude = self.random.random() < 0.5
         how = self.random.choice(["sync", "async"])
         messages = self.site.ledger.begin(group, self.number, excluded=exclude, closes=True)
         answer = await self._say("close", group=group, id=messages[0].id, exclude=exclude, how=how)
-        await self._published(messages, answer)
+        if await self.wait_for(answer) == "done":
+            self.site.ledger.acknowledge(messages)
 
     async def _act_slow(self) -> None:
         """Reads now and then."""
+        await self.visits.come_back()
         for _ in range(self.random.randint(1, 3)):
             self.reading.set()
             group = self.random.choice(GROUPS)
@@ -323,7 +354,7 @@ class Client:
         self.reading.clear()
         self.allowed |= {1006}
         for _ in range(4):
-            await self._start_publishing(group, 40, 70_000)
+            await self.start_publishing(group, 40, 70_000)
         await asyncio.sleep(self.random.choice([1, 12]))
         self.reading.set()
 
@@ -336,16 +367,16 @@ class Client:
         await asyncio.sleep(self.random.uniform(0, 3))
 
     async def _act_user(self) -> None:
-        name = await self._ask("user")
+        name = await self.ask("user")
         if name != f"user-{self.number % 20}":
-            self._violated(f"is taken for {name!r}")
+            self.violated(f"is taken for {name!r}")
         await self._act_plain()
 
     async def _log_out(self, session: str) -> None:
         """From then on only the server closes it."""
         self.allowed |= {4401}
         await self.site.logout(self.number, session)
-        await self._until(lambda: self.closed)
+        await self.until(lambda: self.closed)
 
     async def _end(self) -> None:
         end = self.random.choice(ENDS)
@@ -357,12 +388,12 @@ class Client:
             with suppress(TimeoutError):
                 async with asyncio.timeout(DEADLINE):
                     await (await self._say(end))
-            self._violated(f"still is there after {end!r}")
+            self.violated(f"still is there after {end!r}")
         elif end in ("abort", "half"):
             self.allowed |= {1006}
             if end == "half" and self.groups:
                 with suppress(Gone):
-                    await self._start_publishing(self.random.choice(GROUPS), 3)
+                    await self.start_publishing(self.random.choice(GROUPS), 3)
             self.socket.transport.abort()
         else:
             if end == "stay":

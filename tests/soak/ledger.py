@@ -34,14 +34,28 @@ def pack(group: str, number: int, publisher: int, size: int) -> str:
 
 
 class Message:
-    __slots__ = ("acknowledged", "closes", "excluded", "id", "publisher")
+    __slots__ = (
+        "acknowledged",
+        "closes",
+        "excluded",
+        "group",
+        "id",
+        "position",
+        "publisher",
+        "seen",
+    )
 
-    def __init__(self, number: int, publisher: int, excluded: bool, closes: bool) -> None:
+    def __init__(
+        self, number: int, group: str, publisher: int, excluded: bool, closes: bool
+    ) -> None:
         self.id = number
+        self.group = group
         self.publisher = publisher
         self.excluded = excluded
         self.closes = closes
         self.acknowledged: int | None = None
+        self.position: str | None = None
+        self.seen = False
 
 
 class Membership:
@@ -89,7 +103,7 @@ class Ledger:
         """Note messages that are about to be published. Any thread."""
         with self._lock:
             messages = [
-                Message(next(self._count), publisher, excluded, closes) for _ in range(count)
+                Message(next(self._count), group, publisher, excluded, closes) for _ in range(count)
             ]
             self._groups[group] += messages
             self._messages.update((message.id, message) for message in messages)

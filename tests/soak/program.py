@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -12,20 +13,27 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from contextlib import suppress
 from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.kit.server import OURS, TROUBLE, Server
 from tests.kit.valkey import Valkey
-from tests.soak.clients import DEADLINE, GROUPS, SIZES, Client
-from tests.soak.ledger import Ledger, pack
+from tests.soak.clients import DEADLINE, Client
+from tests.soak.ledger import pack
+from tests.soak.rooms import GROUPS, KEPT, SHORT_SIZES, SIZES, STORE, find, remembers
+from tests.soak.stays import HistoryLedger, Since
+from tests.soak.store import KINDS, Kill, Store
 
 __all__ = ["Soak", "soak"]
 
 # Seconds in which clients come before the first count.
 WARM_UP = 10.0
 SAMPLE_INTERVAL = 2.0
+TWO_KINDS = ("in room-", "in kept-")
+# What the log says, and may say, of a broker that is killed.
+LOST = f"Lost the broker '{STORE}'"
 MEBIBYTE = 1024 * 1024
 COUNTED = [
     "sockets",
@@ -50,18 +58,43 @@ EMPTY = [
 ]
 
 
+class Options(NamedTuple):
+    """What a run is like.
+
+    Attributes:
+        seconds: for which clients come.
+        seed: of all choices.
+        clients: at a time.
+        kills: seconds between two kills of the broker of the groups that remember, on average; 0
+            for none.
+        leave_out: clients overlook one message out of so many, on purpose; the run ends once that
+            is found. 0 for none.
+    """
+
+    seconds: float = 60.0
+    seed: int = 1
+    clients: int = 300
+    kills: float = 8.0
+    leave_out: int = 0
+
+
 class OurServer(Server):
     """uvicorn with this package's class for sockets."""
 
     WS = OURS
 
 
-def soak(seconds: float, seed: int, clients: int) -> Soak:
+def soak(options: Options) -> Soak:
     """Run it. Return what it found."""
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder, Valkey() as valkey:
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as folder,
+        Valkey() as valkey,
+        Store() as store,
+    ):
         environment = {
             "DJANGO_SETTINGS_MODULE": "tests.soak.settings",
             "SOAK_BROKER": valkey.url,
+            "SOAK_STORE": store.url,
             "SOAK_DATABASE": str(Path(folder, "db.sqlite3")),
         }
         os.environ.update(environment)
@@ -70,13 +103,13 @@ def soak(seconds: float, seed: int, clients: int) -> Soak:
             OurServer(settings="tests.soak.settings", environment=environment) for _ in range(2)
         ]
         with servers[0], servers[1]:
-            program = Soak(servers, valkey, seconds, seed, clients)
+            program = Soak(servers, valkey, store, options)
             asyncio.run(program.run())
             for server in servers:
                 if (status := server.stop(DEADLINE)) not in (0, -signal.SIGTERM):
                     program.ledger.violated(f"a server stopped with {status}")
                 for number, line in enumerate(server.lines):
-                    if TROUBLE.search(line):
+                    if TROUBLE.search(line) and LOST not in line:
                         around = "\n".join(server.lines[max(number - 3, 0) : number + 30])
                         program.ledger.violated(f"in a server's log:\n{around}")
                         break
@@ -108,33 +141,43 @@ class Soak:
     Args:
         servers: they run.
         valkey: it runs.
-        seconds: for which clients come.
-        seed: of all choices.
-        clients: at a time.
+        store: it runs, too: the broker of the groups that remember.
+        options: what the run is like.
     """
 
     def __init__(
-        self, servers: list[Server], valkey: Valkey, seconds: float, seed: int, clients: int
+        self, servers: list[Server], valkey: Valkey, store: Store, options: Options
     ) -> None:
         self.servers = servers
         self.valkey = valkey
-        self.seconds = seconds
-        self.seed = seed
-        self.clients = clients
+        self.store = store
+        self.options = options
+        self.seed = options.seed
         self.urls = [server.url for server in servers]
-        self.ledger = Ledger()
+        self.ledger = HistoryLedger()
         self.counts: Counter[str] = Counter()
         self.over = False
         self.memory: list[list[tuple[float, int, int]]] = [[] for _ in servers]
         self.baseline: list[dict[str, Any]] = []
+        self.found_after: float | None = None
+        self._here: set[Client] = set()
         self._next = 1
+        self._kinds = itertools.cycle(KINDS)
+        self._choices = random.Random(f"{options.seed} program")
 
     async def run(self) -> None:
         await self._churn(WARM_UP)
+        if self.found_after is not None:
+            return
         self.baseline = await self._settle()
-        await self._churn(self.seconds)
+        await self._churn(self.options.seconds)
         await self._settle(self.baseline)
-        self._ask_broker()
+        self._ask_brokers()
+
+    def left_out(self, number: int) -> bool:
+        """Return whether a client shall overlook what has just come to it."""
+        one_of = self.options.leave_out
+        return bool(one_of) and self._choices.randrange(one_of) == 0
 
     async def _churn(self, seconds: float) -> None:
         self.over = False
@@ -143,39 +186,94 @@ class Soak:
         thread = threading.Thread(target=self._publish_from_thread, args=(stop,))
         thread.start()
         sampler = asyncio.create_task(self._sample())
+        enough = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as tasks:
-                for _ in range(self.clients):
-                    tasks.create_task(self._come_and_go(ends))
-                await asyncio.sleep(seconds)
+                clients = [
+                    tasks.create_task(self._come_and_go(ends)) for _ in range(self.options.clients)
+                ]
+                tasks.create_task(self._kill_brokers(enough))
+                if self.options.leave_out:
+                    await self._find()
+                    for client in clients:
+                        client.cancel()
+                else:
+                    await asyncio.sleep(seconds)
+                enough.set()
                 self.over = True
         finally:
             stop.set()
             await asyncio.to_thread(thread.join)
             sampler.cancel()
 
+    async def _find(self) -> None:
+        """Wait until what is left out is found, in groups of both kinds. It is an end."""
+        start = time.monotonic()
+        while any(not any(kind in one for one in self.ledger.violations) for kind in TWO_KINDS):
+            if time.monotonic() > start + DEADLINE:
+                self.ledger.violations.clear()
+                break
+            await asyncio.sleep(0.1)
+        self.found_after, self.over = time.monotonic() - start, True
+        for client in list(self._here):
+            client.give_up()
+
+    async def _kill_brokers(self, enough: asyncio.Event) -> None:
+        """Kill the broker of the groups that remember, again and again."""
+        every = self.options.kills
+        while every:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every * self._choices.uniform(0.5, 1.5)):
+                    await enough.wait()
+            if enough.is_set():
+                return
+            kill = Kill(next(self._kinds), begun=0)
+            if kill.kind == "with an older state":
+                kill.until = self.ledger.now()
+                await asyncio.to_thread(self.store.save)
+                await asyncio.sleep(self._choices.uniform(0.2, 2))
+            kill.begun = self.ledger.now()
+            self.ledger.kills.append(kill)
+            await asyncio.to_thread(self.store.come_back, kill.kind)
+            kill.done = self.ledger.now()
+            self.counts[f"the broker came back {kill.kind}"] += 1
+
     async def _come_and_go(self, ends: float) -> None:
-        while time.monotonic() < ends:
+        since: dict[str, Since] = {}
+        choices = random.Random(f"{self.seed} {self._next} slot")
+        while time.monotonic() < ends and not self.found_after:
             number, self._next = self._next, self._next + 1
+            client = Client(self, number, since)
+            self._here.add(client)
             try:
-                await Client(self, number).run()
+                await client.run()
             except Exception as exc:
                 self.ledger.violated(f"client {number} failed: {exc!r}")
+            finally:
+                self._here.remove(client)
+            # The next one is the same page, or somebody else.
+            since = client.visits.since if choices.random() < 0.8 else {}
+            if since:
+                await asyncio.sleep(choices.choice([0, 0.1, 1]))
 
     def _publish_from_thread(self, stop: threading.Event) -> None:
-        from django_ws_dispatch.groups import Group
+        from django_ws_dispatch.exceptions import BrokerError
 
         choices = random.Random(f"{self.seed} thread")
         while not stop.wait(0.02):
-            name = choices.choice([*GROUPS, "pushed"])
+            name = choices.choice([*GROUPS, "pushed", *KEPT])
             messages = self.ledger.begin(name, 0)
-            data = pack(name, messages[0].id, 0, choices.choice(SIZES))
+            sizes = SHORT_SIZES if remembers(name) else SIZES
+            data = pack(name, messages[0].id, 0, choices.choice(sizes))
             try:
-                Group(name).send(data)
+                position = find(name).send(data)
             except Exception as exc:
+                if remembers(name) and isinstance(exc, BrokerError):
+                    self.counts["messages, refused"] += 1
+                    continue
                 self.ledger.violated(f"the thread could not publish: {exc!r}")
             else:
-                self.ledger.acknowledge(messages)
+                self.ledger.acknowledge(messages, [position] if position else None)
 
     # Sessions
 
@@ -218,13 +316,14 @@ class Soak:
             before = counted
             await asyncio.sleep(2)
 
-    def _ask_broker(self) -> None:
+    def _ask_brokers(self) -> None:
         import redis
 
-        with redis.Redis.from_url(self.valkey.url) as client:
-            channels = [name for name in client.pubsub_channels() if b"control" not in name]
-            if channels:
-                self.ledger.violated(f"the broker still has {channels}")
+        for broker in (self.valkey, self.store):
+            with redis.Redis.from_url(broker.url) as client:
+                channels = [name for name in client.pubsub_channels() if b"control" not in name]
+                if channels:
+                    self.ledger.violated(f"a broker still has {channels}")
 
     async def _sample(self) -> None:
         while True:
@@ -242,10 +341,13 @@ class Soak:
 
     def report(self) -> str:
         lines = [
-            f"seed {self.seed}, {self.seconds:g} s, {self.clients} clients at a time, "
-            f"{self._next - 1} in all",
+            f"seed {self.seed}, {self.options.seconds:g} s, {self.options.clients} clients at a "
+            f"time, {self._next - 1} in all",
             f"{self.ledger.published} messages published, {self.ledger.received} received, "
             f"{self.ledger.required} receipts required and checked",
+            f"{self.ledger.recovered} returns to a group with all that was missed, "
+            f"{self.ledger.lost} with the word that some is lost; {self.ledger.replayed} messages "
+            f"replayed, {self.ledger.gaps} gaps told, {len(self.ledger.kills)} kills",
             ", ".join(f"{name}: {count}" for name, count in sorted(self.counts.items())),
         ]
         for number, samples in enumerate(self.memory):
@@ -258,6 +360,8 @@ class Soak:
         for number, state in enumerate(self.baseline):
             held = ", ".join(f"{state[what]} {what}" for what in COUNTED)
             lines.append(f"process {number + 1} at rest: {held}")
+        if self.options.leave_out:
+            lines.append(f"what was left out on purpose was found after {self.found_after:.1f} s")
         lines += [f"VIOLATED: {what}" for what in self.ledger.violations[:50]]
         lines.append(f"{len(self.ledger.violations)} violations")
         return "\n".join(lines) + "\n"

@@ -3,17 +3,22 @@
 import os
 
 from tests.settings import *  # noqa: F403
+from tests.soak.rooms import HISTORY, STORE
 
 DEBUG = False
 ROOT_URLCONF = "tests.soak.site"
 WEBSOCKET_HANDLERS = "tests.soak.sockets"
 # Nothing here is a timing: a loaded machine may take its time.
 WEBSOCKET_BROKERS = {
-    "default": {
+    alias: {
         "BACKEND": "django_ws_dispatch.brokers.redis.RedisBroker",
-        "LOCATION": os.environ["SOAK_BROKER"],
+        "LOCATION": os.environ[variable],
         "OPTIONS": {"timeout": 30},
     }
+    for alias, variable in (("default", "SOAK_BROKER"), (STORE, "SOAK_STORE"))
+}
+WEBSOCKET_GROUPS = {
+    f"{kind}-*": {"history": history, "broker": STORE} for kind, history in HISTORY.items()
 }
 DATABASES = {
     "default": {

@@ -5,29 +5,34 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 
-from django_ws_dispatch.groups import Group
+from django_ws_dispatch.exceptions import BrokerError, WebSocketDisconnect
+from django_ws_dispatch.groups import Group, Membership
 from django_ws_dispatch.routing import path
 from django_ws_dispatch.websockets import WebSocket
 from tests.soak.failures import MEANT, MeantToFail
 from tests.soak.ledger import pack
+from tests.soak.rooms import find, remembers
 
 
 async def member(websocket: WebSocket) -> None:
     joined: dict[str, AsyncExitStack] = {}
+    told: list[asyncio.Task[None]] = []
     try:
         async for message in websocket:
             order = json.loads(message)
-            answer = await obey(websocket, joined, order)
+            answer = await obey(websocket, joined, told, order)
             if order["do"] == "return":
                 return
             await websocket.send(f"={answer}")
     finally:
+        for task in told:
+            task.cancel()
         # Of those that end without a word, only some leave by themselves.
         if len(joined) % 2:
             for stack in joined.values():
@@ -35,7 +40,10 @@ async def member(websocket: WebSocket) -> None:
 
 
 async def obey(
-    websocket: WebSocket, joined: dict[str, AsyncExitStack], order: dict[str, Any]
+    websocket: WebSocket,
+    joined: dict[str, AsyncExitStack],
+    told: list[asyncio.Task[None]],
+    order: dict[str, Any],
 ) -> object:
     do, name = order["do"], order.get("group", "")
     if do == "join":
@@ -45,15 +53,19 @@ async def obey(
             await stack.enter_async_context(websocket.join(Group(name)))
     elif do == "leave":
         await joined.pop(name).aclose()
+    elif do == "join_kept":
+        return json.dumps(await join_kept(websocket, joined, told, order))
+    elif do == "leave_kept":
+        stack = joined.pop(order["names"][0])
+        gaps = stack.membership.gaps
+        await stack.aclose()
+        return json.dumps(gaps)
     elif do == "publish":
-        await publish(websocket, order)
+        positions = await publish(websocket, order)
+        if remembers(name):
+            return json.dumps(positions)
     elif do == "close":
-        reason = f"{name} {order['id']}"
-        exclude = websocket if order["exclude"] else None
-        if order["how"] == "sync":
-            await sync_to_async(Group(name).close)(4500, reason, exclude=exclude)
-        else:
-            await Group(name).aclose(4500, reason, exclude=exclude)
+        return await close(websocket, order)
     elif do == "echo":
         return zlib.crc32(order["text"].encode())
     elif do == "user":
@@ -72,16 +84,80 @@ async def obey(
     return "done"
 
 
-async def publish(websocket: WebSocket, order: dict[str, Any]) -> None:
-    group, exclude = Group(order["group"]), websocket if order["exclude"] else None
+class KeptStack(AsyncExitStack):
+    """The block of a join of groups that remember."""
+
+    membership: Membership
+
+
+async def join_kept(
+    websocket: WebSocket,
+    joined: dict[str, AsyncExitStack],
+    told: list[asyncio.Task[None]],
+    order: dict[str, Any],
+) -> object:
+    """Return what the client is told; ``None`` where the broker is away."""
+    since, stack = order["since"], KeptStack()
+    names = list(since)
+    try:
+        stack.membership = membership = await stack.enter_async_context(
+            websocket.join(*map(find, names), since=since, newest=order["newest"])
+        )
+    except BrokerError:
+        return None
+    task = asyncio.create_task(tell(websocket, membership))
+    told.append(task)
+    stack.callback(task.cancel)
+    joined[names[0]] = stack
+    return {
+        "recovered": membership.recovered,
+        "lost": membership.lost,
+        "positions": membership.positions,
+    }
+
+
+async def tell(websocket: WebSocket, membership: Membership) -> None:
+    """Tell the client of each gap."""
+    with suppress(WebSocketDisconnect):
+        while True:
+            await membership.gap()
+            await websocket.send(f"!{json.dumps(membership.gaps)}")
+
+
+async def publish(websocket: WebSocket, order: dict[str, Any]) -> list[str | None] | None:
+    """Return the positions; ``None`` where the broker of a group that remembers is away."""
+    group, exclude = find(order["group"]), websocket if order["exclude"] else None
+    positions = []
     for number in range(order["id"], order["id"] + order["count"]):
         data = pack(order["group"], number, order["client"], order["size"])
+        try:
+            if order["how"] == "sync":
+                position = await sync_to_async(group.send)(data, exclude=exclude)
+            elif order["how"] == "binary":
+                position = await group.asend(data.encode(), exclude=exclude)
+            else:
+                position = await group.asend(data, exclude=exclude)
+        except BrokerError:
+            if remembers(order["group"]):
+                return None
+            raise
+        positions.append(position)
+    return positions
+
+
+async def close(websocket: WebSocket, order: dict[str, Any]) -> str:
+    name = order["group"]
+    reason, exclude = f"{name} {order['id']}", websocket if order["exclude"] else None
+    try:
         if order["how"] == "sync":
-            await sync_to_async(group.send)(data, exclude=exclude)
-        elif order["how"] == "binary":
-            await group.asend(data.encode(), exclude=exclude)
+            await sync_to_async(find(name).close)(4500, reason, exclude=exclude)
         else:
-            await group.asend(data, exclude=exclude)
+            await find(name).aclose(4500, reason, exclude=exclude)
+    except BrokerError:
+        if remembers(name):
+            return "refused"
+        raise
+    return "done"
 
 
 async def push(websocket: WebSocket) -> None:

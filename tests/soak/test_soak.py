@@ -12,15 +12,30 @@ from tests.soak.ledger import Ledger, Membership, Message, pack
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("websockets")
+    binary()
+    return subprocess.run(
+        [sys.executable, "-m", "tests.soak", *arguments],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=900,
+    )
+
+
 @pytest.mark.live
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 def test_a_site_under_churn_keeps_every_promise() -> None:
-    pytest.importorskip("websockets")
-    binary()
-    command = [sys.executable, "-m", "tests.soak", "--seconds", "20", "--clients", "100"]
-    ended = subprocess.run(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=900
-    )
+    ended = run("--seconds", "20", "--clients", "100")
+    assert not ended.returncode, ended.stdout
+
+
+@pytest.mark.live
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+def test_one_of_a_thousand_deliveries_left_out_is_found() -> None:
+    ended = run("--clients", "60", "--leave-out", "1000")
     assert not ended.returncode, ended.stdout
 
 

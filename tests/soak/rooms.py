@@ -1,0 +1,33 @@
+"""The groups of the soak, and which of them remember."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["GROUPS", "HISTORY", "KEPT", "SHORT_SIZES", "SIZES", "STORE", "find", "remembers"]
+
+STORE = "store"
+"""the broker of the groups that remember: the one that is killed"""
+
+GROUPS = [f"room-{number}" for number in range(40)]
+
+# The one remembers more than is sent while a client is away, the other may have less.
+HISTORY = {"kept": 5_000, "short": 30}
+KEPT = [*(f"kept-{number}" for number in range(8)), *(f"short-{number}" for number in range(4))]
+
+SIZES = [0, 1, 20, 20, 20, 125, 126, 1000, 5000, 70_000]
+# What is kept is in memory, and on disk: only some of it is long.
+SHORT_SIZES = [*SIZES[:-1] * 4, SIZES[-1]]
+
+
+def remembers(name: str) -> int:
+    """Return how many messages a group keeps."""
+    return HISTORY.get(name.partition("-")[0], 0)
+
+
+def find(name: str) -> Any:
+    """Return the ``Group``."""
+    # The settings read this module.
+    from django_ws_dispatch.groups import Group
+
+    return Group(name, broker=STORE) if remembers(name) else Group(name)
