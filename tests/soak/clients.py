@@ -75,10 +75,12 @@ class Client:
         self.visits = Visits(self, dict(since or {}))
         self.socket: ClientConnection | None = None
 
+    def choose_kind(self) -> str:
+        kinds = ["plain", "slow", "hog", "push", "deny", "user"]
+        return self.random.choices(kinds, [80, 8, 2, 4, 3, 3])[0]
+
     async def run(self) -> None:
-        kind = self.random.choices(
-            ["plain", "slow", "hog", "push", "deny", "user"], [80, 8, 2, 4, 3, 3]
-        )[0]
+        kind = self.choose_kind()
         self.site.counts[f"clients, {kind}"] += 1
         headers = {}
         session = ""
@@ -110,11 +112,11 @@ class Client:
             return
         reader = asyncio.create_task(self._read())
         try:
-            await getattr(self, f"_act_{kind}", self._act_plain)()
+            await getattr(self, f"_act_{kind}", self.act)()
             if kind == "user":
                 await self._log_out(session)
             else:
-                await self._end()
+                await self.end()
         except Gone:
             pass
         finally:
@@ -170,9 +172,9 @@ class Client:
                     ledger.receive(membership, self.last[group], text)
                     self.changed.set()
         except ConnectionClosed as exc:
-            self._closed(exc.rcvd.code if exc.rcvd else 1006, exc.rcvd.reason if exc.rcvd else "")
+            self.be_closed(exc.rcvd.code if exc.rcvd else 1006, exc.rcvd.reason if exc.rcvd else "")
 
-    def _closed(self, code: int, reason: str) -> None:
+    def be_closed(self, code: int, reason: str) -> None:
         self.site.counts[f"closed, {code}"] += 1
         if code not in self.allowed and not self.visits.may_be_closed(code, reason):
             self.violated(f"was closed with {code} {reason!r}, not one of {sorted(self.allowed)}")
@@ -285,7 +287,7 @@ class Client:
 
     # Lives
 
-    async def _act_plain(self) -> None:
+    async def act(self) -> None:
         choose, pause = self.random.choice, self.random.expovariate
         await self.visits.come_back()
         for _ in range(self.random.randint(3, 30)):
@@ -370,7 +372,7 @@ class Client:
         name = await self.ask("user")
         if name != f"user-{self.number % 20}":
             self.violated(f"is taken for {name!r}")
-        await self._act_plain()
+        await self.act()
 
     async def _log_out(self, session: str) -> None:
         """From then on only the server closes it."""
@@ -378,7 +380,7 @@ class Client:
         await self.site.logout(self.number, session)
         await self.until(lambda: self.closed)
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         end = self.random.choice(ENDS)
         if self.closed:
             return

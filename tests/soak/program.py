@@ -13,7 +13,8 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,8 +85,9 @@ class OurServer(Server):
     WS = OURS
 
 
-def soak(options: Options) -> Soak:
-    """Run it. Return what it found."""
+@contextmanager
+def site() -> Iterator[tuple[list[Server], Valkey, Store]]:
+    """Two servers, the broker, and that of the groups that remember."""
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as folder,
         Valkey() as valkey,
@@ -99,21 +101,28 @@ def soak(options: Options) -> Soak:
         }
         os.environ.update(environment)
         make_database()
-        servers = [
+        servers: list[Server] = [
             OurServer(settings="tests.soak.settings", environment=environment) for _ in range(2)
         ]
         with servers[0], servers[1]:
-            program = Soak(servers, valkey, store, options)
-            asyncio.run(program.run())
+            yield servers, valkey, store
             for server in servers:
-                if (status := server.stop(DEADLINE)) not in (0, -signal.SIGTERM):
-                    program.ledger.violated(f"a server stopped with {status}")
-                for number, line in enumerate(server.lines):
-                    if TROUBLE.search(line) and LOST not in line:
-                        around = "\n".join(server.lines[max(number - 3, 0) : number + 30])
-                        program.ledger.violated(f"in a server's log:\n{around}")
-                        break
-                server.expected.append("")  # reported above
+                server.expected.append("")  # the program has reported it
+
+
+def soak(options: Options, kind: Callable[..., Soak] | None = None) -> Soak:
+    """Run it. Return what it found."""
+    with site() as (servers, valkey, store):
+        program = (kind or Soak)(servers, valkey, store, options)
+        asyncio.run(program.run())
+        for server in servers:
+            if (status := server.stop(DEADLINE)) not in (0, -signal.SIGTERM):
+                program.ledger.violated(f"a server stopped with {status}")
+            for number, line in enumerate(server.lines):
+                if TROUBLE.search(line) and LOST not in line:
+                    around = "\n".join(server.lines[max(number - 3, 0) : number + 30])
+                    program.ledger.violated(f"in a server's log:\n{around}")
+                    break
         program.counts["warnings in the logs"] = sum(
             line.startswith("WARNING") for server in servers for line in server.lines
         )
@@ -227,16 +236,20 @@ class Soak:
                     await enough.wait()
             if enough.is_set():
                 return
-            kill = Kill(next(self._kinds), begun=0)
-            if kill.kind == "with an older state":
-                kill.until = self.ledger.now()
-                await asyncio.to_thread(self.store.save)
-                await asyncio.sleep(self._choices.uniform(0.2, 2))
-            kill.begun = self.ledger.now()
-            self.ledger.kills.append(kill)
-            await asyncio.to_thread(self.store.come_back, kill.kind)
-            kill.done = self.ledger.now()
-            self.counts[f"the broker came back {kill.kind}"] += 1
+            await self.kill_broker(next(self._kinds))
+
+    async def kill_broker(self, kind: str) -> None:
+        """Kill the broker of the groups that remember; return once it answers again."""
+        kill = Kill(kind, begun=0)
+        if kind == "with an older state":
+            kill.until = self.ledger.now()
+            await asyncio.to_thread(self.store.save)
+            await asyncio.sleep(self._choices.uniform(0.2, 2))
+        kill.begun = self.ledger.now()
+        self.ledger.kills.append(kill)
+        await asyncio.to_thread(self.store.come_back, kind)
+        kill.done = self.ledger.now()
+        self.counts[f"the broker came back {kind}"] += 1
 
     async def _come_and_go(self, ends: float) -> None:
         since: dict[str, Since] = {}
@@ -351,6 +364,8 @@ class Soak:
             ", ".join(f"{name}: {count}" for name, count in sorted(self.counts.items())),
         ]
         for number, samples in enumerate(self.memory):
+            if not samples:
+                continue
             rss, pss = (_slope(samples, column) for column in (1, 2))
             lines.append(
                 f"process {number + 1}: RSS {samples[0][1] / MEBIBYTE:.1f} to "
