@@ -45,7 +45,8 @@ class Counted(NamedTuple):
     broker_us: float
     calls: dict[str, tuple[int, float]]
     """command -> how often, and microseconds by the server's own count"""
-    round_trips: int
+    writes: int
+    """of connections: one after the other they are round trips"""
     slow: list[str]
     """what held the server for longer than ``SLOW_US``"""
 
@@ -77,7 +78,7 @@ class Meter:
         send = AbstractConnection.send_packed_command
 
         async def counted(connection: Any, *args: Any, **kwargs: Any) -> None:
-            # The connections of calls and those of subscriptions: one write, one round trip.
+            # The connections of calls and those of subscriptions.
             self._writes += 1
             await send(connection, *args, **kwargs)
 
@@ -289,7 +290,7 @@ def _cells(counted: Counted, count: int) -> Cells:
         "broker, us each": f"{counted.broker_us / count:.1f}",
         "in its calls, us each": f"{counted.called_us / count:.1f}",
         "commands each": f"{counted.commands / count:.2f}",
-        "round trips each": f"{counted.round_trips / count:.2f}",
+        "writes each": f"{counted.writes / count:.2f}",
         "calls above 2 ms": str(len(counted.slow)),
         "which": ", ".join(f"{name} {calls:,}" for name, (calls, _) in counted.calls.items()),
     }

@@ -16,7 +16,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.soak.ledger import Membership
+from tests.soak.rolls import Rolls
 from tests.soak.rooms import GROUPS, KEPT, SIZES
+from tests.soak.seats import Seats
 from tests.soak.stays import HistoryLedger, Since
 from tests.soak.visits import Visits
 
@@ -33,6 +35,7 @@ class Site(Protocol):
 
     seed: int
     ledger: HistoryLedger
+    rolls: Rolls
     counts: Counter[str]
     urls: list[str]
     over: bool
@@ -58,9 +61,12 @@ class Client:
         site: the program.
         number: its own.
         since: what a socket before it has had of the groups that remember.
+        page: whose socket it is.
     """
 
-    def __init__(self, site: Site, number: int, since: dict[str, Since] | None = None) -> None:
+    def __init__(
+        self, site: Site, number: int, since: dict[str, Since] | None = None, page: str = ""
+    ) -> None:
         self.site = site
         self.number = number
         self.random = random.Random(f"{site.seed} {number}")
@@ -72,6 +78,7 @@ class Client:
         self.reading.set()
         self.changed = asyncio.Event()
         self.allowed = {4500, 1013}
+        self.seats = Seats(self, page or f"client-{number}")
         self.visits = Visits(self, dict(since or {}))
         self.socket: ClientConnection | None = None
 
@@ -162,6 +169,9 @@ class Client:
                 if text.startswith("!"):
                     self.visits.tell(json.loads(text[1:]))
                     continue
+                if text.startswith("~"):
+                    self.seats.tell(json.loads(text[1:]))
+                    continue
                 if self.site.left_out(self.number):
                     continue
                 group = text.split(" ", 2)[1]
@@ -181,6 +191,7 @@ class Client:
         group, _, number = reason.partition(" ")
         if code == 4500 and group not in self.groups:
             self.violated(f"was closed as a member of {group}")
+        self.seats.end()
         self.visits.end((group, int(number)) if code == 4500 else None)
         for membership in self.groups.values():
             closed_by = int(number) if code == 4500 and membership.group == group else None
@@ -296,8 +307,11 @@ class Client:
                 break
             action = self.random.randrange(100)
             here = sorted(set(self.groups).difference(KEPT))
-            if self.random.random() < 0.4:
+            kind = self.random.random()
+            if kind < 0.35:
                 await self.visits.act()
+            elif kind < 0.45:
+                await self.seats.act()
             elif action < 25 or not here:
                 group = choose(GROUPS)
                 if group not in self.groups and len(here) < 5:

@@ -23,6 +23,7 @@ from tests.kit.server import OURS, TROUBLE, Server
 from tests.kit.valkey import Valkey
 from tests.soak.clients import DEADLINE, Client
 from tests.soak.ledger import pack
+from tests.soak.rolls import Rolls
 from tests.soak.rooms import GROUPS, KEPT, SHORT_SIZES, SIZES, STORE, find, remembers
 from tests.soak.stays import HistoryLedger, Since
 from tests.soak.store import KINDS, Kill, Store
@@ -164,6 +165,7 @@ class Soak:
         self.seed = options.seed
         self.urls = [server.url for server in servers]
         self.ledger = HistoryLedger()
+        self.rolls = Rolls(self.ledger, valkey.url)
         self.counts: Counter[str] = Counter()
         self.over = False
         self.memory: list[list[tuple[float, int, int]]] = [[] for _ in servers]
@@ -175,12 +177,14 @@ class Soak:
         self._choices = random.Random(f"{options.seed} program")
 
     async def run(self) -> None:
+        await self.rolls.start()
         await self._churn(WARM_UP)
         if self.found_after is not None:
             return
         self.baseline = await self._settle()
         await self._churn(self.options.seconds)
         await self._settle(self.baseline)
+        await self.rolls.stop()
         self._ask_brokers()
 
     def left_out(self, number: int) -> bool:
@@ -253,10 +257,11 @@ class Soak:
 
     async def _come_and_go(self, ends: float) -> None:
         since: dict[str, Since] = {}
-        choices = random.Random(f"{self.seed} {self._next} slot")
+        page = f"page-{self._next}"
+        choices = random.Random(f"{self.seed} {page}")
         while time.monotonic() < ends and not self.found_after:
             number, self._next = self._next, self._next + 1
-            client = Client(self, number, since)
+            client = Client(self, number, since, page)
             self._here.add(client)
             try:
                 await client.run()
@@ -361,6 +366,7 @@ class Soak:
             f"{self.ledger.recovered} returns to a group with all that was missed, "
             f"{self.ledger.lost} with the word that some is lost; {self.ledger.replayed} messages "
             f"replayed, {self.ledger.gaps} gaps told, {len(self.ledger.kills)} kills",
+            f"{self.rolls.joined} came to a group that knows who is here, and {self.rolls.left} left",
             ", ".join(f"{name}: {count}" for name, count in sorted(self.counts.items())),
         ]
         for number, samples in enumerate(self.memory):

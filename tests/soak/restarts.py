@@ -86,6 +86,7 @@ class Restarts(Soak):
 
     async def run(self) -> None:
         began = time.monotonic()
+        await self.rolls.start()
         async with asyncio.TaskGroup() as tasks:
             for kind, count in ((Sitter, SITTERS), (Goer, GOERS), (Publisher, PUBLISHERS)):
                 for _ in range(count):
@@ -101,6 +102,7 @@ class Restarts(Soak):
             self.over = True
             for client in self._here:
                 client.changed.set()
+        await self.rolls.stop()
         self.options = self.options._replace(seconds=round(time.monotonic() - began))
 
     async def _stay(self, kind: type[Client]) -> None:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["GROUPS", "HISTORY", "KEPT", "SHORT_SIZES", "SIZES", "STORE", "find", "remembers"]
+__all__ = [
+    "GROUPS",
+    "HERE",
+    "HISTORY",
+    "KEPT",
+    "LINGER",
+    "SHORT_SIZES",
+    "SIZES",
+    "STORE",
+    "find",
+    "remembers",
+]
 
 STORE = "store"
 """the broker of the groups that remember: the one that is killed"""
@@ -14,6 +25,10 @@ GROUPS = [f"room-{number}" for number in range(40)]
 # The one remembers more than is sent while a client is away, the other may have less.
 HISTORY = {"kept": 5_000, "short": 30}
 KEPT = [*(f"kept-{number}" for number in range(8)), *(f"short-{number}" for number in range(4))]
+
+# Who is in them is known.
+HERE = [f"here-{number}" for number in range(5)]
+LINGER = 2
 
 SIZES = [0, 1, 20, 20, 20, 125, 126, 1000, 5000, 70_000]
 # What is kept is in memory, and on disk: only some of it is long.

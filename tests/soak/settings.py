@@ -3,7 +3,7 @@
 import os
 
 from tests.settings import *  # noqa: F403
-from tests.soak.rooms import HISTORY, STORE
+from tests.soak.rooms import HISTORY, LINGER, STORE
 
 DEBUG = False
 ROOT_URLCONF = "tests.soak.site"
@@ -19,7 +19,7 @@ WEBSOCKET_BROKERS = {
 }
 WEBSOCKET_GROUPS = {
     f"{kind}-*": {"history": history, "broker": STORE} for kind, history in HISTORY.items()
-}
+} | {"here-*": {"presence": True, "linger": LINGER}}
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",

@@ -21,7 +21,7 @@ from tests.soak.rooms import find, remembers
 
 
 async def member(websocket: WebSocket) -> None:
-    joined: dict[str, AsyncExitStack] = {}
+    joined: dict[str, Stack] = {}
     told: list[asyncio.Task[None]] = []
     try:
         async for message in websocket:
@@ -41,13 +41,13 @@ async def member(websocket: WebSocket) -> None:
 
 async def obey(
     websocket: WebSocket,
-    joined: dict[str, AsyncExitStack],
+    joined: dict[str, Stack],
     told: list[asyncio.Task[None]],
     order: dict[str, Any],
 ) -> object:
     do, name = order["do"], order.get("group", "")
     if do == "join":
-        joined[name] = stack = AsyncExitStack()
+        joined[name] = stack = Stack()
         await stack.enter_async_context(websocket.join(name))
         if order["twice"]:
             await stack.enter_async_context(websocket.join(Group(name)))
@@ -60,6 +60,15 @@ async def obey(
         gaps = stack.membership.gaps
         await stack.aclose()
         return json.dumps(gaps)
+    elif do == "join_here":
+        await join_here(websocket, joined, told, order)
+    elif do == "update_here":
+        await joined[name].membership.update(order["info"])
+    elif do == "leave_here":
+        await joined.pop(name).aclose()
+    elif do == "who":
+        present = await find(name).apresent()
+        return json.dumps({"present": [(one.key, one.sockets, one.info) for one in present]})
     elif do == "publish":
         positions = await publish(websocket, order)
         if remembers(name):
@@ -84,20 +93,20 @@ async def obey(
     return "done"
 
 
-class KeptStack(AsyncExitStack):
-    """The block of a join of groups that remember."""
+class Stack(AsyncExitStack):
+    """The block of a join, and who tells the client of what becomes of it."""
 
     membership: Membership
 
 
 async def join_kept(
     websocket: WebSocket,
-    joined: dict[str, AsyncExitStack],
+    joined: dict[str, Stack],
     told: list[asyncio.Task[None]],
     order: dict[str, Any],
 ) -> object:
     """Return what the client is told; ``None`` where the broker is away."""
-    since, stack = order["since"], KeptStack()
+    since, stack = order["since"], Stack()
     names = list(since)
     try:
         stack.membership = membership = await stack.enter_async_context(
@@ -105,9 +114,8 @@ async def join_kept(
         )
     except BrokerError:
         return None
-    task = asyncio.create_task(tell(websocket, membership))
-    told.append(task)
-    stack.callback(task.cancel)
+    told.append(asyncio.create_task(tell(websocket, membership)))
+    stack.callback(told[-1].cancel)
     joined[names[0]] = stack
     return {
         "recovered": membership.recovered,
@@ -122,6 +130,37 @@ async def tell(websocket: WebSocket, membership: Membership) -> None:
         while True:
             await membership.gap()
             await websocket.send(f"!{json.dumps(membership.gaps)}")
+
+
+async def join_here(
+    websocket: WebSocket,
+    joined: dict[str, Stack],
+    told: list[asyncio.Task[None]],
+    order: dict[str, Any],
+) -> None:
+    name = order["group"]
+    joined[name] = stack = Stack()
+    stack.membership = await stack.enter_async_context(
+        websocket.join(name, key=order["key"], info=order["info"])
+    )
+    if order["watches"]:
+        told.append(asyncio.create_task(watch(websocket, name)))
+        stack.callback(told[-1].cancel)
+
+
+async def watch(websocket: WebSocket, name: str) -> None:
+    """Tell the client who comes and goes."""
+    with suppress(WebSocketDisconnect):
+        async with Group(name).watch() as changes:
+            async for change in changes:
+                told = {
+                    "group": name,
+                    "left": [one.key for one in change.left],
+                    "joined": {one.key: "here" for one in change.joined},
+                    "present": [one.key for one in change.present or ()],
+                    "count": change.count,
+                }
+                await websocket.send(f"~{json.dumps(told)}")
 
 
 async def publish(websocket: WebSocket, order: dict[str, Any]) -> list[str | None] | None:
