@@ -24,7 +24,7 @@ from tests.kit.valkey import Valkey
 from tests.soak.clients import DEADLINE, Client
 from tests.soak.ledger import pack
 from tests.soak.rolls import Rolls
-from tests.soak.rooms import GROUPS, KEPT, SHORT_SIZES, SIZES, STORE, find, remembers
+from tests.soak.rooms import BACK, GROUPS, KEPT, SHORT_SIZES, SIZES, STORE, find, remembers
 from tests.soak.stays import HistoryLedger, Since
 from tests.soak.store import KINDS, Kill, Store
 
@@ -185,6 +185,7 @@ class Soak:
         await self._churn(self.options.seconds)
         await self._settle(self.baseline)
         await self.rolls.stop()
+        await self._await_emptiness()
         self._ask_brokers()
 
     def left_out(self, number: int) -> bool:
@@ -334,6 +335,16 @@ class Soak:
             before = counted
             await asyncio.sleep(2)
 
+    async def _await_emptiness(self) -> None:
+        """Wait until the broker that was killed knows of nobody any more."""
+        ends = time.monotonic() + DEADLINE
+        for name in BACK:
+            while present := await find(name).apresent():
+                if time.monotonic() > ends:
+                    self.ledger.violated(f"{name} still has {present}")
+                    break
+                await asyncio.sleep(0.5)
+
     def _ask_brokers(self) -> None:
         import redis
 
@@ -366,7 +377,8 @@ class Soak:
             f"{self.ledger.recovered} returns to a group with all that was missed, "
             f"{self.ledger.lost} with the word that some is lost; {self.ledger.replayed} messages "
             f"replayed, {self.ledger.gaps} gaps told, {len(self.ledger.kills)} kills",
-            f"{self.rolls.joined} came to a group that knows who is here, and {self.rolls.left} left",
+            f"{self.rolls.joined} came to a group that knows who is here, and "
+            f"{self.rolls.left} left",
             ", ".join(f"{name}: {count}" for name, count in sorted(self.counts.items())),
         ]
         for number, samples in enumerate(self.memory):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "BACK",
     "GROUPS",
     "HERE",
     "HISTORY",
@@ -18,7 +19,7 @@ __all__ = [
 ]
 
 STORE = "store"
-"""the broker of the groups that remember: the one that is killed"""
+"""the broker that is killed: of the groups that remember, and of some that know who is here"""
 
 GROUPS = [f"room-{number}" for number in range(40)]
 
@@ -28,6 +29,7 @@ KEPT = [*(f"kept-{number}" for number in range(8)), *(f"short-{number}" for numb
 
 # Who is in them is known.
 HERE = [f"here-{number}" for number in range(5)]
+BACK = [f"back-{number}" for number in range(2)]
 LINGER = 2
 
 SIZES = [0, 1, 20, 20, 20, 125, 126, 1000, 5000, 70_000]
@@ -45,4 +47,4 @@ def find(name: str) -> Any:
     # The settings read this module.
     from django_ws_dispatch.groups import Group
 
-    return Group(name, broker=STORE) if remembers(name) else Group(name)
+    return Group(name, broker=STORE) if remembers(name) or name in BACK else Group(name)

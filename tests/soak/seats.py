@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.soak.rooms import HERE
+from tests.soak.rooms import BACK, HERE
 
 if TYPE_CHECKING:
     from tests.soak.clients import Client
@@ -34,7 +34,7 @@ class Seats:
         """Do something, as the seed wants it."""
         client, choose = self._client, self._client.random.choice
         action = client.random.randrange(100)
-        free = [name for name in HERE if name not in self._keys]
+        free = [name for name in (*HERE, *BACK) if name not in self._keys]
         if (action < 40 or not self._keys) and free:
             await self.join(choose(free))
         elif not self._keys:
@@ -45,8 +45,8 @@ class Seats:
             name = choose(sorted(self._keys))
             self._infos[name] = {"client": client.number, "n": client.random.random()}
             await client.ask("update_here", group=name, info=self._infos[name])
-        else:
-            await self.check(choose(sorted(self._keys)))
+        elif (name := choose(sorted(self._keys))) in HERE:
+            await self.check(name)
 
     async def join(self, name: str) -> None:
         client = self._client
@@ -55,7 +55,10 @@ class Seats:
         info = {"client": client.number}
         self._rolls.ask(name, key)
         watches = client.random.random() < 0.5
-        await client.ask("join_here", group=name, key=key, info=info, watches=watches)
+        answer = await client.ask("join_here", group=name, key=key, info=info, watches=watches)
+        if answer == "refused" and name in BACK:
+            client.site.counts["joins, refused"] += 1
+            return
         self._keys[name], self._infos[name] = key, info
 
     async def leave(self, name: str) -> None:
@@ -85,6 +88,11 @@ class Seats:
     def tell(self, told: dict[str, Any]) -> None:
         """It was told of a change, as one who watches."""
         name, client = told["group"], self._client
+        if told.get("forgotten"):
+            self._told.pop(name, None)
+            if name not in BACK or not client.site.ledger.kills:
+                client.violated(f"was told that it is unknown who is in {name}, for no reason")
+            return
         here = self._told.setdefault(name, {})
         for key in told["left"]:
             if here.pop(key, None) is None:

@@ -19,7 +19,10 @@ WEBSOCKET_BROKERS = {
 }
 WEBSOCKET_GROUPS = {
     f"{kind}-*": {"history": history, "broker": STORE} for kind, history in HISTORY.items()
-} | {"here-*": {"presence": True, "linger": LINGER}}
+} | {
+    "here-*": {"presence": True, "linger": LINGER},
+    "back-*": {"presence": True, "linger": LINGER, "broker": STORE},
+}
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 
 from django_ws_dispatch.exceptions import BrokerError, WebSocketDisconnect
-from django_ws_dispatch.groups import Group, Membership
+from django_ws_dispatch.groups import Change, Group, Membership
 from django_ws_dispatch.routing import path
 from django_ws_dispatch.websockets import WebSocket
 from tests.soak.failures import MEANT, MeantToFail
@@ -61,9 +61,10 @@ async def obey(
         await stack.aclose()
         return json.dumps(gaps)
     elif do == "join_here":
-        await join_here(websocket, joined, told, order)
+        return await join_here(websocket, joined, told, order)
     elif do == "update_here":
-        await joined[name].membership.update(order["info"])
+        with suppress(BrokerError):  # it is told again by itself
+            await joined[name].membership.update(order["info"])
     elif do == "leave_here":
         await joined.pop(name).aclose()
     elif do == "who":
@@ -137,30 +138,41 @@ async def join_here(
     joined: dict[str, Stack],
     told: list[asyncio.Task[None]],
     order: dict[str, Any],
-) -> None:
-    name = order["group"]
-    joined[name] = stack = Stack()
-    stack.membership = await stack.enter_async_context(
-        websocket.join(name, key=order["key"], info=order["info"])
-    )
+) -> str:
+    name, stack = order["group"], Stack()
+    try:
+        stack.membership = await stack.enter_async_context(
+            websocket.join(find(name), key=order["key"], info=order["info"])
+        )
+    except BrokerError:
+        return "refused"
+    joined[name] = stack
     if order["watches"]:
         told.append(asyncio.create_task(watch(websocket, name)))
         stack.callback(told[-1].cancel)
+    return "done"
 
 
 async def watch(websocket: WebSocket, name: str) -> None:
     """Tell the client who comes and goes."""
     with suppress(WebSocketDisconnect):
-        async with Group(name).watch() as changes:
-            async for change in changes:
-                told = {
-                    "group": name,
-                    "left": [one.key for one in change.left],
-                    "joined": {one.key: "here" for one in change.joined},
-                    "present": [one.key for one in change.present or ()],
-                    "count": change.count,
-                }
-                await websocket.send(f"~{json.dumps(told)}")
+        while True:
+            try:
+                async with find(name).watch() as changes:
+                    async for change in changes:
+                        await websocket.send(f"~{json.dumps(describe(name, change))}")
+            except BrokerError:
+                await websocket.send(f"~{json.dumps({'group': name, 'forgotten': True})}")
+
+
+def describe(name: str, change: Change) -> dict[str, Any]:
+    return {
+        "group": name,
+        "left": [one.key for one in change.left],
+        "joined": {one.key: "here" for one in change.joined},
+        "present": [one.key for one in change.present or ()],
+        "count": change.count,
+    }
 
 
 async def publish(websocket: WebSocket, order: dict[str, Any]) -> list[str | None] | None:
