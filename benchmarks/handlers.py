@@ -85,3 +85,11 @@ async def come_back(websocket: WebSocket) -> None:
     async with websocket.join(*since, since=since):
         await websocket.send("joined")
         await websocket.wait_closed()
+
+
+async def come_in(websocket: WebSocket) -> None:
+    """Be somebody in a group that knows who is here: the query string has the group and the key."""
+    ((name, key),) = parse_qsl(websocket.scope["query_string"].decode())
+    async with websocket.join(name, key=key, info={"name": key}):
+        await websocket.send("joined")
+        await websocket.wait_closed()

@@ -35,6 +35,7 @@ WEBSOCKET_HANDLERS = {
     "ws/publish/": "benchmarks.handlers.publish",
     "ws/block/": "benchmarks.handlers.block",
     "ws/return/": "benchmarks.handlers.come_back",
+    "ws/enter/": "benchmarks.handlers.come_in",
 }
 # Only where it is measured: without a pattern there is nothing to look for.
 WEBSOCKET_GROUPS = json.loads(os.environ.get("BENCHMARK_GROUPS", "{}"))
