@@ -13,6 +13,7 @@ from types import TracebackType
 
 import pytest
 
+from .inspection import inspect
 from .ports import free_port
 from .waiting import DEADLINE
 
@@ -34,10 +35,17 @@ class Valkey:
         port: 0 for a unix socket in a temporary folder, ``None`` for any free port of 127.0.0.1.
         arguments: further arguments, such as ``("--requirepass", "secret")``.
         config: the path of a configuration that makes it a Sentinel.
+        inspected: whether it fails the test where it was asked for what this package never asks
+            for, or keeps a key for ever.
     """
 
     def __init__(
-        self, port: int | None = 0, arguments: tuple[str, ...] = (), config: str = ""
+        self,
+        port: int | None = 0,
+        arguments: tuple[str, ...] = (),
+        config: str = "",
+        *,
+        inspected: bool = True,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="valkey-")
         self.port = free_port() if port is None else port
@@ -45,6 +53,9 @@ class Valkey:
         self._arguments = arguments
         self._config = config
         self._process: subprocess.Popen[bytes] | None = None
+        self._inspected = inspected and not config
+        self._frozen = False
+        self._found: list[str] = []
 
     @property
     def folder(self) -> Path:
@@ -67,6 +78,8 @@ class Valkey:
     ) -> None:
         self.kill()
         self._folder.cleanup()
+        if kind is None:
+            assert not self._found, self._found
 
     def start(self) -> None:
         """Start it, and return once it answers."""
@@ -98,9 +111,12 @@ class Valkey:
     def kill(self) -> None:
         """End it as a crash would."""
         if self._process is not None:
+            if self._inspected and not self._frozen and self._process.poll() is None:
+                self._found += inspect(self.url)
             self._process.kill()
             self._process.wait()
             self._process = None
+            self._frozen = False
 
     def restart(self) -> None:
         self.kill()
@@ -109,9 +125,11 @@ class Valkey:
     def freeze(self) -> None:
         """Stop it as an overloaded machine would: its connections stay open, nobody answers."""
         self._signal(signal.SIGSTOP)
+        self._frozen = True
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
+        self._frozen = False
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is None:

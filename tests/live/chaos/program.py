@@ -91,7 +91,9 @@ class Program:
     def _site(self) -> Iterator[list[Server]]:
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
-            self._broker, self._cache = (stack.enter_context(Valkey()) for _ in range(2))
+            self._broker = stack.enter_context(Valkey())
+            # What Django's cache does there is its own affair.
+            self._cache = stack.enter_context(Valkey(inspected=False))
             if (programs := find_binaries()) is None:
                 raise RuntimeError("PostgreSQL is not installed.")
             self._database = PostgresServer(programs)
