@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from ..brokers.base import BaseBroker, BaseSubscriber
 from ..exceptions import BrokerError
 from .histories import HistoryConformance, expect
+from .presences import PresenceConformance
 
 __all__ = ["BrokerConformance", "Recorder"]
 
@@ -107,7 +108,7 @@ async def subscribe(subscriber: BaseSubscriber, *channels: str) -> None:
             await ready
 
 
-class BrokerConformance(HistoryConformance):
+class BrokerConformance(HistoryConformance, PresenceConformance):
     """Derive from it and say how to make the broker."""
 
     def make_broker(self) -> BaseBroker:

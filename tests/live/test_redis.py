@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -20,9 +21,11 @@ from asgiref.sync import async_to_sync
 from django_ws_dispatch import groups
 from django_ws_dispatch.auth.control import CONTROL, decode, publish_control, send_control
 from django_ws_dispatch.brokers.redis import RedisBroker
+from django_ws_dispatch.brokers.redis.presence import SNAPSHOT, TRACK
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.testing.brokers import BrokerConformance, Recorder
+from django_ws_dispatch.testing.presences import PresenceConformance
 from tests.kit.members import FakeMember, FakeReceiver, run
 from tests.kit.ports import free_port
 from tests.kit.valkey import Valkey
@@ -45,12 +48,17 @@ HISTORY = (
     "~mysite:* +evalsha +eval +time +get +getex +mget +set +del +xadd +xlen +xtrim +xdel +xrange "
     "+xrevrange +pexpire"
 )
+# And where they know who is here.
+PRESENCE = (
+    "~mysite:* +evalsha +eval +time +get +set +exists +pexpire +zadd +zrem +zcard +zcount +zscore "
+    "+zrange +zrangebyscore +hget +hset +hdel +hmget +hincrby +hrandfield"
+)
 
 
 @pytest.fixture(scope="module")
 def guarded_server() -> Iterator[Valkey]:
     rules = "ann on >p:w/ord &wsd:* -@all +publish +subscribe +unsubscribe +ping +select "
-    rules += HISTORY.replace("mysite", "wsd")
+    rules += f"{HISTORY} {PRESENCE}".replace("mysite", "wsd")
     with Valkey(port=None, arguments=("--user", *rules.split())) as valkey:
         yield valkey
 
@@ -122,6 +130,7 @@ def test_the_docs_say_what_the_user_of_a_site_needs() -> None:
     text = DOCS.read_text(encoding="utf-8")
     assert f"ACL SETUSER mysite on >password {' '.join(RULES)}\n" in text
     assert f"`{HISTORY}`" in text
+    assert f"`{PRESENCE}`" in text
     for more in ("+select", "+role", "+client|setinfo", "+sentinel|get-master-addr-by-name"):
         assert f"`{more}`" in text
 
@@ -142,10 +151,28 @@ def make_user(server: Valkey, *rules: str) -> str:
 class TestConformanceUnderTheACLOfTheDocs(TestConformance):
     @pytest.fixture(autouse=True)
     def _server(self, strict_server: Valkey) -> None:
-        self.location = make_user(strict_server, *RULES, *HISTORY.split())
+        self.location = make_user(strict_server, *RULES, *HISTORY.split(), *PRESENCE.split())
 
     def make_broker(self) -> RedisBroker:
         return RedisBroker("default", self.location, {"prefix": "mysite"})
+
+
+class TestPresenceUnderTheACLOfTheDocs(PresenceConformance):
+    """Without the rights that only a history needs."""
+
+    @pytest.fixture(autouse=True)
+    def _server(self, strict_server: Valkey) -> None:
+        self.location = make_user(strict_server, *RULES, *PRESENCE.split())
+
+    def make_broker(self) -> RedisBroker:
+        return RedisBroker("default", self.location, {"prefix": "mysite"})
+
+
+def test_presence_needs_no_other_rights_than_the_docs_say() -> None:
+    used = re.findall(r"redis\.call\('(\w+)'", SNAPSHOT.text + TRACK.text)
+    rules = {*RULES, *PRESENCE.split(), "+publish"} - {"+evalsha", "+eval"}
+    assert {f"+{one.lower()}" for one in used} <= rules
+    assert {*PRESENCE.split()[3:]} <= {f"+{one.lower()}" for one in used}
 
 
 async def use_all(broker: RedisBroker) -> dict[str, BrokerError]:
