@@ -35,12 +35,22 @@ class Room:
         roll: bool = False,
         away: bool = False,
         ends: bool = False,
+        replaces: str = "",
     ) -> Tracked:
         """Speak as one of the trackers."""
-        tracker = self._trackers.setdefault(by, os.urandom(8).hex())
         return await self.broker.atrack(
-            self.channel, tracker, entries, listed, roll=roll, away=away, ends=ends
+            self.channel,
+            self._tracker(by),
+            entries,
+            listed,
+            roll=roll,
+            away=away,
+            ends=ends,
+            replaces=self._tracker(replaces) if replaces else "",
         )
+
+    def _tracker(self, name: str) -> str:
+        return self._trackers.setdefault(name, os.urandom(8).hex())
 
     async def look(self, most: int = 10) -> list[tuple[str, int, str]]:
         """Return who is here, each with sockets and info."""

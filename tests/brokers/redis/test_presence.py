@@ -12,6 +12,8 @@ from redis.crc import key_slot
 
 from django_ws_dispatch.brokers.presence import (
     BATCH,
+    EXPIRY,
+    GRACE,
     PRESENCE,
     Changes,
     Entry,
@@ -31,8 +33,6 @@ from .test_history import heard_while
 pytestmark = pytest.mark.live
 
 LISTED = Listed(10, 300.0)
-# Seconds: over before a server answers twice.
-SHORT = 0.001
 
 # All that the scripts may use, as it is counted: what they read is bounded by what they ask for.
 COMMANDS = {
@@ -66,7 +66,14 @@ class Site:
         self.raw = raw
 
     def say(self, tracker: str, *entries: Entry, name: str = "a", **options: Any) -> Tracked:
-        found = {"listed": LISTED, "roll": False, "away": False, "ends": False, **options}
+        found: dict[str, Any] = {
+            "listed": LISTED,
+            "roll": False,
+            "away": False,
+            "ends": False,
+            "replaces": "",
+        }
+        found |= options
         steps = self.broker._presence.track(name, tracker, entries, **found)
         return self.broker._run(name, steps)
 
@@ -124,10 +131,10 @@ def test_every_key_has_an_expiry_and_the_channel_in_its_name(site: Site, raw: re
     assert set(raw.scan_iter()) == {f"wsd:{{a}}:{name}" for name in names}
     kept = presence.KEPT + 1000 * LISTED.linger
     for key in raw.scan_iter():
-        most = 1000 * presence.GRACE if key.endswith(":pg") else kept
+        most = 1000 * GRACE if key.endswith(":pg") else kept
         assert 0 < raw.pttl(key) <= most
     # Longer than anybody is taken for being here without a word.
-    assert presence.KEPT > 10 * 1000 * (presence.EXPIRY + presence.GRACE)
+    assert presence.KEPT > 10 * 1000 * (EXPIRY + GRACE)
 
 
 @pytest.mark.parametrize("name", ["a", "{a}", "a}b{c", "{}", "}{", "50%", "%7Ba%7D", "ä", "\ud800"])
@@ -212,7 +219,10 @@ def test_who_speaks_in_time_is_not(site: Site) -> None:
     before = site.raw.zscore("wsd:{a}:pp", "one")
     site.passes(2)
     site.say("one")
-    assert site.raw.zscore("wsd:{a}:pp", "one") > before
+    after = site.raw.zscore("wsd:{a}:pp", "one")
+    assert before is not None
+    assert after is not None
+    assert after > before
     assert not site.say("two").more
     assert site.keys() == ["ann"]
 
@@ -292,6 +302,24 @@ def test_who_was_swept_is_not_known_and_enters_anew(site: Site) -> None:
     assert back.roll.here[0].since > came.here[0].since
 
 
+def test_one_that_is_replaced_is_swept_at_once_and_in_steps(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "SWEPT", 2)
+    site.say("old", *(Entry(f"key {number}", 1) for number in range(5)))
+    site.say("dead", Entry("ann", 1))
+    site.silence("dead")
+    answers = [site.say("new", Entry("key 0", 1), away=True, replaces="old")]
+    while answers[-1].more:
+        answers.append(site.say("new"))
+    gone = sorted(key for one in answers for key in left(one))
+    assert gone == [f"key {number}" for number in range(1, 5)]
+    assert max(len(left(one)) for one in answers) <= 2
+    # It is no outage that the other one is silent, but there was one.
+    assert site.keys() == ["key 0", "ann"]
+    assert not site.say("old").known
+
+
 def test_who_lingers_is_not_swept_with_the_tracker(site: Site) -> None:
     site.say("dead", Entry("ann", 1, "1"), Entry("bob", 1))
     site.say("dead", Entry("ann", 0, lingers=True))
@@ -312,10 +340,8 @@ def test_after_an_outage_nobody_is_gone_for_a_while(
     site.say("one", Entry("eve", 0, lingers=True))
     site.silence("dead", "one")
     site.end_linger("eve")
-    monkeypatch.setattr(presence, "GRACE", 0.2)
+    monkeypatch.setattr(presence, "GRACE", 0.05)
     first = site.say("two", away=True, roll=True)
-    if not site.raw.exists("wsd:{a}:pg"):
-        pytest.skip("this machine is too slow for so short a grace")
     assert (first.known, first.more, first.changes) == (False, False, None)
     wait_until(lambda: not site.raw.exists("wsd:{a}:pg"))
     # By now everybody but the dead one has spoken, which one does in time.
@@ -332,10 +358,10 @@ def test_who_comes_back_in_the_grace_has_not_left(site: Site) -> None:
     here = site.say("one", Entry("ann", 1, "1"), roll=True).roll
     site.say("two", Entry("bob", 1))
     site.silence("one", "two")
-    assert 0 < site.raw.pttl("wsd:{a}:pv")
+    assert site.raw.pttl("wsd:{a}:pv") > 0
     told = site.heard(lambda: (site.say("two", away=True), site.say("one", away=True)))
     assert told == []
-    assert 0 < site.raw.pttl("wsd:{a}:pg") <= 1000 * presence.GRACE
+    assert 0 < site.raw.pttl("wsd:{a}:pg") <= 1000 * GRACE
     site.raw.delete("wsd:{a}:pg")
     assert site.say("two").changes is None
     assert here is not None
@@ -362,7 +388,7 @@ def test_who_was_silent_too_long_itself_takes_nobody_for_gone(site: Site) -> Non
     tracked = site.say("one")
     assert (tracked.known, tracked.more, tracked.changes) == (True, False, None)
     assert site.keys() == ["ann", "bob"]
-    assert 0 < site.raw.pttl("wsd:{a}:pg") <= 1000 * presence.GRACE
+    assert 0 < site.raw.pttl("wsd:{a}:pg") <= 1000 * GRACE
     # The other one comes too.
     assert site.say("two").known
     site.raw.delete("wsd:{a}:pg")
@@ -404,7 +430,7 @@ def test_a_look_changes_nothing(site: Site, raw: redis.Redis) -> None:
     site.say("one", Entry("ann", 0, lingers=True))
     site.end_linger("ann")
     site.silence("one")
-    before = {key: raw.dump(key) for key in raw.scan_iter()} if False else set(raw.scan_iter())
+    before = set(raw.scan_iter())
     assert site.heard(lambda: (site.look(), site.look(0))) == []
     assert set(raw.scan_iter()) == before
     assert raw.zcard("wsd:{a}:ph") == 2
@@ -429,7 +455,7 @@ def test_ten_thousand_cost_no_list(site: Site, monkeypatch: pytest.MonkeyPatch) 
         site.broker, "a", lambda: site.say("one", Entry("ann", 1, "1"), listed=listed)
     )
     assert len(messages) == 1
-    assert len(messages[0]) < 100
+    assert len(messages[0]) < 200
     assert changes_of(messages[0][len(PRESENCE) :])[2:] == (10_001, [], None)
     tracked = site.say("one", listed=listed, roll=True)
     assert tracked.roll is not None
@@ -452,7 +478,8 @@ def test_ten_thousand_cost_no_list(site: Site, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_any_info_comes_through_the_scripts(site: Site) -> None:
-    infos = ['"\u00fc\u2028\U0001f600"', '"\\"\\\\\\u0000/"', f'"{"\u00fc" * 511}"', "[{}, []]"]
+    long = "\u00fc" * 511
+    infos = ['"\u00fc\u2028\U0001f600"', '"\\"\\\\\\u0000/"', f'"{long}"', "[{}, []]"]
     for info in infos:
         told = site.heard(lambda info=info: site.say("one", Entry("k'\"\\", 1, info)))
         assert [one[::3] for one in told[0].here or ()] == [("k'\"\\", info)]
@@ -476,7 +503,8 @@ def test_where_the_version_is_lost_another_epoch_begins(site: Site, raw: redis.R
         assert tracked.known
         assert tracked.changes is not None
         epoch, number = version_of(tracked.changes.version)
-        assert (epoch > version_of(changes.version)[0], number) == (True, 1)
+        assert epoch > version_of(changes.version)[0]
+        assert number > 0
         assert tracked.changes.previous == f"{epoch}.0"
         assert tracked.roll is not None
         assert tracked.roll[:2] == (tracked.changes.version, 2)
@@ -505,8 +533,25 @@ def test_numbers_go_on_where_only_people_left(site: Site) -> None:
             changes = site.say("one", Entry("ann", count), ends=not count).changes
             assert changes is not None
             versions.append(version_of(changes.version))
-    assert [number for _, number in versions] == [1, 2, 3, 4, 5, 6]
+    assert versions == sorted(set(versions))
     assert len({epoch for epoch, _ in versions}) == 1
+
+
+def test_a_server_that_went_back_says_no_version_twice(site: Site, server: Valkey) -> None:
+    first = site.say("one", Entry("ann", 1)).changes
+    with redis.Redis.from_url(server.url) as client:  # what it dumps is no text
+        saved = {key: client.dump(key) for key in client.scan_iter()}
+        lost = [site.say("one", Entry("bob", count)).changes for count in (1, 2, 3)]
+        client.flushall()
+        for key, value in saved.items():
+            client.restore(key, 10_000, value)
+    assert site.keys() == ["ann"]
+    told = [site.say("one", Entry(key, 1)).changes for key in ("joe", "jim", "jon")]
+    assert first is not None
+    assert told[0] is not None
+    assert told[0].previous == first.version
+    newest = max(version_of(one.version) for one in lost if one is not None)
+    assert all(version_of(one.version) > newest for one in told if one is not None)
 
 
 def test_a_server_that_refuses_to_write_has_taken_nothing(site: Site, raw: redis.Redis) -> None:
