@@ -16,7 +16,6 @@ from .rooms import DEADLINE, Room
 
 __all__ = ["PresenceConformance"]
 
-# What a script, a file or a query might read something into.
 ODD_KEYS = ["1", "01", " ", "a b", "A B", '"', "\\", "/", "{a}", "%", "\r\n", "\x00", "\x7f"]
 ODD_KEYS += ["\u00fc", "u\u0308", "\u2028", "\U0001f600", "x" * 200, "\u00fc" * 200]
 ODD_INFOS = ["0", '""', '"\\"\\u0000"', '{"b":1, "a":[1.0,null]}', '"\u00fc\U0001f600\u2028/"']
@@ -254,7 +253,6 @@ class PresenceConformance:
         await room.say(Entry("ann", 1), Entry("bob", 1), listed=two)
         tracked = await room.say(Entry("eve", 1), listed=two, roll=True)
         expect(tracked.roll and tracked.roll[1:], (3, []))
-        # Those who came first are listed all the same for who asks.
         expect([one[0] for one in await room.look(2)], ["ann", "bob"])
         await room.say(Entry("ann", 0, lingers=True), listed=two)
         tracked = await room.say(Entry("eve", 0), listed=two, roll=True)
@@ -294,6 +292,14 @@ class PresenceConformance:
         expect((tracked.known, tracked.roll and tracked.roll.total), (False, 1))
 
     @_in_a_room
+    async def test_a_tracker_is_told_of_how_many_keys_it_has_sockets(self, room: Room) -> None:
+        expect((await room.say()).keys, 0)
+        expect((await room.say(Entry("ann", 2), Entry("bob", 1))).keys, 2)
+        expect((await room.say(Entry("ann", 1), by="two")).keys, 1)
+        expect((await room.say(Entry("ann", 1), Entry("bob", 0, lingers=True))).keys, 1)
+        expect((await room.say(Entry("ann", 0), ends=True)).keys, 0)
+
+    @_in_a_room
     async def test_after_an_outage_everything_is_as_it_was(self, room: Room) -> None:
         await room.say(Entry("ann", 1), Entry("bob", 1))
         tracked = await room.say(Entry("bob", 0), by="two", away=True, roll=True)
@@ -312,8 +318,8 @@ class PresenceConformance:
             left += _left(told)
         expect(left, ["bob"])
         expect(await room.look(), [("ann", 1, "1"), ("eve", 2, "null")])
-        here = (await room.broker.asnapshot(room.channel, 10)).here
-        expect({one[::2] for one in here}, {one[::2] for one in came if one.key != "bob"})
+        here = {one[::2] for one in (await room.broker.asnapshot(room.channel, 10)).here}
+        expect(here, {one[::2] for one in came if one.key != "bob"})
         # It was not known any more, and nobody is replaced whom nobody knows.
         expect((await room.say()).known, False)
         expect((await room.say(by="new", replaces="nobody")).changes, None)

@@ -171,7 +171,8 @@ async def test_a_process_that_is_killed_is_told_of_once(valkey: Valkey) -> None:
     if ready is not None:
         await ready
     async with (
-        serving(valkey, 3) as (dies, first, second), here(first, "bob"),
+        serving(valkey, 3) as (dies, first, second),
+        here(first, "bob"),
         watching(first) as page,
         watching(second) as other,
         here(dies, "ann"),

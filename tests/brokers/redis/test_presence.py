@@ -38,7 +38,7 @@ LISTED = Listed(10, 300.0)
 COMMANDS = {
     *("evalsha", "eval", "time", "get", "set", "exists", "pexpire", "publish"),
     *("zadd", "zrem", "zcard", "zcount", "zscore", "zrange", "zrangebyscore"),
-    *("hget", "hset", "hdel", "hmget", "hincrby", "hrandfield"),
+    *("hget", "hset", "hdel", "hlen", "hmget", "hincrby", "hrandfield"),
 }
 
 
@@ -524,6 +524,17 @@ def test_a_server_that_forgot_all_begins_another_epoch(site: Site, raw: redis.Re
     assert version_of(tracked.roll.version)[0] > version_of(old.roll.version)[0]
     assert site.say("one", Entry("ann", 1, "1")).known
     assert site.keys() == ["ann"]
+
+
+def test_how_many_keys_a_tracker_has_tells_that_some_were_lost(
+    site: Site, raw: redis.Redis
+) -> None:
+    assert site.say("one", Entry("ann", 1), Entry("bob", 2)).keys == 2
+    assert site.say("two", Entry("ann", 1)).keys == 1
+    raw.delete("wsd:{a}:pe:one")
+    tracked = site.say("one")
+    assert (tracked.known, tracked.keys) == (True, 0)
+    assert site.say("two").keys == 1
 
 
 def test_numbers_go_on_where_only_people_left(site: Site) -> None:
