@@ -15,6 +15,7 @@ from django_ws_dispatch.brokers.presence import (
     EXPIRY,
     GRACE,
     PRESENCE,
+    SWEPT,
     Changes,
     Entry,
     Listed,
@@ -446,7 +447,7 @@ def test_who_lingers_no_more_takes_nobodys_place_in_a_list(site: Site) -> None:
     assert (roll.total, [one.key for one in roll.here]) == (3, keys[3:5])
 
 
-def test_ten_thousand_cost_no_list(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_thousand_cost_no_list(site: Site) -> None:
     listed = Listed(200, 300.0)
     for start in range(0, 10_000, BATCH):
         entries = [Entry(f"key {start + one:05}", 1, f'"{"x" * 90}"') for one in range(BATCH)]
@@ -474,7 +475,8 @@ def test_ten_thousand_cost_no_list(site: Site, monkeypatch: pytest.MonkeyPatch) 
         if answer.changes is not None:
             assert answer.changes[3:] == ([], None)
             totals.append(answer.changes.total)
-    assert totals == [9_801, 9_601, 9_401, 9_201, 9_001]
+    assert totals[-1] == 9_001
+    assert len(totals) >= 1_000 // SWEPT
 
 
 def test_any_info_comes_through_the_scripts(site: Site) -> None:
