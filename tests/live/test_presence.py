@@ -27,7 +27,7 @@ from tests.kit.waiting import until
 from .faults.clients import opened
 from .presence import FASTER, GROUPS
 from .test_history import ALL_IS_KEPT
-from .test_redis import REDIS_BROKER, use
+from .test_redis import REDIS_BROKER, ask, use
 
 pytestmark = [pytest.mark.live, pytest.mark.asyncio]
 
@@ -132,34 +132,28 @@ async def shows(expected: dict[str, int], group: Group = ROOM) -> None:
 
 
 def trackers(valkey: Valkey, group: Group = ROOM) -> dict[str, float]:
-    """Those who say who is here, each with the time that it has left, in milliseconds."""
+    """Those who say who is here, each with the time by which it has to say so again."""
     with redis.Redis.from_url(valkey.url, decode_responses=True) as client:
-        found = client.zrange(f"wsd:{{{group.channel}}}:pp", 0, -1, withscores=True)
-        seconds, micros = client.time()
-    return {name: score - (seconds * 1000 + micros // 1000) for name, score in found}
+        return dict(client.zrange(f"wsd:{{{group.channel}}}:pp", 0, -1, withscores=True))
 
 
-def in_grace(valkey: Valkey, group: Group = ROOM) -> bool:
-    """Whether nobody is taken for gone at the moment."""
-    with redis.Redis.from_url(valkey.url) as client:
-        return bool(client.exists(f"wsd:{{{group.channel}}}:pg"))
+def are_silent(valkey: Valkey) -> bool:
+    """Whether all of them have said nothing for too long, by the server's clock."""
+    seconds, micros = ask(valkey, "TIME")
+    return all(end < int(seconds) * 1000 + int(micros) // 1000 for end in trackers(valkey).values())
 
 
-async def settle(valkey: Valkey, count: int = 2) -> None:
-    """Return once the grace is over, so many say that they are here, and each has said it again."""
-    await until(lambda: not in_grace(valkey))
+async def settle(valkey: Valkey, count: int = 2, group: Group = ROOM) -> None:
+    """Return once the grace is over, and so many have said twice that they are here."""
+    await until(lambda: not ask(valkey, "EXISTS", f"wsd:{{{group.channel}}}:pg"))
     for _ in range(2):
-        before: dict[str, float] = {}
+        before = trackers(valkey, group)
 
-        def spoke(before: dict[str, float] = before) -> bool:
-            now = trackers(valkey)
-            again = [name for name, left in now.items() if left > before.get(name, 1e9)]
-            before.update({name: left for name, left in now.items() if name not in again})
-            for name in again:
-                before[name] = -1e9  # it has
-            return len(now) == count and all(before[name] == -1e9 for name in now)
+        def have_spoken(before: dict[str, float] = before) -> bool:
+            now = trackers(valkey, group)
+            return len(now) == count and all(end > before.get(one, 0) for one, end in now.items())
 
-        await until(spoke)
+        await until(have_spoken)
 
 
 # A process
@@ -227,7 +221,7 @@ async def test_where_all_stood_still_nobody_has_left(valkey: Valkey) -> None:
         await until(lambda: page.present == other.present == ["ann", "bob"])
         for server in servers:
             server.send_signal(signal.SIGSTOP)
-        await until(lambda: all(left < 0 for left in trackers(valkey).values()))
+        await until(lambda: are_silent(valkey))
         assert await present() == {}
         for server in servers:
             server.send_signal(signal.SIGCONT)
@@ -352,3 +346,26 @@ async def test_a_broker_that_has_forgotten_all_tells_of_nobody(valkey: Valkey) -
         # A list that is told anew is whole: nobody is missing who has not left.
         first = one.told[one.told.index("lost") + 1]
         assert sorted(first["present"]) == ["ann", "bob"]
+
+
+async def test_a_broker_that_went_back_is_told_who_is_here(valkey: Valkey) -> None:
+    async with (
+        serving(valkey) as servers,
+        watching(servers[0], HALL) as page,
+        watching(servers[1], HALL) as other,
+    ):
+        async with here(servers[0], "ann", HALL), here(servers[1], "joe", HALL):
+            await until(lambda: len(page.present) == len(other.present) == 2)
+            await asyncio.to_thread(ask, valkey, "SAVE")
+        await until(lambda: len(page.left) == len(other.left) == 2)
+        async with here(servers[0], "bob", HALL), here(servers[1], "eve", HALL):
+            await until(lambda: {*page.present} == {*other.present} == {"bob", "eve"})
+            for server in servers:
+                server.expected += ["Lost the broker"]
+            await asyncio.to_thread(valkey.restart)
+            await shows({"bob": 1, "eve": 1}, HALL)
+            await settle(valkey, group=HALL)
+            await until(lambda: {*page.present} == {*other.present} == {"bob", "eve"})
+            assert await present(HALL) == {"bob": 1, "eve": 1}
+            # Those who had left may be seen once more, while all of them come back.
+            assert not {"bob", "eve"} & {*page.left, *other.left}
