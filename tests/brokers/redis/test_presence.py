@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,7 @@ from django_ws_dispatch.brokers.presence import (
     changes_of,
     version_of,
 )
+from django_ws_dispatch.brokers.presences import Presences
 from django_ws_dispatch.brokers.redis import RedisBroker, presence
 from django_ws_dispatch.exceptions import BrokerError
 from tests.kit.valkey import Valkey
@@ -597,3 +599,50 @@ def test_a_call_that_is_made_again_changes_nothing(site: Site, raw: redis.Redis)
         before = site.look()
         assert site.heard(lambda entries=entries: site.say("one", *entries)) == []
         assert site.look() == before
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_is_said_a_server_and_a_process_make_the_same_of_it(seed: int, site: Site) -> None:
+    chance, memory = random.Random(seed), Presences()
+    listed = Listed(chance.choice([2, 5, 50]), chance.choice([0, 300.0]))
+    held: dict[str, set[str]] = {one: set() for one in "ABC"}
+    for _ in range(50):
+        tracker = chance.choice("ABC")
+        replaces = chance.choice([one for one in ("A", "B", "C", "", "", "") if one != tracker])
+        entries = [
+            Entry(
+                key,
+                chance.choice([0, 0, 1, 2]),
+                chance.choice(["", "1", "2"]),
+                chance.choice(["", "1", "2"]),
+                chance.random() < 0.5,
+            )
+            for key in chance.sample("abcdef", chance.randint(0, 3))
+        ]
+        held[tracker] -= {one.key for one in entries if not one.sockets}
+        held[tracker] |= {one.key for one in entries if one.sockets}
+        options: dict[str, Any] = {"listed": listed, "roll": chance.random() < 0.5}
+        options["replaces"] = replaces
+        options["ends"] = not held[tracker] and chance.random() < 0.3
+        held[replaces] = set()
+        answers = [
+            site.say(tracker, *entries, **options),
+            memory.track("a", tracker, bool, entries, **options),
+        ]
+        first, second = map(timeless, answers)
+        assert first == second
+        first, second = (timeless(one) for one in (site.look(50), memory.snapshot("a", 50)))
+        assert first == second
+
+
+def timeless(found: Tracked | Roll) -> object:
+    """What is the same whenever it happened, and in whatever order it is listed."""
+    if isinstance(found, Roll):
+        return found.total, [(key, sockets, info) for key, sockets, _, info in found.here]
+    changes = found.changes
+    return (
+        *(found.known, found.more, found.keys),
+        changes and (changes.total, sorted(changes.left)),
+        changes and changes.here and sorted(one._replace(since=0) for one in changes.here),
+        found.roll and timeless(found.roll),
+    )
