@@ -369,3 +369,25 @@ async def test_a_broker_that_went_back_is_told_who_is_here(valkey: Valkey) -> No
             assert await present(HALL) == {"bob": 1, "eve": 1}
             # Those who had left may be seen once more, while all of them come back.
             assert not {"bob", "eve"} & {*page.left, *other.left}
+
+
+async def test_a_broker_that_stood_still_tells_of_nobody(valkey: Valkey) -> None:
+    async with (
+        serving(valkey) as servers,
+        here(servers[0], "ann"),
+        here(servers[1], "bob"),
+        watching(servers[0]) as page,
+        watching(servers[1]) as other,
+    ):
+        await until(lambda: len(page.present) == len(other.present) == 2)
+        for server in servers:
+            server.expected += ["Lost the broker"]
+        valkey.freeze()
+        await asyncio.sleep(EXPIRY / FASTER + 1)
+        valkey.thaw()
+        await shows({"ann": 1, "bob": 1})
+        await settle(valkey)
+        assert await present() == {"ann": 1, "bob": 1}
+    for one in (page, other):
+        assert "lost" not in one.told
+        assert one.left == []
