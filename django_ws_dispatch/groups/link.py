@@ -20,6 +20,7 @@ from .messages import OF_GROUPS_WITH_OPTIONS, LaterVersion, Message, decode
 from .options import GroupOptions
 from .patrol import beat, patrol
 from .present import PresentGroup
+from .turns import Turns
 
 __all__ = ["Link", "Place", "Receiver"]
 
@@ -89,7 +90,7 @@ class Link:
         self._patrol: asyncio.Task[None] | None = None
         self._beat: asyncio.Task[None] | None = None
         # There may be thousands of groups: who waits for a connection is timed by its broker.
-        self._turns = asyncio.Semaphore(MAX_CALLS)
+        self._turns = Turns(MAX_CALLS)
 
     # What the subscriber tells
 

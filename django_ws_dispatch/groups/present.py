@@ -11,26 +11,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from .. import lanes
 from ..brokers import BaseBroker
-from ..brokers.presence import GRACE, Entry, Tracked
+from ..brokers.presence import GRACE, Tracked
 from ..exceptions import BrokerError
+from .lingers import Lingers
 from .messages import Message
 from .mirror import Mirror
 from .options import GroupOptions
 from .seats import News, Seat, Seats, fail, finish
-from .watch import TOLD_EVERY, Audience, Watcher
+from .turns import Turns
+from .watch import Audience, Watcher
 
 __all__ = ["PresentGroup"]
 
 logger = logging.getLogger("django_ws_dispatch.groups")
-
-# Seconds after the end of a linger at which it is swept: no clock is exact.
-SLACK = 0.05
 
 
 class PresentGroup:
@@ -52,14 +50,15 @@ class PresentGroup:
         options: GroupOptions,
         on_end: Callable[[], None],
         is_ending: Callable[[], bool] = bool,
-        turns: asyncio.Semaphore | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._broker = broker
         self._name = name
         self._listed = options.listed
         self._on_end = on_end
         self._is_ending = is_ending
-        self._turns = turns or asyncio.Semaphore()
+        self._turns = turns or Turns()
+        self._place: asyncio.Future[bool] | None = None  # among those who wait for a turn
         self._loop = asyncio.get_running_loop()
         self._tracker = secrets.token_hex(8)
         self._former: list[str] = []  # trackers that this one replaces, once it has told all
@@ -73,10 +72,7 @@ class PresentGroup:
         self._closed = False
         self._task: asyncio.Task[None] | None = None
         self._waiting: list[asyncio.Future[None]] = []  # for the first list
-        # When those whose last socket was here linger no more.
-        self._lingering: deque[float] = deque()
-        self._linger_timer: asyncio.TimerHandle | None = None
-        self._swept_at = 0.0
+        self._lingers = Lingers(options.linger, self.refresh)  # of those whose last socket was here
         self._held_until = 0.0  # nobody has left whom the broker does not name
         self._hold_timer: asyncio.TimerHandle | None = None
 
@@ -143,13 +139,13 @@ class PresentGroup:
         """
         seat.group = self
         done = self._seats.enter(seat)
-        self._wake()
+        self._hurry()
         return done
 
     def update(self, seat: Seat, info: str) -> asyncio.Future[None]:
         """See ``Seat.update()``."""
         done = self._seats.update(seat, info)
-        self._wake()
+        self._hurry()
         return done
 
     def leave(self, seat: Seat, *, lingers: bool) -> None:
@@ -178,7 +174,7 @@ class PresentGroup:
         with self._needed() as waiting:
             if ready is not None or not self._known or not self._mirror.is_filled:
                 self._mirror.wants_list = True  # what came in between was not heard
-                self._wake()
+                self._hurry()
                 await waiting
             return self._audience.add(group)
 
@@ -201,7 +197,7 @@ class PresentGroup:
 
     @property
     def _is_needed(self) -> bool:
-        return bool(self._seats or self._audience or self._waiting or self._lingering)
+        return bool(self._seats or self._audience or self._waiting or self._lingers)
 
     def _wake(self) -> None:
         if self._task is None and not self._closed and not self._is_ending():
@@ -214,10 +210,19 @@ class PresentGroup:
         try:
             # All that comes in one turn of the loop goes in one call.
             await asyncio.sleep(0)
-            async with self._turns:
+            self._place = self._loop.create_future()
+            if self._waiting or self._seats.is_awaited:
+                self._hurry()
+            async with self._turns.turn(self._place):
                 await self._tell_broker()
         finally:
-            self._task = None
+            self._task = self._place = None
+
+    def _hurry(self) -> None:
+        """Somebody waits for the broker, who may wait for it no longer than its time-out."""
+        self._wake()
+        if self._place is not None and not self._place.done():
+            self._place.set_result(False)
 
     def _has_run(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -292,7 +297,8 @@ class PresentGroup:
                 self._seats.say_again(told)
             self._known = True
         self._beat = self._beat or answer.more
-        self._await_linger(entries)
+        if any(one.lingers and not one.sockets for one in entries):
+            self._lingers.begin()
         self._take(answer)
 
     def _take(self, answer: Tracked) -> None:
@@ -307,30 +313,11 @@ class PresentGroup:
             self._mirror.apply(answer.changes, early=True)
         self._follow_mirror()
 
-    # Who lingers
-
-    def _await_linger(self, told: list[Entry]) -> None:
-        """See to it that those of whom the last socket has left are swept when it is time."""
-        if self._listed.linger and any(one.lingers and not one.sockets for one in told):
-            self._lingering.append(self._loop.time() + self._listed.linger + SLACK)
-        if self._lingering and self._linger_timer is None:
-            # Many go in one call, and there is one at most so often.
-            due = max(self._lingering[0], self._swept_at + TOLD_EVERY)
-            self._linger_timer = self._loop.call_at(due, self._end_linger)
-
-    def _end_linger(self) -> None:
-        self._linger_timer = None
-        self._swept_at = now = self._loop.time()
-        while self._lingering and self._lingering[0] <= now:
-            self._lingering.popleft()
-        self.refresh()
-        self._await_linger([])
-
     # The end
 
     async def flush(self) -> None:
         """The event loop ends: tell what there is to tell. It never raises."""
-        self._lingering.clear()
+        self._lingers.close()
         self._wake()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=self._broker.timeout)
@@ -343,6 +330,6 @@ class PresentGroup:
         """Nobody is here any more."""
         self._closed = True
         self._audience.close()
-        for timer in (self._linger_timer, self._hold_timer):
-            if timer is not None:
-                timer.cancel()
+        self._lingers.close()
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()

@@ -72,6 +72,11 @@ class Seats:
         """How many keys there are."""
         return len(self._seats)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits until the broker has the news."""
+        return any(news.waiting for news in self.news.values())
+
     def enter(self, seat: Seat) -> asyncio.Future[None]:
         """Add one. The future is done once the broker has it, or has a ``BrokerError``."""
         self._seats.setdefault(seat.key, []).append(seat)

@@ -186,6 +186,7 @@ class Audience:
         self._view = view
         self._watchers: dict[Watcher, None] = {}
         self._told: View | None = None
+        self._ahead = False  # one of them knows more than they were told
         self._pause: asyncio.TimerHandle | None = None
 
     def __bool__(self) -> bool:
@@ -196,6 +197,8 @@ class Audience:
         view = self._view()
         if not self._watchers:
             self._told = view
+        elif self._told is not None and not view.shows(self._told):
+            self._ahead = True
         watcher = Watcher(group, view)
         self._watchers[watcher] = None
         return watcher
@@ -215,9 +218,9 @@ class Audience:
         if not self._watchers or self._told is None:
             return
         view = self._view()
-        if view.shows(self._told):
+        if view.shows(self._told) and not self._ahead:
             return
-        self._told = view
+        self._told, self._ahead = view, False
         self._pause = asyncio.get_running_loop().call_later(TOLD_EVERY, self._tell_now)
         for watcher in list(self._watchers):
             watcher.tell(view)

@@ -311,18 +311,19 @@ class PresenceConformance:
     async def test_one_tracker_may_take_the_place_of_another(self, room: Room) -> None:
         came = _here(await room.say(Entry("ann", 2, "1"), Entry("bob", 1), Entry("eve", 1)))
         await room.say(Entry("eve", 2), by="two")
-        told = await room.say(Entry("ann", 1, "1"), by="new", replaces="one", away=True)
+        expect(_left(await room.say(Entry("ann", 1, "1"), by="new", replaces="one")), [])
+        told = await room.say(by="new", replaces="one", replaced=True, away=True)
         left = _left(told)
         while told.more:
             told = await room.say(by="new")
             left += _left(told)
         expect(left, ["bob"])
         expect(await room.look(), [("ann", 1, "1"), ("eve", 2, "null")])
-        here = {one[::2] for one in (await room.broker.asnapshot(room.channel, 10)).here}
-        expect(here, {one[::2] for one in came if one.key != "bob"})
+        here = (await room.broker.asnapshot(room.channel, 10)).here
+        expect({one[::2] for one in here}, {one[::2] for one in came if one.key != "bob"})
         # It was not known any more, and nobody is replaced whom nobody knows.
         expect((await room.say()).known, False)
-        expect((await room.say(by="new", replaces="nobody")).changes, None)
+        expect((await room.say(by="new", replaces="nobody", replaced=True)).changes, None)
 
     @_in_a_room
     async def test_channels_of_similar_names_have_nothing_in_common(self, room: Room) -> None:

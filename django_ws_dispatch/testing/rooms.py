@@ -36,6 +36,7 @@ class Room:
         away: bool = False,
         ends: bool = False,
         replaces: str = "",
+        replaced: bool = False,
     ) -> Tracked:
         """Speak as one of the trackers."""
         return await self.broker.atrack(
@@ -47,6 +48,7 @@ class Room:
             away=away,
             ends=ends,
             replaces=self._tracker(replaces) if replaces else "",
+            replaced=replaced,
         )
 
     def _tracker(self, name: str) -> str:

@@ -51,6 +51,7 @@ class Site:
     def say(self, tracker: str, *entries: Entry, name: str = "a", **options: Any) -> Tracked:
         loop = self.loops.setdefault(tracker, Loop())
         found = {"listed": LISTED, "roll": False, "ends": False, "replaces": "", **options}
+        found.setdefault("replaced", bool(found["replaces"]))
         return self.store.track(name, tracker, loop.is_closed, entries, **found)
 
     def keys(self, name: str = "a") -> list[str]:

@@ -77,6 +77,7 @@ class Site:
             "replaces": "",
         }
         found |= options
+        found.setdefault("replaced", bool(found["replaces"]))
         steps = self.broker._presence.track(name, tracker, entries, **found)
         return self.broker._run(name, steps)
 
@@ -623,8 +624,12 @@ def test_whatever_is_said_a_server_and_a_process_make_the_same_of_it(seed: int, 
         held[tracker] |= {one.key for one in entries if one.sockets}
         options: dict[str, Any] = {"listed": listed, "roll": chance.random() < 0.5}
         options["replaces"] = replaces
+        options["replaced"] = bool(replaces) and chance.random() < 0.5
         options["ends"] = not held[tracker] and chance.random() < 0.3
-        held[replaces] = set()
+        if options["replaced"]:
+            held[replaces] = set()
+        elif replaces:
+            held[replaces] -= {one.key for one in entries}
         answers = [
             site.say(tracker, *entries, **options),
             memory.track("a", tracker, bool, entries, **options),
