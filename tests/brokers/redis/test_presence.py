@@ -47,7 +47,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Valkey]:
-    with Valkey() as valkey:
+    with Valkey(inspected=False) as valkey:
         yield valkey
 
 
@@ -128,8 +128,8 @@ def left(tracked: Tracked) -> list[str]:
 
 
 def test_every_key_has_an_expiry_and_the_channel_in_its_name(site: Site, raw: redis.Redis) -> None:
-    site.say("one", Entry("ann", 1, "1"), Entry("bob", 1))
     site.say("two", Entry("ann", 1), away=True)
+    site.say("one", Entry("ann", 1, "1"), Entry("bob", 1))
     site.say("one", Entry("bob", 0, lingers=True))
     names = {"ph", "pn", "pi", "pl", "pp", "pv", "pg", "pe:one", "pe:two"}
     assert set(raw.scan_iter()) == {f"wsd:{{a}}:{name}" for name in names}
@@ -143,8 +143,8 @@ def test_every_key_has_an_expiry_and_the_channel_in_its_name(site: Site, raw: re
 
 @pytest.mark.parametrize("name", ["a", "{a}", "a}b{c", "{}", "}{", "50%", "%7Ba%7D", "ä", "\ud800"])
 def test_all_keys_of_a_channel_are_in_one_slot(name: str, site: Site, server: Valkey) -> None:
-    site.say("one", Entry("ann", 1, "1"), Entry("bob", 1), name=name)
     site.say("two", Entry("bob", 1), name=name, away=True)
+    site.say("one", Entry("ann", 1, "1"), Entry("bob", 1), name=name)
     site.say("two", Entry("bob", 0), name=name, away=True)
     site.say("one", Entry("bob", 0, lingers=True), name=name)
     with redis.Redis.from_url(server.url) as client:
@@ -306,13 +306,20 @@ def test_who_was_swept_is_not_known_and_enters_anew(site: Site) -> None:
     assert back.roll.here[0].since > came.here[0].since
 
 
+def test_a_process_that_was_away_alone_is_no_outage(site: Site) -> None:
+    site.say("dead", Entry("ann", 1))
+    site.say("one", Entry("bob", 1))
+    site.silence("dead")
+    assert left(site.say("flaps", away=True)) == ["ann"]
+
+
 def test_one_that_is_replaced_is_swept_at_once_and_in_steps(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "SWEPT", 2)
     site.say("old", *(Entry(f"key {number}", 1) for number in range(5)))
     site.say("dead", Entry("ann", 1))
-    site.silence("dead")
+    site.silence("dead", "old")
     answers = [site.say("new", Entry("key 0", 1), away=True, replaces="old")]
     while answers[-1].more:
         answers.append(site.say("new"))
