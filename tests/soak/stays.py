@@ -33,7 +33,7 @@ Order = tuple[int, int, int]
 # Messages of a group that are known at a time: no broker keeps more, and nobody stays for longer.
 MOST = 20_000
 # Counts after a kill in which a process may still find out: leave to tell of a loss, no duty.
-GRACE = 3_000
+GRACE = 10_000
 
 
 class Since(NamedTuple):
