@@ -78,7 +78,8 @@ class Client:
         self.reading.set()
         self.changed = asyncio.Event()
         self.allowed = {4500, 1013}
-        self.seats = Seats(self, page or f"client-{number}")
+        self.page = page or f"client-{number}"
+        self.seats = Seats(self, self.page)
         self.visits = Visits(self, dict(since or {}))
         self.socket: ClientConnection | None = None
 

@@ -42,7 +42,7 @@ class Sitter(Client):
     def be_closed(self, code: int, reason: str) -> None:
         super().be_closed(code, reason)
         if code == 1012 and type(self) is Sitter and isinstance(self.site, Restarts):
-            self.site.told.append(time.monotonic())
+            self.site.told.setdefault(self.page, time.monotonic())
 
     async def end(self) -> None:
         self.allowed |= {1000, 1005, 1006}
@@ -80,7 +80,8 @@ class Restarts(Soak):
 
     def __init__(self, *args: Any, restarts: int) -> None:
         super().__init__(*args)
-        self.told: list[float] = []
+        self.told: dict[str, float] = {}
+        """page -> when, since the last kill"""
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
         self._restarts = restarts
 
@@ -89,8 +90,8 @@ class Restarts(Soak):
         await self.rolls.start()
         async with asyncio.TaskGroup() as tasks:
             for kind, count in ((Sitter, SITTERS), (Goer, GOERS), (Publisher, PUBLISHERS)):
-                for _ in range(count):
-                    tasks.create_task(self._stay(kind))
+                for number in range(count):
+                    tasks.create_task(self._stay(kind, f"{kind.__name__} {number}"))
             await asyncio.sleep(1)
             for kind in dict.fromkeys(KINDS):
                 for _ in range(self._restarts):
@@ -98,18 +99,18 @@ class Restarts(Soak):
                     await self.kill_broker(kind)
                     answers = time.monotonic()
                     await asyncio.sleep(1 + self._choices.random())
-                    self.seconds[kind] += [at - answers for at in self.told]
+                    self.seconds[kind] += [at - answers for at in self.told.values()]
             self.over = True
             for client in self._here:
                 client.changed.set()
         await self.rolls.stop()
         self.options = self.options._replace(seconds=round(time.monotonic() - began))
 
-    async def _stay(self, kind: type[Client]) -> None:
+    async def _stay(self, kind: type[Client], page: str) -> None:
         since = {}
         while not self.over:
             number, self._next = self._next, self._next + 1
-            client = kind(self, number, since)
+            client = kind(self, number, since, page)
             self._here.add(client)
             await client.run()
             self._here.remove(client)
