@@ -11,7 +11,7 @@ from django_ws_dispatch.websockets import WebSocket
 from tests.live.handlers import note
 from tests.live.presence import FASTER
 
-vars(patrol)["REFRESH"] = REFRESH / FASTER
+vars(patrol)["REFRESH"] = vars(presence)["REFRESH"] = REFRESH / FASTER
 vars(present)["GRACE"] = vars(presence)["GRACE"] = GRACE / FASTER
 vars(presence)["EXPIRY"] = EXPIRY / FASTER
 
