@@ -29,6 +29,8 @@ class Seats:
         self._infos: dict[str, Any] = {}
         # By group, as those who watch it are told.
         self._told: dict[str, dict[str, str]] = {}
+        self._seen: set[str] = set()
+        """the groups on whose list it has been told to be"""
 
     async def act(self) -> None:
         """Do something, as the seed wants it."""
@@ -64,6 +66,7 @@ class Seats:
     async def leave(self, name: str) -> None:
         # From here on it may be told to have left, to itself, too.
         del self._keys[name], self._infos[name]
+        self._seen.discard(name)
         await self._client.ask("leave_here", group=name)
         self._told.pop(name, None)
 
@@ -72,24 +75,24 @@ class Seats:
         client, key, info = self._client, self._keys[name], self._infos[name]
         answer = json.loads(await client.ask("who", group=name))
         await self._rolls.fence()
-        if client.closed:
-            return
+        told = self._rolls.here[name].get(key, 0)
+        # It may have been closed meanwhile, and not know it yet.
+        await client.ask("nothing")
         found = {one: (sockets, told) for one, sockets, told in answer["present"]}
         if len(found) != len(answer["present"]):
             client.violated(f"is told of somebody twice in {name}: {answer}")
-        sockets, told = found.get(key, (0, None))
-        if not sockets or self._rolls.here[name].get(key, 0) < 1:
-            client.violated(
-                f"is {key} in {name}, and not on its list: {answer}, {self._rolls.here[name]}"
-            )
-        elif key == self._page and told != info:
-            client.violated(f"is {key} in {name} with {info}, and others see {told}")
+        sockets, shown = found.get(key, (0, None))
+        if sockets < 1 or told < 1:
+            client.violated(f"is {key} in {name}, was told with {told} sockets, and got {answer}")
+        elif key == self._page and shown != info:
+            client.violated(f"is {key} in {name} with {info}, and others see {shown}")
 
     def tell(self, told: dict[str, Any]) -> None:
         """It was told of a change, as one who watches."""
         name, client = told["group"], self._client
         if told.get("forgotten"):
             self._told.pop(name, None)
+            self._seen.discard(name)
             if name not in BACK or not client.site.ledger.kills:
                 client.violated(f"was told that it is unknown who is in {name}, for no reason")
             return
@@ -100,7 +103,11 @@ class Seats:
         here |= told["joined"]
         if here.keys() != set(told["present"]) or len(here) != told["count"]:
             client.violated(f"was told of {sorted(here)} in {name}, and in sum of {told}")
-        if (key := self._keys.get(name)) is not None and key not in here:
+        # What its own coming has changed may be overtaken by the first list.
+        key = self._keys.get(name)
+        if key in here:
+            self._seen.add(name)
+        elif key is not None and name in self._seen:
             client.violated(f"is {key} in {name}, and was told {told}")
 
     def end(self) -> None:
