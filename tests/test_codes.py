@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from django_ws_dispatch import codes
-from django_ws_dispatch.codes import CloseCode, check_close_code, cut_reason
+from django_ws_dispatch.codes import CloseCode, check_close_code, cut_reason, invites_back
 from django_ws_dispatch.websockets import websocket as websockets
 
 SENDABLE = [1000, 1001, 1002, 1003, 1007, 1008, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
@@ -78,3 +78,19 @@ def test_handlers_find_the_codes_next_to_the_websocket() -> None:
 def test_a_reason_is_cut_to_123_bytes_at_a_character(reason: str, cut: str) -> None:
     assert cut_reason(reason) == cut
     assert len(cut.encode()) <= 123
+
+
+@pytest.mark.parametrize(
+    "code",
+    [1001, 1005, 1006, 1011, 1012, 1013, 1014, 1015, 4408, 4429, 4500, 4599],
+)
+def test_a_client_comes_back_after_these_as_it_is(code: int) -> None:
+    assert invites_back(code)
+
+
+NOT_AS_IT_IS = [1000, 1002, 1003, 1007, 1008, 1009, 1010, 1016, 3000, 4000, 4400, 4401, 4403, 4404]
+
+
+@pytest.mark.parametrize("code", [*NOT_AS_IT_IS, 4407, 4409, 4428, 4430, 4499, 4600, 4999])
+def test_a_client_does_not_come_back_after_these_as_it_is(code: int) -> None:
+    assert not invites_back(code)

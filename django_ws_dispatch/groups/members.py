@@ -148,11 +148,20 @@ class Registry:
             link = self._links[broker] = Link(broker, self._fan_out)
         return link
 
+    def _present(self) -> list[PresentGroup]:
+        return [group for link in self._links.values() for group in link.present.values()]
+
     async def flush(self) -> None:
         """Tell the brokers who has left, as far as they take it in time."""
-        groups = [group for link in self._links.values() for group in link.present.values()]
-        if groups:
-            await asyncio.gather(*(group.flush() for group in groups))
+        await asyncio.gather(*(group.flush() for group in self._present()))
+
+    async def sweep(self) -> None:
+        """Have the brokers told now what they are told in a while, and see who has left."""
+        groups = self._present()
+        for group in groups:
+            group.refresh()
+        while tasks := [task for group in groups for task in group.tasks()]:
+            await asyncio.wait(tasks)
 
     def close(self) -> list[asyncio.Task[Any]]:
         """Release everything. Return what is under way, and was cancelled."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import WebSocketClient
+    from .clock import travel
     from .groups import assert_sent
     from .live import ASGILiveServer, ASGILiveServerTestCase
     from .sockets import ClientSocket, HandshakeDenied
@@ -29,6 +30,7 @@ __all__ = [
     "HandshakeDenied",
     "WebSocketClient",
     "assert_sent",
+    "travel",
 ]
 
 _MODULES = {
@@ -38,6 +40,7 @@ _MODULES = {
     "HandshakeDenied": "sockets",
     "WebSocketClient": "client",
     "assert_sent": "groups",
+    "travel": "clock",
 }
 
 

@@ -81,6 +81,29 @@ def test_groups_of_a_broker_that_keeps_nothing_are_an_error():
     assert "WEBSOCKET_GROUPS['b']['history']: the broker 'plain'" in error.msg
 
 
+def test_groups_of_a_broker_that_does_not_know_who_is_here_are_an_error():
+    brokers = {
+        "default": {"BACKEND": "django_ws_dispatch.brokers.memory.MemoryBroker"},
+        "blind": {"BACKEND": "tests.groups.test_options.Blind"},
+    }
+    groups = {"a": {"presence": True}, "b": {"broker": "blind", "history": 1}}
+    assert found(WEBSOCKET_BROKERS=brokers, WEBSOCKET_GROUPS=groups) == []
+    groups["b"]["presence"] = True
+    (error,) = found(WEBSOCKET_BROKERS=brokers, WEBSOCKET_GROUPS=groups)
+    assert ids([error]) == ["E017"]
+    assert "WEBSOCKET_GROUPS['b']['presence']: the broker 'blind'" in error.msg
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("presence", 0), ("presence", 1001), ("presence", "yes"), ("linger", True), ("linger", 301)],
+)
+def test_a_wrong_option_of_groups_that_know_who_is_here_is_an_error(option, value):
+    (error,) = found(WEBSOCKET_GROUPS={"a": {"presence": True, option: value}})
+    assert ids([error]) == ["E017"]
+    assert f"WEBSOCKET_GROUPS['a']['{option}']" in error.msg
+
+
 @pytest.mark.parametrize("brokers", [5, {"default": {"BACKEND": "no.such.Broker"}}])
 def test_a_wrong_broker_is_said_once(brokers):
     groups = {"a": {"history": 1}}

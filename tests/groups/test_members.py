@@ -12,11 +12,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django_ws_dispatch import groups
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
-from django_ws_dispatch.groups.link import MOST_TOLD
-from django_ws_dispatch.groups.messages import GROUP_CHANNEL
+from django_ws_dispatch.groups.present import PresentGroup
+from django_ws_dispatch.groups.seats import Seat
+from django_ws_dispatch.groups.watch import Watcher
 
 from ..kit.late_broker import LATE, LateBroker, late
-from ..kit.members import FakeMember, FakeReceiver, run
+from ..kit.members import FakeMember, run
+from ..kit.waiting import until
 
 A, B, C = Group("a"), Group("b"), Group("c")
 
@@ -170,175 +172,279 @@ def test_a_group_that_is_named_twice_is_joined_twice() -> None:
     run(scenario)
 
 
-# What is not ours
-
-
-def garbage_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [one.getMessage() for one in caplog.records if "not one of ours" in one.getMessage()]
-
-
-CODES = (0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535)
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        *(b"c\x00" + code.to_bytes(2) for code in CODES),
-        b"c\x00",
-        b"c\x00\x03",
-        b"c\x00\x03\xe8\xff",
-        b"t\x00\xff",
-        b"t\x05ab",
-        b"t\x01\xff",
-        b"",
-        b"t",
-        b'{"type": "x"}',
-        b"\xff\x00",
-    ],
-)
-def test_what_nobody_of_ours_can_have_sent_is_told_once_and_the_members_go_on(
-    message: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_subscription_that_is_cancelled_leaves_nobody_behind() -> None:
     async def scenario() -> None:
-        member = FakeMember()
-        task, broker = await joining(member, A)
-        broker.acknowledge()
-        await task
-        for _ in range(3):
-            await broker.apublish(A.channel, message)
-        await A.asend("good")
-        assert member.got == ["good"]
-
-    run(scenario)
-    assert len(garbage_lines(caplog)) == 1
-    assert len(caplog.records) == 1
-
-
-def test_it_is_told_once_for_a_group_whose_members_come_and_go(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def scenario() -> None:
-        for group in (A, B, A, B):
-            member = FakeMember()
-            task, broker = await joining(member, group)
-            broker.acknowledge()
+        task, broker = await joining(FakeMember(), A)
+        broker.asked["group:a"].cancel()
+        with pytest.raises(asyncio.CancelledError):
             await task
-            await broker.apublish(group.channel, b"")
-            groups.members.local().leave(member, group)
+        assert not members()
 
     run(scenario)
-    assert len(garbage_lines(caplog)) == 2
 
 
-def test_of_which_groups_it_was_told_is_remembered_in_bounds() -> None:
+# Who is here
+
+
+@pytest.fixture
+def _present(settings: Any) -> None:
+    settings.WEBSOCKET_GROUPS = {
+        "a": {"presence": True, "linger": 0},
+        "b": {"presence": True, "history": 5, "linger": 0},
+        "c": {"presence": True, "linger": 300},
+    }
+
+
+def with_seats(member: FakeMember, *seats: tuple[Group, Seat]) -> asyncio.Task[Any]:
+    """Join groups, and be here in them."""
+    options = {group.place: group.options for group, _ in seats}
+    wanted = {group.place: (seat, options[group.place]) for group, seat in seats}
+    kept = {place: one for place, one in options.items() if one.history}
+    return asyncio.create_task(
+        groups.members.local().join(member, *wanted, kept=kept, seats=wanted)
+    )
+
+
+def present() -> dict[str, PresentGroup]:
+    (link,) = groups.members.local()._links.values()
+    return link.present
+
+
+@pytest.mark.usefixtures("_present")
+def test_who_joins_is_here_once_it_is_a_member_and_not_before() -> None:
     async def scenario() -> None:
-        task, broker = await joining(FakeMember(), A)
-        broker.acknowledge()
-        await task
-        (link,) = groups.members.local()._links.values()
-        for number in range(MOST_TOLD + 10):
-            name = f"{GROUP_CHANNEL}{number}"
-            link.receivers[name] = link.receivers[A.channel]
-            link.on_message(name, b"")
-        assert len(link._told) <= MOST_TOLD
+        joining = with_seats(FakeMember(), (A, Seat("anna", "1")), (B, Seat("anna", "2")))
+        await asyncio.sleep(0)
+        assert await A.apresent() == await B.apresent() == []
+        late().acknowledge()
+        await joining
+        assert [one.info for one in await A.apresent() + await B.apresent()] == [1, 2]
 
     run(scenario)
 
 
-@pytest.mark.parametrize("message", [b"h\x00", b"z\x00\xff\xfe", b"p\x02id\x00\x01anything"])
-def test_a_kind_of_a_later_version_is_told_once_as_that_and_the_members_go_on(
-    message: bytes, caplog: pytest.LogCaptureFixture
+@pytest.mark.usefixtures("_present")
+def test_a_subscription_that_fails_has_nobody_here() -> None:
+    async def scenario() -> None:
+        seats = [Seat("anna", "1"), Seat("anna", "1")]
+        joining = with_seats(FakeMember(), (A, seats[0]), (B, seats[1]))
+        await asyncio.sleep(0)
+        late().acknowledge("a")
+        late().fail("b")
+        with pytest.raises(BrokerError):
+            await joining
+        assert [seat.group for seat in seats] == [None, None]
+        assert not present()
+        assert not members()
+        assert not late().channels
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("_present")
+def test_a_broker_that_does_not_take_who_is_here_leaves_nobody_behind(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def scenario() -> None:
-        member = FakeMember()
-        task, broker = await joining(member, A)
-        broker.acknowledge()
-        await task
-        for _ in range(3):
-            await broker.apublish(A.channel, message)
-        await A.asend("good")
-        assert member.got == ["good"]
-
-    run(scenario)
-    (record,) = caplog.records
-    assert f"(kind {chr(message[0])!r}" in record.getMessage()
-    assert "later version of django-ws-dispatch" in record.getMessage()
-    assert "something else" not in record.getMessage()
-
-
-def test_each_kind_and_version_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        task, broker = await joining(FakeMember(), A)
-        broker.acknowledge()
-        await task
-        for message in (b"p\x00\x02", b"p\x02id\x03...", b"h\x00\x02...", b"p\x00\x02..."):
-            await broker.apublish(A.channel, message)
-
-    run(scenario)
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 3
-    for text, kind in zip(
-        told, ("'p', version 2", "'p', version 3", "'h', version 2"), strict=True
-    ):
-        assert f"(kind {kind})" in text
-
-
-# Receivers
-
-
-def test_a_channel_is_subscribed_to_once_for_all_that_receive_on_it() -> None:
-    async def scenario() -> None:
-        receiver, member = FakeReceiver(), FakeMember()
-        task, broker = await joining(member, A)
-        broker.acknowledge()
-        await task
-        await receiver.listen(A.place)
-        await A.asend("x")
-        assert (member.got, receiver.got) == (["x"], ["x"])
-        groups.members.local().leave(member, A)
-        assert broker.channels == {A.channel}
-        await A.asend("y")
-        assert (member.got, receiver.got) == (["x"], ["x", "y"])
-
-    run(scenario)
-
-
-def test_a_receiver_that_fails_is_logged_and_the_members_get_the_message(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def fail(data: bytes) -> None:
-        raise RuntimeError("broken receiver")
+    async def away(*args: object, **kwargs: object) -> None:
+        raise BrokerError("away")
 
     async def scenario() -> None:
-        member = FakeMember()
         broker = late()
-        receiver = FakeReceiver(fail)
-        ready = groups.members.local().add(receiver, A.place)
-        broker.acknowledge()
-        assert ready is not None
-        await ready
-        await groups.members.local().join(member, A)
-        await A.asend("x")
-        assert member.got == ["x"]
+        with monkeypatch.context() as patched:
+            patched.setattr(broker, "atrack", away)
+            joining = with_seats(FakeMember(), (A, Seat("anna", "1")), (B, Seat("anna", "1")))
+            await asyncio.sleep(0)
+            broker.acknowledge()
+            with pytest.raises(BrokerError, match="away"):
+                await joining
+            assert not members()
+        for group in present().values():
+            group.refresh()
+        await until(lambda: not present())
+        assert await A.apresent() == await B.apresent() == []
+        assert not broker.channels
 
     run(scenario)
-    assert "broken receiver" in caplog.text
 
 
-def test_a_broker_that_is_back_is_told_to_every_receiver_of_its_own(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Broken(FakeReceiver):
-        def catch_up(self) -> None:
-            raise RuntimeError("broken receiver")
-
+@pytest.mark.usefixtures("_present")
+def test_who_does_not_get_in_lingers_since_its_page_tries_again() -> None:
     async def scenario() -> None:
-        broken, first, second = Broken(), FakeReceiver(), FakeReceiver()
-        for receiver, place in ((broken, A.place), (first, A.place), (second, B.place)):
-            groups.members.local().add(receiver, place)
-        (link,) = groups.members.local()._links.values()
-        link.on_reconnect()
-        assert len(first.caught_up) == len(second.caught_up) == 1
+        broker, go_on = late(), asyncio.Event()
+        track = broker.atrack
+
+        async def slow(*args: Any, **kwargs: Any) -> Any:
+            answer = await track(*args, **kwargs)
+            await go_on.wait()
+            return answer
+
+        broker.atrack = slow  # type: ignore[method-assign]
+        joining = with_seats(FakeMember(), (C, Seat("anna", "1")))
+        await asyncio.sleep(0)
+        broker.acknowledge()
+        while not await C.acount():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        joining.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await joining
+        go_on.set()
+        await groups.members.local().sweep()
+        assert [(one.key, one.sockets) for one in await C.apresent()] == [("anna", 0)]
 
     run(scenario)
-    assert "broken receiver" in caplog.text
+
+
+@pytest.mark.usefixtures("_present")
+def test_a_broker_that_does_not_say_in_time_that_it_knows_who_is_here_fails_the_join() -> None:
+    async def scenario() -> None:
+        broker, go_on = late(), asyncio.Event()
+        track = broker.atrack
+
+        async def slow(*args: Any, **kwargs: Any) -> Any:
+            await go_on.wait()
+            return await track(*args, **kwargs)
+
+        broker.atrack = slow  # type: ignore[method-assign]
+        broker.timeout = 0.01
+        joining = with_seats(FakeMember(), (A, Seat("anna", "1")))
+        await asyncio.sleep(0)
+        broker.acknowledge()
+        with pytest.raises(BrokerError, match=r"did not take within 0\.01 s who is here"):
+            await joining
+        assert not members()
+        go_on.set()
+        await until(lambda: not present())
+        assert await A.apresent() == []
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("_present")
+def test_a_join_that_is_cancelled_while_the_broker_is_told_leaves_nobody_behind() -> None:
+    async def scenario() -> None:
+        joining = with_seats(FakeMember(), (A, Seat("anna", "1")), (B, Seat("bob", "1")))
+        await asyncio.sleep(0)
+        late().acknowledge()
+        await until(present)
+        joining.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await joining
+        await until(lambda: not present())
+        assert await A.apresent() == await B.apresent() == []
+        assert not late().channels
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("_present")
+def test_an_end_of_the_loop_tells_the_broker_who_has_left() -> None:
+    async def scenario() -> None:
+        member, seats = FakeMember(), [Seat("anna", "1"), Seat("bob", "1")]
+        joining = with_seats(member, (A, seats[0]), (C, seats[1]))
+        await asyncio.sleep(0)
+        late().acknowledge()
+        await joining
+        for seat in seats:
+            seat.leave(lingers=True)
+        await groups.members.aclose()
+        assert await A.apresent() == []
+        # It lingers on, for whoever asks.
+        assert [(one.key, one.sockets) for one in await C.apresent()] == [("bob", 0)]
+
+    run(scenario)
+
+
+def watch(group: Group) -> asyncio.Task[tuple[PresentGroup, Watcher]]:
+    options = group.options
+    assert options is not None
+    return asyncio.create_task(groups.members.local().watch(group.place, options, group))
+
+
+@pytest.mark.usefixtures("_present")
+def test_who_watches_keeps_a_group_that_nobody_has_joined() -> None:
+    async def scenario() -> None:
+        watching = watch(A)
+        await asyncio.sleep(0)
+        assert list(late().asked) == [A.channel]
+        late().acknowledge()
+        group, first = await watching
+        same, second = await watch(A)
+        assert same is group
+        assert first is not second
+        assert present() == {A.channel: group}
+        group.unwatch(first)
+        group.unwatch(second)
+        await until(lambda: not present())
+        assert not late().channels
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("_present")
+def test_who_stops_to_wait_for_a_watch_leaves_nothing_and_takes_no_other_with_it() -> None:
+    async def scenario() -> None:
+        leaving, staying = watch(A), watch(A)
+        await asyncio.sleep(0)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        for _ in range(10):
+            await asyncio.sleep(0)
+        late().acknowledge()
+        group, watcher = await staying
+        await anext(watcher)
+        joining = with_seats(FakeMember(), (A, Seat("anna", "1")))
+        await joining
+        assert [one.key for one in (await anext(watcher)).joined] == ["anna"]
+        group.unwatch(watcher)
+        nowhere, options = Group("a", broker="nope").place, A.options
+        assert options is not None
+        with pytest.raises(ImproperlyConfigured, match="'nope' in WEBSOCKET_BROKERS"):
+            await groups.members.local().watch(nowhere, options, A)
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("_present")
+def test_a_watch_whose_subscription_fails_leaves_nothing() -> None:
+    async def scenario() -> None:
+        watching = watch(A)
+        await asyncio.sleep(0)
+        late().fail()
+        with pytest.raises(BrokerError, match="is late"):
+            await watching
+        await until(lambda: not present())
+        assert not late().channels
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("_present")
+def test_a_sweep_returns_once_every_broker_is_told() -> None:
+    async def scenario() -> None:
+        joining = with_seats(FakeMember(), (A, Seat("anna", "1")), (B, Seat("anna", "1")))
+        await asyncio.sleep(0)
+        late().acknowledge()
+        await joining
+        broker, told = late(), []
+        track = broker.atrack
+
+        async def atrack(channel: str, *args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(0)
+            told.append(channel)
+            return await track(channel, *args, **kwargs)
+
+        broker.atrack = atrack  # type: ignore[method-assign]
+        await groups.members.local().sweep()
+        assert sorted(told) == [A.channel, B.channel]
+
+    run(scenario)
+
+
+def test_a_loop_in_which_nobody_was_has_nothing_to_end() -> None:
+    async def scenario() -> None:
+        await groups.members.aclose()
+        groups.members.local()
+        await groups.members.aclose()
+
+    run(scenario)

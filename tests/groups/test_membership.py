@@ -1,8 +1,14 @@
-"""Joining a group that remembers: what was missed comes first, or is told to be gone."""
+"""Joining a group that remembers: what was missed comes first, or is told to be gone. And who joins
+one that knows who is here.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import datetime
+import decimal
+import uuid
+from types import SimpleNamespace
 
 import pytest
 from django.test import override_settings
@@ -10,7 +16,7 @@ from django.test import override_settings
 from django_ws_dispatch.brokers import get_broker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, members
-from django_ws_dispatch.groups.membership import wishes
+from django_ws_dispatch.groups.membership import MOST_INFO, MOST_KEY, Membership, who, wishes
 from django_ws_dispatch.testing import WebSocketClient
 
 from ..kit.fake_server import serving
@@ -186,6 +192,22 @@ async def test_a_gap_that_nobody_waited_for_is_told_at_once():
         waiting.cancel()
 
 
+async def test_two_gaps_in_one_turn_are_counted_and_told_as_one():
+    group = SimpleNamespace(position="1.2-3", on_gap={})
+    membership = Membership()
+    for _ in range(2):
+        membership.entered("room:a", group)
+    (tell,) = group.on_gap
+    waiting = asyncio.ensure_future(membership.gap())
+    await asyncio.sleep(0)
+    tell()
+    tell()
+    assert await waiting == "room:a"
+    assert membership.gaps == {"room:a": 2}
+    membership.end()
+    assert group.on_gap == {}
+
+
 @pytest.mark.parametrize(
     "wanted",
     [
@@ -258,3 +280,188 @@ async def test_a_group_that_is_named_twice_tells_of_a_gap_once():
         await ROOM.asend("of a new memory")
         await until(lambda: any(handler.membership.gaps.values()))
         assert handler.membership.gaps == {"room:a": 1}
+
+
+# Who joins
+
+
+async def test_who_says_nothing_has_no_key_and_null_for_others():
+    assert who(None, None) == (None, "null")
+
+
+@pytest.mark.parametrize("key", ["a", "x" * MOST_KEY, "\u00e9" * MOST_KEY, "\0", " ", "{a}"])
+async def test_a_key_is_any_text_of_so_many_characters(key):
+    assert who(key, None).key == key
+
+
+@pytest.mark.parametrize("key", [7, b"anna", ["anna"], True, object()])
+async def test_a_key_of_another_type_is_named_with_a_remedy(key):
+    with pytest.raises(TypeError, match=rf"key is a str, not {type(key).__name__}: say, str\(user"):
+        who(key, None)
+
+
+@pytest.mark.parametrize("key", ["", "x" * (MOST_KEY + 1), "a\ud800"])
+async def test_a_key_that_is_too_long_empty_or_no_unicode_is_an_error(key):
+    with pytest.raises(ValueError, match=f"key has 1 to {MOST_KEY} characters") as raised:
+        who(key, None)
+    assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("info", "encoded"),
+    [
+        (
+            {"name": "Zo\u00eb", "n": [1, 2.5, None, True]},
+            '{"name":"Zo\u00eb","n":[1,2.5,null,true]}',
+        ),
+        (0, "0"),
+        (False, "false"),
+        ("", '""'),
+        ([], "[]"),
+        (decimal.Decimal("1.10"), '"1.10"'),
+        (uuid.UUID(int=7), '"00000000-0000-0000-0000-000000000007"'),
+        (datetime.date(2026, 1, 2), '"2026-01-02"'),
+    ],
+)
+async def test_an_info_is_encoded_as_django_encodes_it(info, encoded):
+    assert who(None, info).info == encoded
+
+
+async def test_an_info_is_measured_in_bytes_of_its_json():
+    assert len(who(None, "x" * (MOST_INFO - 2)).info) == MOST_INFO
+    assert who(None, "\u00e9" * (MOST_INFO // 2 - 1)).info
+    for info in ("x" * (MOST_INFO - 1), "\u00e9" * (MOST_INFO // 2)):
+        with pytest.raises(ValueError, match=f"at most {MOST_INFO} bytes of JSON, not 102"):
+            who(None, info)
+
+
+async def test_an_info_that_is_no_json_is_an_error():
+    for info in (object(), {1, 2}, b"x"):
+        with pytest.raises(TypeError, match="not JSON serializable"):
+            who(None, info)
+    for info in (float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            who(None, info)
+    with pytest.raises(ValueError, match="surrogate"):
+        who(None, "\ud800")
+    endless = []
+    endless.append(endless)
+    with pytest.raises(ValueError, match="Circular"):
+        who(None, endless)
+    deep = []
+    for _ in range(200_000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        who(None, deep)
+    while deep:  # else the garbage collector nests as deep
+        deep = deep.pop()
+
+
+# Others see it
+
+
+PRESENT = {"room:*": {"presence": True, "linger": 0}, "old:*": {"history": 5}}
+
+
+def infos(found):
+    return [(one.key, one.info, one.sockets) for one in found]
+
+
+class Tells:
+    """A handler that shows others what its client says; what it can not show it says back."""
+
+    def __init__(self, *names, **wanted):
+        self.names, self.wanted = names or ("room:a",), wanted
+        self.membership = None
+
+    async def __call__(self, websocket):
+        async with websocket.join(*self.names, **self.wanted) as self.membership:
+            await websocket.send("in")
+            async for message in websocket:
+                try:
+                    await self.membership.update({"says": message})
+                except Exception as exc:
+                    await websocket.send(f"{type(exc).__name__}: {exc}")
+                else:
+                    await websocket.send("told")
+
+
+async def test_an_update_is_seen_in_all_groups_that_know_who_is_here(settings):
+    settings.WEBSOCKET_GROUPS = PRESENT
+    handler = Tells("room:a", "room:b", "old:a", "plain", key="anna")
+    async with serving(handler) as server:
+        await has(server, "in")
+        assert infos(await ROOM.apresent()) == [("anna", None, 1)]
+        server.message("busy")
+        await has(server, "in", "told")
+        for group in (ROOM, OTHER):
+            assert infos(await group.apresent()) == [("anna", {"says": "busy"}, 1)]
+
+
+async def test_of_several_sockets_of_a_key_the_newest_counts(settings):
+    settings.WEBSOCKET_GROUPS = PRESENT
+    first, second = Tells(key="anna", info=1), Tells(key="anna", info=2)
+    async with serving(None, route={"ws/1/": first, "ws/2/": second}, started=False):
+        client = WebSocketClient()
+        async with client.connect("/ws/1/") as one, client.connect("/ws/2/") as two:
+            assert await one.receive() == await two.receive() == "in"
+            assert infos(await ROOM.apresent()) == [("anna", 2, 2)]
+            await one.send("busy")
+            assert await one.receive() == "told"
+            assert infos(await ROOM.apresent()) == [("anna", {"says": "busy"}, 2)]
+
+
+@pytest.mark.parametrize(
+    ("message", "error"), [("x" * MOST_INFO, "ValueError: info has at most"), ("", "told")]
+)
+async def test_an_update_that_is_too_large_changes_nothing(settings, message, error):
+    settings.WEBSOCKET_GROUPS = PRESENT
+    async with serving(Tells(key="anna", info="old")) as server:
+        await has(server, "in")
+        server.message(message)
+        await until(lambda: len(texts(server)) == 2)
+        assert texts(server)[1].startswith(error)
+        shown = "old" if message else {"says": ""}
+        assert infos(await ROOM.apresent()) == [("anna", shown, 1)]
+
+
+async def test_an_update_behind_the_block_is_an_error(settings):
+    settings.WEBSOCKET_GROUPS = PRESENT
+    async with serving(handler := Tells(key="anna")) as server:
+        await has(server, "in")
+        server.leave()
+        await server.ended()
+        with pytest.raises(RuntimeError, match="block of this join"):
+            await handler.membership.update("late")
+
+
+@pytest.mark.parametrize("names", [("plain",), ("old:a", "plain")])
+async def test_an_update_where_nobody_knows_who_is_here_names_the_setting(settings, names):
+    settings.WEBSOCKET_GROUPS = PRESENT
+    async with serving(Tells(*names)) as server:
+        await has(server, "in")
+        server.message("busy")
+        await until(lambda: len(texts(server)) == 2)
+        assert texts(server)[1].startswith("ValueError: None of these groups knows who is here.")
+        assert "WEBSOCKET_GROUPS" in texts(server)[1]
+    with pytest.raises(ValueError, match="None of these groups"):
+        await Membership().update(1)
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        await Membership().update(object())
+
+
+async def test_an_update_that_the_broker_does_not_take_is_told_again(settings, monkeypatch):
+    async def away(*args, **kwargs):
+        raise BrokerError("away")
+
+    settings.WEBSOCKET_GROUPS = PRESENT
+    async with serving(Tells(key="anna")) as server:
+        await has(server, "in")
+        with monkeypatch.context() as patched:
+            patched.setattr(get_broker("default"), "atrack", away)
+            server.message("busy")
+            await has(server, "in", "BrokerError: away")
+        (link,) = members.local()._links.values()
+        link.present[ROOM.channel].refresh()
+        await until(lambda: not link.present[ROOM.channel].tasks())
+        assert infos(await ROOM.apresent()) == [("anna", {"says": "busy"}, 1)]

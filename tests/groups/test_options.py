@@ -1,4 +1,4 @@
-"""``WEBSOCKET_GROUPS``: which pattern fits a group, and what is kept then."""
+"""``WEBSOCKET_GROUPS``: which pattern fits a group, what is kept then, and who is known."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from django.test import override_settings
 
 from django_ws_dispatch.brokers.history import Keep
 from django_ws_dispatch.brokers.memory import MemoryBroker
+from django_ws_dispatch.brokers.presence import Listed
 from django_ws_dispatch.conf import MEMORY_BROKER, Conf
 from django_ws_dispatch.dispatcher import WebSocketDispatcher
+from django_ws_dispatch.groups import Group, group
 from django_ws_dispatch.groups.options import GroupOptions, load_groups, options_of
 
 from ..kit.fake_server import no_pages
@@ -22,16 +24,22 @@ class Forgetful(MemoryBroker):
     has_history = False
 
 
+class Blind(MemoryBroker):
+    has_presence = False
+
+
 BROKERS = {
     "default": {"BACKEND": MEMORY_BROKER},
     "other": {"BACKEND": MEMORY_BROKER},
     "plain": {"BACKEND": f"{__name__}.Forgetful"},
+    "blind": {"BACKEND": f"{__name__}.Blind"},
 }
 
 
 @pytest.fixture(autouse=True)
-def _brokers(settings: Any) -> None:
+def _brokers(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.WEBSOCKET_BROKERS = BROKERS
+    monkeypatch.setattr(group, "unheard", False)
 
 
 def pattern_of(name: str, broker: str = "default", *, is_user: bool = False) -> str | None:
@@ -114,7 +122,8 @@ def test_a_pattern_is_for_the_groups_of_one_broker(settings: Any) -> None:
 def test_a_name_is_looked_up_once_until_a_setting_changes(settings: Any) -> None:
     settings.WEBSOCKET_GROUPS = {"*": {"history": 1}}
     with mock.patch.object(Conf, "groups", new_callable=mock.PropertyMock) as groups:
-        groups.return_value = {"*": {"history": 3, "ttl": 1.0, "broker": "default"}}
+        kept = {"history": 3, "ttl": 1.0, "presence": 0, "linger": 10.0, "broker": "default"}
+        groups.return_value = {"*": kept}
         first = options_of("a", "default")
         assert options_of("a", "default") is first
         assert pattern_of("b") == "*"
@@ -146,3 +155,62 @@ def test_a_broker_that_keeps_nothing_is_named_when_the_application_is_built(sett
             "Remove 'history', or name with 'broker' one that does, such as "
             "django_ws_dispatch.brokers.redis.RedisBroker."
         )
+
+
+def test_a_broker_that_does_not_know_who_is_here_is_named_when_the_application_is_built(
+    settings: Any,
+) -> None:
+    settings.WEBSOCKET_GROUPS = {
+        "a": {"broker": "blind", "history": 1, "linger": 5},
+        "b": {"broker": "plain", "presence": True},
+    }
+    WebSocketDispatcher(no_pages)
+    settings.WEBSOCKET_GROUPS = {"a": {"broker": "blind", "history": 1, "presence": 5}}
+    for build in (load_groups, lambda: WebSocketDispatcher(no_pages)):
+        with pytest.raises(ImproperlyConfigured) as raised:
+            build()
+        assert str(raised.value) == (
+            "WEBSOCKET_GROUPS['a']['presence']: the broker 'blind', a Blind, does not know who is "
+            "here. Remove 'presence', or name with 'broker' one that does, such as "
+            "django_ws_dispatch.brokers.redis.RedisBroker."
+        )
+
+
+def test_what_is_listed_is_what_the_pattern_says(settings: Any) -> None:
+    settings.WEBSOCKET_GROUPS = {
+        "room:*": {"presence": True},
+        "hall:*": {"presence": 1000, "linger": 0},
+        "shut:*": {"presence": False, "linger": 300},
+    }
+    room = options_of("room:1", "default")
+    assert room == GroupOptions("room:*", 0, 3600.0, 200, 10.0)
+    assert room.listed == Listed(200, 10.0)
+    hall = options_of("hall:1", "default")
+    assert hall is not None
+    assert hall.listed == Listed(1000, 0.0)
+    assert options_of("shut:1", "default") is None
+
+
+def test_a_group_that_knows_who_is_here_keeps_nothing(settings: Any) -> None:
+    settings.WEBSOCKET_GROUPS = {"room:*": {"presence": True}}
+    room = Group("room:1")
+    assert room.send("x") is None
+    assert room.send_json("x") is None
+    room.close()
+    for ask in (room.history, room.position, room.forget):
+        with pytest.raises(ValueError, match=r"Group\('room:1'\) has no history.*\"history\": 100"):
+            ask()
+
+
+@pytest.mark.asyncio
+async def test_a_group_that_knows_who_is_here_keeps_nothing_where_a_loop_runs(
+    settings: Any,
+) -> None:
+    settings.WEBSOCKET_GROUPS = {"room:*": {"presence": True}}
+    room = Group("room:1")
+    assert await room.asend("x") is None
+    assert await room.asend_json("x") is None
+    await room.aclose()
+    for ask in (room.ahistory, room.aposition, room.aforget):
+        with pytest.raises(ValueError, match="has no history"):
+            await ask()
