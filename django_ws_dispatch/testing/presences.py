@@ -321,7 +321,6 @@ class PresenceConformance:
         expect(await room.look(), [("ann", 1, "1"), ("eve", 2, "null")])
         here = (await room.broker.asnapshot(room.channel, 10)).here
         expect({one[::2] for one in here}, {one[::2] for one in came if one.key != "bob"})
-        # It was not known any more, and nobody is replaced whom nobody knows.
         expect((await room.say()).known, False)
         expect((await room.say(by="new", replaces="nobody", replaced=True)).changes, None)
 
