@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import tempfile
 import threading
@@ -33,7 +34,8 @@ __all__ = ["Soak", "soak"]
 # Seconds in which clients come before the first count.
 WARM_UP = 10.0
 SAMPLE_INTERVAL = 2.0
-TWO_KINDS = ("in room-", "in kept-")
+# How a group is called in what is violated: one that remembers nothing, and one that does.
+PLAIN, KEEPING = re.compile("in room-"), re.compile("in (kept|short)-")
 # What the log says, and may say, of a broker that is killed.
 LOST = f"Lost the broker '{STORE}'"
 MEBIBYTE = 1024 * 1024
@@ -180,6 +182,7 @@ class Soak:
         await self.rolls.start()
         await self._churn(WARM_UP)
         if self.found_after is not None:
+            await self.rolls.close()
             return
         self.baseline = await self._settle()
         await self._churn(self.options.seconds)
@@ -195,7 +198,8 @@ class Soak:
 
     async def _churn(self, seconds: float) -> None:
         self.over = False
-        ends = time.monotonic() + seconds
+        # Clients come for as long as it takes to find what is left out.
+        ends = time.monotonic() + (DEADLINE if self.options.leave_out else seconds)
         stop = threading.Event()
         thread = threading.Thread(target=self._publish_from_thread, args=(stop,))
         thread.start()
@@ -223,9 +227,10 @@ class Soak:
     async def _find(self) -> None:
         """Wait until what is left out is found, in groups of both kinds. It is an end."""
         start = time.monotonic()
-        while any(not any(kind in one for one in self.ledger.violations) for kind in TWO_KINDS):
+        violations = self.ledger.violations
+        while not all(any(map(kind.search, violations)) for kind in (PLAIN, KEEPING)):
             if time.monotonic() > start + DEADLINE:
-                self.ledger.violations.clear()
+                violations.clear()
                 break
             await asyncio.sleep(0.1)
         self.found_after, self.over = time.monotonic() - start, True

@@ -100,6 +100,9 @@ class Rolls:
         for group, here in self.here.items():
             if here:
                 self._ledger.violated(f"{group}: {here} joined, and never left")
+        await self.close()
+
+    async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
         await self._listener.aclose()

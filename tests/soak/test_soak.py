@@ -35,7 +35,7 @@ def test_a_site_under_churn_keeps_every_promise() -> None:
 @pytest.mark.live
 @pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 def test_one_of_a_thousand_deliveries_left_out_is_found() -> None:
-    ended = run("--clients", "60", "--leave-out", "1000")
+    ended = run("--clients", "100", "--leave-out", "1000")
     assert not ended.returncode, ended.stdout
 
 
