@@ -10,6 +10,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from django_ws_dispatch import groups
+from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.groups.present import PresentGroup
@@ -320,8 +321,19 @@ def test_a_broker_that_does_not_say_in_time_that_it_knows_who_is_here_fails_the_
 
 
 @pytest.mark.usefixtures("_present")
-def test_a_join_that_is_cancelled_while_the_broker_is_told_leaves_nobody_behind() -> None:
+def test_a_join_that_is_cancelled_while_the_broker_is_told_leaves_nobody_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    atrack = MemoryBroker.atrack
+
     async def scenario() -> None:
+        answers = asyncio.Event()
+
+        async def waits(*args: Any, **kwargs: Any) -> Any:
+            await answers.wait()
+            return await atrack(*args, **kwargs)
+
+        monkeypatch.setattr(MemoryBroker, "atrack", waits)
         joining = with_seats(FakeMember(), (A, Seat("anna", "1")), (B, Seat("bob", "1")))
         await asyncio.sleep(0)
         late().acknowledge()
@@ -329,6 +341,7 @@ def test_a_join_that_is_cancelled_while_the_broker_is_told_leaves_nobody_behind(
         joining.cancel()
         with pytest.raises(asyncio.CancelledError):
             await joining
+        answers.set()
         await until(lambda: not present())
         assert await A.apresent() == await B.apresent() == []
         assert not late().channels
