@@ -44,7 +44,11 @@ async def latest(group: KeptGroup, count: int, not_before: str | None) -> str:
 
 def prefetch(group: KeptGroup, position: str) -> asyncio.Task[Page] | None:
     """Have the first page behind a position read, where it has to be."""
-    if position in ("", group.position) or group.tail.behind(position) is not None:
+    if (
+        position in ("", group.position)
+        or group.tail.behind(position) is not None
+        or _is_read(group, position) is not None
+    ):
         return None
     return _start_read(group, position, Pager().count)
 
@@ -75,6 +79,10 @@ async def follow(
         if position == group.position:
             return None
         messages = group.tail.behind(position)
+        if messages is None and first is None and (other := _is_read(group, position)) is not None:
+            await asyncio.wait([other])
+            other.result()  # where the store does not answer, none would get an answer
+            continue
         if messages is None:
             task, first = first or _start_read(group, position, pager.count), None
             await asyncio.wait([task])
@@ -92,6 +100,13 @@ async def follow(
             ):
                 await send(message)
             position = message.position or ""
+
+
+def _is_read(group: KeptGroup, position: str) -> asyncio.Task[Page] | None:
+    """Return what reads from another position, and may read what is behind this one, too."""
+    if position in group.reads or group.tail.is_full:
+        return None
+    return next(iter(group.reads.values()), None)
 
 
 def _start_read(group: KeptGroup, position: str, count: int) -> asyncio.Task[Page]:

@@ -35,13 +35,17 @@ class Tail:
         self._cut()
 
     def prepend(self, messages: list[Message], position: str) -> None:
-        """Add what was read from the store, if the tail, or the group's position, goes on there."""
+        """Add what was read from the store, as far as the tail, or the group's position, goes on
+        there.
+        """
         first = self._messages[0].previous if self._messages else position
+        fits = [index for index, one in enumerate(messages) if one.position == first]
+        messages = messages[: fits[0] + 1] if fits else []
         # Nothing is known behind what came before FORGOT.
         forgotten = [index for index, one in enumerate(messages) if one.kind == FORGOT]
         if forgotten:
             messages = messages[forgotten[-1] + 1 :]
-        if not messages or messages[-1].position != first:
+        if not messages:
             return
         if not self._messages:
             self._newest_at = monotonic()
@@ -58,6 +62,11 @@ class Tail:
             if message.previous == position:
                 return found[::-1]
         return None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what is further back would not stay."""
+        return len(self._messages) >= self._most or self._bytes > MOST_BYTES // 2
 
     def clear(self) -> None:
         """Forget all."""

@@ -102,6 +102,22 @@ async def test_what_is_not_acknowledged_in_time_fails_and_stays_wanted():
     assert again.done()
 
 
+async def test_who_reads_has_its_turn_before_it_is_given_up_where_the_loop_stood_still():
+    one = wanted()
+    ready = one.add("a", b"a")
+    assert ready is not None
+    one._give_up(ready, asyncio.get_running_loop().time() - 5)  # a timer that is late
+    assert not ready.done()
+    told(one)
+    one.acknowledge(b"a")
+    await ready
+    ready = one.add("b", b"b")
+    assert ready is not None
+    one._give_up(ready, asyncio.get_running_loop().time() - 5)
+    with pytest.raises(BrokerError, match="not in time"):
+        await ready
+
+
 async def test_whoever_waits_fails_when_all_is_given_up():
     one = wanted()
     ready = one.add("a", b"a")

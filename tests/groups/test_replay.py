@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from django_ws_dispatch.brokers.memory import MemoryBroker
+from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.groups.messages import Message
 from django_ws_dispatch.groups.replay import follow, latest
@@ -101,6 +102,59 @@ def test_sockets_that_come_back_together_share_what_is_read(monkeypatch):
         await asyncio.gather(*map(joins, got))
         assert got == [["0", "1", "2", "3", "4"]] * 50
         assert reads == [start]
+
+    run(scenario)
+
+
+def test_who_has_less_waits_for_what_is_read_for_who_has_least(monkeypatch):
+    reads, aread = [], MemoryBroker.aread
+
+    async def counted(self, channel, since, *args, **kwargs):
+        reads.append(since)
+        await asyncio.sleep(0)
+        return await aread(self, channel, since, *args, **kwargs)
+
+    async def scenario():
+        positions = [await GROUP.aposition()]
+        positions += [await GROUP.asend(str(number)) for number in range(4)]
+        group = await joined(FakeMember(), GROUP)
+        monkeypatch.setattr(MemoryBroker, "aread", counted)
+        got: list[list[str]] = [[], [], []]
+
+        def reader(number):
+            async def send(message: Message) -> None:
+                got[number].append(message.data)
+
+            return follow(group, positions[number], send, "")
+
+        await asyncio.gather(*(reader(number) for number in range(3)))
+        assert got == [["0", "1", "2", "3"], ["1", "2", "3"], ["2", "3"]]
+        assert reads == positions[:1]
+
+    run(scenario)
+
+
+def test_where_the_store_does_not_answer_one_asks_for_all(monkeypatch):
+    reads = []
+
+    async def away(self, channel, since, *args, **kwargs):
+        reads.append(since)
+        await asyncio.sleep(0)
+        raise BrokerError("away")
+
+    async def scenario():
+        positions = [await GROUP.asend(str(number)) for number in range(4)]
+        group = await joined(FakeMember(), GROUP)
+        monkeypatch.setattr(MemoryBroker, "aread", away)
+
+        async def send(message: Message) -> None:
+            raise AssertionError(message)
+
+        found = await asyncio.gather(
+            *(follow(group, one, send, "") for one in positions[:3]), return_exceptions=True
+        )
+        assert [str(one) for one in found] == ["away"] * 3
+        assert reads == positions[:1]
 
     run(scenario)
 

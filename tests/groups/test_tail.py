@@ -58,6 +58,15 @@ def test_what_was_read_goes_before_it_only_where_it_fits(position):
     assert numbers(tail.behind("1")) == ["2", "3"]
 
 
+def test_of_what_was_read_only_what_it_has_not_goes_before_it():
+    tail = Tail(OPTIONS)
+    tail.add(message(3))
+    assert not tail.is_full
+    tail.prepend([message(1), message(2), message(3)], "3")
+    assert numbers(tail.behind("0")) == ["1", "2", "3"]
+    assert tail.is_full
+
+
 def test_it_expires_as_its_store_does(monkeypatch):
     now = 0.0
     monkeypatch.setattr(module, "monotonic", lambda: now)

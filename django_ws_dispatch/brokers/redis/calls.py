@@ -151,6 +151,7 @@ class AsyncCalls:
         self._broker = broker
         self._idle: list[AsyncConnection] = []
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._answered = 0
         self._owner: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -160,21 +161,43 @@ class AsyncCalls:
 
     async def call(self, call: Call) -> Any:
         """See ``Calls.call()``."""
-        commands = call.commands
         try:
-            async with asyncio.timeout(self._broker.timeout), self._slots:
-                if self._idle:
-                    try:
-                        return await self._call(self._idle.pop(), commands, call)
-                    except Exception as exc:
-                        await self._close_idle()  # The others are as old.
-                        commands = _again(call, exc)
-                return await self._call(await self._node.aconnect(), commands, call)
+            left = await self._take_slot()
+            try:
+                async with asyncio.timeout(left):
+                    return await self._call_in_slot(call)
+            finally:
+                self._slots.release()
         except DataError:
             raise
         except Exception as exc:
             await self._close_idle()
             raise _error(self._broker, self._node, call, exc) from exc
+
+    async def _take_slot(self) -> float:
+        """Wait for a connection, as long as the server answers others; return the seconds left."""
+        loop = asyncio.get_running_loop()
+        while True:
+            answered, start = self._answered, loop.time()
+            try:
+                async with asyncio.timeout(self._broker.timeout):
+                    await self._slots.acquire()
+            except TimeoutError:
+                if self._answered == answered:
+                    raise
+            else:
+                waited = loop.time() - start if self._answered == answered else 0.0
+                return self._broker.timeout - waited
+
+    async def _call_in_slot(self, call: Call) -> Any:
+        commands = call.commands
+        if self._idle:
+            try:
+                return await self._call(self._idle.pop(), commands, call)
+            except Exception as exc:
+                await self._close_idle()  # The others are as old.
+                commands = _again(call, exc)
+        return await self._call(await self._node.aconnect(), commands, call)
 
     async def _call(
         self, connection: AsyncConnection, commands: Sequence[tuple[Any, ...]], call: Call
@@ -191,6 +214,7 @@ class AsyncCalls:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
+        self._answered += 1
         if self._closed:
             await connection.disconnect(nowait=True)
             return result

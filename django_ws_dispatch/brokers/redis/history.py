@@ -63,14 +63,13 @@ local count, ttl = tonumber(ARGV[3]), tonumber(ARGV[4])
 local sum = string.format('%.0f', orders)
 redis.call('SET', KEYS[2], position .. ' ' .. sum, 'PX', string.format('%.0f', ttl + 86400000))
 if fresh or ARGV[9] == '1' then redis.call('DEL', KEYS[1]) end
-redis.call('XADD', KEYS[1], id, 'p', before, 'n', ARGV[5], 'k', sum, 'd', ARGV[2])
-local length = redis.call('XLEN', KEYS[1])
+local length = redis.call('XLEN', KEYS[1]) + 1
 if orders == 0 then
   -- Of a limit that was lowered, a part at a time.
-  if length > count then
-    redis.call('XTRIM', KEYS[1], 'MAXLEN', string.format('%.0f', math.max(count, length - 1000)))
-  end
+  redis.call('XADD', KEYS[1], 'MAXLEN', string.format('%.0f', math.max(count, length - 1000)),
+    id, 'p', before, 'n', ARGV[5], 'k', sum, 'd', ARGV[2])
 else
+  redis.call('XADD', KEYS[1], id, 'p', before, 'n', ARGV[5], 'k', sum, 'd', ARGV[2])
   local function is_order(entry)
     return string.sub(entry[2][4], 1, 1) == 'o' and 1 or 0
   end
