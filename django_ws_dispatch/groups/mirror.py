@@ -92,6 +92,15 @@ class Mirror:
         elif not early and version_of(changes.version) > version_of(self._version):
             self.wants_list = True
 
+    def lacks(self, changes: Changes) -> bool:
+        """Return whether they have overtaken others, which are still to come with the channel."""
+        return (
+            self._version is not None
+            and not self._asked
+            and not self.wants_list
+            and version_of(changes.version) > version_of(self._version)
+        )
+
     def _take(self, changes: Changes) -> None:
         if changes.here is None:
             self._here = None

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from .. import lanes
 from ..brokers import BaseBroker
-from ..brokers.presence import GRACE, Tracked
+from ..brokers.presence import GRACE, Changes, Tracked
 from ..exceptions import BrokerError
 from .lingers import Lingers
 from .messages import Message
@@ -24,7 +24,7 @@ from .mirror import Mirror
 from .options import GroupOptions
 from .seats import News, Seat, Seats, fail, finish
 from .turns import Turns
-from .watch import Audience, Watcher
+from .watch import TOLD_EVERY, Audience, Watcher
 
 __all__ = ["PresentGroup"]
 
@@ -67,6 +67,7 @@ class PresentGroup:
         self._audience = Audience(self._mirror.view)
         self._known = False  # the broker has heard of this tracker
         self._away = False  # it was, and has not been told so
+        self._heard = asyncio.Event()  # something on the channel
         self._beat = False
         self._compares = False  # with what the broker has of this tracker
         self._closed = False
@@ -82,6 +83,7 @@ class PresentGroup:
         """See ``Receiver``."""
         if message.changes is not None:
             self._mirror.apply(message.changes)
+            self._heard.set()
             self._follow_mirror()
 
     def lose_touch(self) -> None:
@@ -243,7 +245,9 @@ class PresentGroup:
         ):
             told = self._seats.take_news()
             try:
-                await self._call(told)
+                changes = await self._call(told)
+                if changes is not None and self._mirror.lacks(changes):
+                    await self._catch_up_with(changes)
             except BaseException as exc:
                 self._seats.take_back(told, exc)
                 fail(self._waiting, exc)
@@ -254,7 +258,17 @@ class PresentGroup:
             for news in told.values():
                 finish(news.waiting)
 
-    async def _call(self, told: Mapping[str, News]) -> None:
+    async def _catch_up_with(self, changes: Changes) -> None:
+        """Wait for what an own change has overtaken: who has joined sees itself on the list."""
+        try:
+            async with asyncio.timeout(TOLD_EVERY):
+                while self._mirror.lacks(changes):
+                    self._heard.clear()
+                    await self._heard.wait()
+        except TimeoutError:
+            self._mirror.wants_list = True
+
+    async def _call(self, told: Mapping[str, News]) -> Changes | None:
         entries = [self._seats.entry(key, news) for key, news in told.items()]
         asks, away = self._mirror.wants_list, self._away
         ends = not self._is_needed and not self._seats.news
@@ -300,6 +314,7 @@ class PresentGroup:
         if any(one.lingers and not one.sockets for one in entries):
             self._lingers.begin()
         self._take(answer)
+        return answer.changes
 
     def _take(self, answer: Tracked) -> None:
         if answer.roll is not None:

@@ -104,6 +104,53 @@ async def test_all_that_comes_in_one_turn_is_said_in_one_call(site):
     assert site.keys == ["anna", "bob"]
 
 
+class Late:
+    """Hears for a group, which hears it later."""
+
+    def __init__(self, group):
+        self.group, self.messages = group, []
+
+    def receive(self, message):
+        self.messages.append(message)
+
+    def arrive(self):
+        for message in self.messages:
+            self.group.receive(message)
+
+
+async def overtaking(site):
+    """Return a group that enters one whose change has overtaken that of another process."""
+    group = site.make()
+    await group.enter(Seat("anna", "1"))
+    site.broker.receivers[:] = [late := Late(group)]
+    site.broker.elsewhere(CHANNEL, Entry("eve", 1))
+    entered = group.enter(Seat("bob", "2"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert "bob" in site.keys
+    return group, late, entered
+
+
+async def test_who_has_joined_sees_itself_on_the_list_and_what_came_before(site, monkeypatch):
+    monkeypatch.setattr("django_ws_dispatch.groups.present.TOLD_EVERY", 60.0)
+    group, late, entered = await overtaking(site)
+    assert not entered.done()
+    late.arrive()
+    await entered
+    watcher = await group.watch(ROOM)
+    assert keys((await anext(watcher)).joined) == ["anna", "eve", "bob"]
+    assert not any(call.roll for call in site.broker.calls[1:])
+
+
+async def test_where_the_channel_is_deaf_the_list_is_asked_for(site, monkeypatch):
+    monkeypatch.setattr("django_ws_dispatch.groups.present.TOLD_EVERY", 0.01)
+    group, _, entered = await overtaking(site)
+    await entered
+    await quiet(group)
+    watcher = await group.watch(ROOM)
+    assert keys((await anext(watcher)).joined) == ["anna", "eve", "bob"]
+
+
 async def test_what_comes_while_a_call_is_under_way_goes_in_the_next_one(site):
     group = site.make()
     site.broker.block()
