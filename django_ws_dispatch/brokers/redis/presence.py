@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import InvalidResponse
 
@@ -37,19 +37,23 @@ __all__ = ["Presence"]
 
 # Milliseconds that the keys outlive whoever refreshes them: a sweep may take its time.
 KEPT = 3_600_000
+# Keys that a server lists at once: it is held for no longer than 2 ms, also where each has an info
+# of 1 KiB.
+PAGE = 200
 
-# KEYS: ph pn pi pl pp pv pg. Who is here, up to a limit; nothing is swept.
+# KEYS: ph pn pi pl pp pv pg. Who is here, up to a limit, a page behind some time; nothing is swept.
+# Returns version, total, behind what the next page is, and columns.
 _LIST = """
 local time = redis.call('TIME')
 local us = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local now = math.floor(us / 1000)
 local grace = redis.call('EXISTS', KEYS[7]) == 1
-local function list(version, most, above)
-  local count, keys, since
+local function list(version, most, page, behind, above)
+  local last, count, keys, since = ''
   if not grace and redis.call('ZCOUNT', KEYS[5], '(' .. now, '+inf') == 0 then
     -- Nobody has said anything for long: only who lingers is here.
     count = redis.call('ZCOUNT', KEYS[4], '(' .. now, '+inf')
-    keys = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'LIMIT', 0, most)
+    keys = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. now, '+inf', 'LIMIT', 0, page)
     since = {}
     for at, key in ipairs(keys) do
       since[at] = redis.call('ZSCORE', KEYS[1], key) or us
@@ -65,41 +69,39 @@ local function list(version, most, above)
     count, keys, since = redis.call('ZCARD', KEYS[1]) - over, {}, {}
     local rows = {}
     if most > 0 and (above or count <= most) then
-      rows = redis.call('ZRANGE', KEYS[1], 0, most + math.min(over, 1000) - 1, 'WITHSCORES')
+      rows = redis.call('ZRANGEBYSCORE', KEYS[1], behind, '+inf', 'WITHSCORES', 'LIMIT', 0, page)
     end
+    if #rows > 0 and #rows == 2 * page then last = '(' .. rows[#rows] end
     for at = 1, #rows, 2 do
-      if not due[rows[at]] and #keys < most then
+      if not due[rows[at]] then
         keys[#keys + 1], since[#since + 1] = rows[at], rows[at + 1]
       end
     end
   end
-  if #keys == 0 then return {version, count} end
+  if #keys == 0 then return {version, count, last} end
   local sockets = redis.call('HMGET', KEYS[2], unpack(keys))
   local infos = redis.call('HMGET', KEYS[3], unpack(keys))
   for at = 1, #keys do
     sockets[at], infos[at] = sockets[at] or '0', infos[at] or 'null'
   end
   -- One string is read faster than a thousand. JSON on one line has no line feed.
-  return {version, count, cjson.encode(keys), table.concat(since, ' '),
+  return {version, count, last, cjson.encode(keys), table.concat(since, ' '),
     table.concat(sockets, ' '), table.concat(infos, string.char(10))}
 end
 """
 
-# ARGV: how many are listed.
+# ARGV: how many are listed, and on a page, and behind what.
 SNAPSHOT = Script(
     _LIST
     + """
-return list(redis.call('GET', KEYS[6]) or '0.0', tonumber(ARGV[1]), true)
+local version = redis.call('GET', KEYS[6]) or '0.0'
+return list(version, tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], true)
 """
 )
 
-# KEYS: those, pe of the tracker, and of the one that it replaces. ARGV: channel, head, tracker, its
-# expiry (0: it ends), linger, how many are listed, grace, whether the broker was away, whether a
-# list is wanted, for how long keys are kept, the beginning of pe of any tracker, how many are
-# swept, which tracker it replaces, whether that is over, the expiry of one that was late, and for
-# each entry key, sockets, whether it lingers, info, instead of which. The first write is SET: where
-# the server refuses it for want of memory nothing was done. A version has the time in it, so that
-# it never comes again where the server went back to an older state.
+# KEYS: those, pe of the tracker, and of the one that it replaces. ARGV: see track(). The first
+# write is SET: where the server refuses it for want of memory nothing was done. A version has the
+# time in it, so that it never comes again where the server went back to an older state.
 TRACK = Script(
     _LIST
     + """
@@ -128,7 +130,7 @@ local function remove(key)
   changed[key] = nil
   left[#left + 1] = key
 end
-for at = 16, #ARGV, 5 do
+for at = 17, #ARGV, 5 do
   local key, sockets = ARGV[at], tonumber(ARGV[at + 1])
   local taken = ARGV[13] ~= '' and redis.call('HGET', KEYS[9], key)
   if taken then
@@ -180,12 +182,13 @@ elseif redis.call('EXISTS', KEYS[8]) == 0 then
   redis.call('ZREM', KEYS[5], tracker)
 end
 if ARGV[14] == '1' then redis.call('ZADD', KEYS[5], 'XX', 0, ARGV[13]) end
-local more, expired = 0, now
+local more, expired, room = 0, now, swept
 if grace then expired = 0 end
 local dead = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', expired, 'LIMIT', 0, 1)[1]
 if dead then
   local theirs = ARGV[11] .. dead
   local found = redis.call('HRANDFIELD', theirs, swept, 'WITHVALUES')
+  room = swept - #found / 2
   for at = 1, #found, 2 do
     local key = found[at]
     redis.call('HDEL', theirs, key)
@@ -199,8 +202,8 @@ if dead then
   if redis.call('ZCOUNT', KEYS[5], '-inf', expired) > 0 then more = 1 end
 end
 if not grace then
-  local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, swept)
-  if #due == swept then more = 1 end
+  local due = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, room)
+  if #due == room then more = 1 end
   for _, key in ipairs(due) do remove(key) end
 end
 local message = ''
@@ -227,7 +230,7 @@ for at = 1, 8 do
   if at < 6 or at > 7 then redis.call('PEXPIRE', KEYS[at], ARGV[10]) end
 end
 local answer = {score and 1 or 0, more, redis.call('HLEN', KEYS[8]), message}
-if ARGV[9] == '1' then answer[5] = list(version, most, false) end
+if ARGV[9] == '1' then answer[5] = list(version, most, tonumber(ARGV[16]), '-inf', false) end
 return answer
 """
 )
@@ -271,7 +274,7 @@ class Presence:
             self._name(channel),
             PRESENCE,
             tracker,
-            0 if ends else _ms(EXPIRY),
+            0 if ends else _ms(EXPIRY),  # of the tracker
             _ms(listed.linger),
             listed.most,
             _ms(GRACE),
@@ -282,7 +285,8 @@ class Presence:
             SWEPT,
             replaces,
             int(replaced),
-            _ms(EXPIRY - REFRESH),
+            _ms(EXPIRY - REFRESH),  # whose time is later was heard within REFRESH
+            min(PAGE, listed.most),
             *(
                 argument
                 for one in entries
@@ -290,39 +294,56 @@ class Presence:
             ),
         )
         # Once or twice is the same: it says how many there are.
-        found: Tracked = yield Call([command], _tracked, purpose="take who is here")
-        return found
+        found: Tracked
+        page: _Page | None
+        found, page = yield Call([command], _tracked, purpose="take who is here")
+        if page is None or page.roll.total > listed.most:
+            return found._replace(roll=page and page.roll)
+        return found._replace(roll=(yield from self._rest(channel, listed.most, page)))
 
     def snapshot(self, channel: str, most: int) -> Steps[Roll]:
-        command = (SNAPSHOT, 7, *self._keys(channel), most)
-        found: Roll = yield Call([command], lambda answers: _roll(answers[0]))
-        return found
+        first = yield self._page(channel, most, b"-inf")
+        return (yield from self._rest(channel, most, first))
+
+    def _page(self, channel: str, most: int, behind: bytes) -> Call:
+        command = (SNAPSHOT, 7, *self._keys(channel), most, min(PAGE, most), behind)
+        return Call([command], lambda answers: _page(answers[0]))
+
+    def _rest(self, channel: str, most: int, page: _Page) -> Steps[Roll]:
+        # The version is that of the first page: what changes meanwhile is heard, and taken later.
+        roll, here = page.roll, {one.key: one for one in page.roll.here}
+        while page.behind and len(here) < most:
+            page = yield self._page(channel, most, page.behind)
+            for one in page.roll.here:
+                here.pop(one.key, None)  # it has come again meanwhile
+                here[one.key] = one
+        return roll._replace(here=[*here.values()][:most])
 
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _tracked(answers: list[Any]) -> Tracked:
+class _Page(NamedTuple):
+    roll: Roll
+    behind: bytes  # what the next page is; empty: there is none
+
+
+def _tracked(answers: list[Any]) -> tuple[Tracked, _Page | None]:
     known, more, keys, message, *rest = answers[0]
     changes: Changes | None = changes_of(message) if message else None
-    return Tracked(bool(known), bool(more), keys, changes, _roll(rest[0]) if rest else None)
+    return Tracked(bool(known), bool(more), keys, changes, None), _page(rest[0]) if rest else None
 
 
-def _roll(answer: Any) -> Roll:
-    if not isinstance(answer, list) or len(answer) not in (2, 6):
+def _page(answer: Any) -> _Page:
+    if not isinstance(answer, list) or len(answer) not in (3, 7):
         raise InvalidResponse("the answer is no list of who is here")
-    version, total, *columns = answer
+    version, total, behind, *columns = answer
     here = []
     if columns:
         keys, since, sockets, infos = columns
-        rows = zip(
-            json.loads(keys),
-            sockets.split(b" "),
-            since.split(b" "),
-            infos.decode().split("\n"),
-            strict=True,
-        )
+        names, lines = json.loads(keys), infos.decode().split("\n")
+        rows = zip(names, sockets.split(), since.split(), lines, strict=True)
         here = [Here(key, int(n), int(float(us)), info) for key, n, us, info in rows]
         here.sort(key=lambda one: one.since)
-    return Roll(version.decode(), total, here)
+    return _Page(Roll(version.decode(), total, here), behind)

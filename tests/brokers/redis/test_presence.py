@@ -436,6 +436,27 @@ def test_where_all_are_silent_only_who_lingers_is_shown(site: Site) -> None:
     assert len(site.look(1).here) == 1
 
 
+@pytest.mark.parametrize("most", [0, 1, 2, 3, 4, 5, 6, 9])
+def test_a_list_is_read_page_by_page(
+    most: int, site: Site, server: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "PAGE", 2)
+    them = [f"key {number}" for number in range(7)]
+    for key in them:
+        site.say("one", Entry(key, 1, f'"{key}"'))
+    site.say("one", Entry("key 2", 0, lingers=True), Entry("key 3", 0, lingers=True))
+    assert [one.key for one in site.look(most).here] == them[:most]
+    site.end_linger("key 2", "key 3")
+    here = [key for key in them if key not in ("key 2", "key 3")]
+    found = site.look(most)
+    assert [(one.key, one.info) for one in found.here] == [(one, f'"{one}"') for one in here[:most]]
+    assert found.total == 5
+    roll = site.say("two", roll=True, listed=Listed(most, 300.0)).roll
+    assert roll is not None
+    assert [one.key for one in roll.here] == (here if most >= 5 else [])
+    assert (roll.total, roll.version) == (5, site.look(most).version)
+
+
 def test_a_look_changes_nothing(site: Site, raw: redis.Redis) -> None:
     site.say("one", Entry("ann", 1), Entry("bob", 1))
     site.say("one", Entry("ann", 0, lingers=True))
