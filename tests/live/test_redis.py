@@ -51,7 +51,7 @@ HISTORY = (
 # And where they know who is here.
 PRESENCE = (
     "~mysite:* +evalsha +eval +time +get +set +exists +pexpire +zadd +zrem +zcard +zcount +zscore "
-    "+zrange +zrangebyscore +hget +hset +hdel +hlen +hmget +hincrby +hrandfield"
+    "+zrangebyscore +hget +hset +hdel +hlen +hmget +hincrby +hrandfield"
 )
 
 
