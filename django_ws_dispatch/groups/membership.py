@@ -13,6 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from ..brokers.history import Page, is_before, order_of
 from .group import Group
 from .kept import KeptGroup
+from .messages import Message
 from .replay import Send, follow, latest, prefetch
 from .seats import Seat
 
@@ -145,7 +146,8 @@ class Membership:
 
     Attributes:
         recovered: ``True`` if all that was asked for came, ``False`` if some of it is gone,
-            ``None`` if nothing was asked for.
+            ``None`` if nothing was asked for. ``newest`` asks for nothing, unless the store forgets
+            them while they are replayed: that is ``False``, too.
         lost: names of the groups whose position is not known any more; of those nothing was
             replayed, but what ``newest`` asks for.
         positions: name of each group with history -> behind which live messages began.
@@ -226,7 +228,14 @@ class Membership:
             BrokerError: the store does not answer.
         """
         since, first = wishes.since.get(name), wishes.not_before
-        top = await follow(group, begins.position, send, reader, begins.read)
+        has_some = False
+
+        async def replay(message: Message) -> None:
+            nonlocal has_some
+            has_some = True
+            await send(message)
+
+        top = await follow(group, begins.position, replay, reader, begins.read)
         if since is not None:
             if top is None:
                 self.recovered = self.recovered is not False
@@ -235,10 +244,14 @@ class Membership:
                 self.lost.append(name)
         while top is not None:
             # It may be too old once more: what is read meanwhile may be dropped meanwhile.
+            if has_some and name not in self.lost:
+                # What it has of the newest does not go on where live messages do.
+                self.recovered = False
+                self.lost.append(name)
             position = top.position
             if wishes.newest:
                 position = await latest(group, wishes.newest, first)
-            top = await follow(group, position, send, reader)
+            top = await follow(group, position, replay, reader)
 
     def entered(self, name: str, group: KeptGroup) -> None:
         """The socket is a member of a group from here on; twice is once."""

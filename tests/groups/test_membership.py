@@ -20,7 +20,8 @@ from django_ws_dispatch.groups.membership import MOST_INFO, MOST_KEY, Membership
 from django_ws_dispatch.testing import WebSocketClient
 
 from ..kit.fake_server import serving
-from ..kit.remembering import remembering
+from ..kit.members import FakeMember
+from ..kit.remembering import joined, remembering
 from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
@@ -176,6 +177,25 @@ async def test_a_gap_is_counted_and_told(caplog, monkeypatch):
         await ROOM.asend("live")
         await until(lambda: texts(server)[-1] == "live")
     assert "stay" in caplog.text
+
+
+async def test_what_is_forgotten_while_the_newest_are_replayed_is_told():
+    for number in range(3):
+        await ROOM.asend(str(number))
+    got = []
+
+    async def send(message):
+        if not got:
+            get_broker("default")._history._channels.clear()
+            await ROOM.asend("of a new memory")
+        got.append(message.data)
+
+    group = await joined(FakeMember(), ROOM)
+    membership, wanted = Membership(), wishes([ROOM], None, 2, None)
+    begins = await membership.begin("room:a", group, wanted)
+    await membership.follow("room:a", group, begins, wanted, send, "")
+    assert got[:2] == ["1", "2"]
+    assert (membership.recovered, membership.lost) == (False, ["room:a"])
 
 
 async def test_a_gap_that_nobody_waited_for_is_told_at_once():
