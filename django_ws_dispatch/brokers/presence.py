@@ -26,6 +26,7 @@ __all__ = [
     "GRACE",
     "PRESENCE",
     "REFRESH",
+    "SWEPT",
     "Changes",
     "Entry",
     "Here",

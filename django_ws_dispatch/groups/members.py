@@ -96,6 +96,8 @@ class Registry:
                 for ready in to_come:
                     if ready.done():
                         ready.result()
+            if not groups and not seats:
+                return groups
             # All of it is under way at once.
             taken = [
                 self._link(place.broker).attend(place.channel, options).enter(seat)

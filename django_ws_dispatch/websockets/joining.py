@@ -29,15 +29,13 @@ async def joining(
     if connection.ready_state >= CLOSING:
         raise connection.disconnect()
     places = [group.place for group in joined]
-    options = _options(joined)
     names = {place: group.wire_name for place, group in zip(places, joined, strict=True)}
+    options = _options(joined, places)
     kept = {place: one for place, one in options.items() if one.history}
     later = [place for place in kept if wishes.newest or names[place] in wishes.since]
-    seats = {
-        place: (Seat(who.key or _key(socket), who.info), one)
-        for place, one in options.items()
-        if one.presence
-    }
+    listed = {place: one for place, one in options.items() if one.presence}
+    key = who.key or (_key(socket) if listed else "")
+    seats = {place: (Seat(key, who.info), one) for place, one in listed.items()}
     writer = connection.writer
     membership = groups.Membership([seat for seat, _ in seats.values()])
     registry = groups.members.local()
@@ -76,7 +74,9 @@ async def joining(
             socket.leave(stay, failed=failed)
 
 
-def _options(joined: list[groups.Group]) -> dict[groups.members.Place, GroupOptions]:
+def _options(
+    joined: list[groups.Group], places: list[groups.members.Place]
+) -> dict[groups.members.Place, GroupOptions]:
     """Return those of the groups that have any.
 
     Raises:
@@ -84,10 +84,9 @@ def _options(joined: list[groups.Group]) -> dict[groups.members.Place, GroupOpti
     """
     found: dict[groups.members.Place, GroupOptions] = {}
     named: dict[str, groups.members.Place] = {}
-    for group in joined:
+    for group, place in zip(joined, places, strict=True):
         if (options := group.options) is None:
             continue
-        place = group.place
         found[place] = options
         if named.setdefault(group.wire_name, place) != place:
             raise ValueError(

@@ -8,27 +8,14 @@ from typing import Any
 
 import pytest
 
-from django_ws_dispatch.brokers import presences, remembered
+from django_ws_dispatch.brokers import presences
 from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.brokers.presence import Changes, Entry, Here, Listed, Tracked, version_of
 from django_ws_dispatch.brokers.presences import Presences
 
+from ..kit.clock import Clock
+
 LISTED = Listed(10, 10.0)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.moment = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.moment
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(remembered, "now", clock)
-    return clock
 
 
 class Loop:

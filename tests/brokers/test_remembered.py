@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
-from django_ws_dispatch.brokers import remembered
 from django_ws_dispatch.brokers.history import Keep, order_of
 from django_ws_dispatch.brokers.remembered import DAY, Remembered
 
+from ..kit.clock import Clock
+
 KEEP = Keep(5, 60.0)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.moment = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.moment
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(remembered, "now", clock)
-    return clock
 
 
 def test_messages_go_before_the_place_does(clock: Clock) -> None:
