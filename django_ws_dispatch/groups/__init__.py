@@ -13,7 +13,9 @@ from .group import Group, user_group
 from .history import History, Stored
 from .membership import Membership
 from .namespaces import namespace
-from .watch import Change, Present
+from .tokens import asince_token, since_token
+from .view import Present
+from .watch import Change
 
 __all__ = [
     "Change",
@@ -22,6 +24,8 @@ __all__ = [
     "Membership",
     "Present",
     "Stored",
+    "asince_token",
     "namespace",
+    "since_token",
     "user_group",
 ]

@@ -11,9 +11,10 @@ from django.utils.asyncio import async_unsafe
 from ..brokers import BaseBroker
 from . import members
 from .history import History, adrive, drive, read_history
-from .link import Place
+from .messages import Place
 from .options import GroupOptions
-from .watch import Change, Present, presents
+from .view import Present, presents
+from .watch import Change
 
 __all__ = ["Asked"]
 

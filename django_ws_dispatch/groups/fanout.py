@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from operator import length_hint
 from typing import Protocol
 
-from .messages import CLOSE, Message
+from .messages import CLOSE, GAP, Message
 
 __all__ = ["Channel", "FanOut", "Member"]
 
@@ -33,8 +33,15 @@ class Member(Protocol):
     def id(self) -> str:
         """Unguessable and unique across nodes; read only where a message excludes somebody."""
 
+    @property
+    def former_ids(self) -> Collection[str]:
+        """Of sockets that its page had before; what excludes one of them excludes this."""
+
     def deliver(self, message: Message, /) -> None:
         """Take one message, which all members share. Never raises, never suspends."""
+
+    def notice(self, message: Message, /) -> None:
+        """Take what only clients are told that know of it. Never raises, never suspends."""
 
     def kick(self, code: int, reason: str, /) -> None:
         """Close, after what was delivered before. Never raises, never suspends."""
@@ -75,19 +82,21 @@ class _Job:
             self.rest = iter(list(self.channel.members))
             self.channel.jobs.append(self)
         message, left = self.message, self.left
-        exclude, closes = message.exclude, message.kind == CLOSE
+        exclude, special = message.exclude, message.kind in (CLOSE, GAP)
         for member in islice(self.rest, count):
             if left and member in left:
                 continue
             try:
-                if exclude is not None and member.id == exclude:
+                if exclude is not None and (member.id == exclude or exclude in member.former_ids):
                     continue
-                if closes:
+                if not special:
+                    member.deliver(message)
+                elif message.kind == CLOSE:
                     member.kick(message.code, message.reason)
                 else:
-                    member.deliver(message)
+                    member.notice(message)
             except Exception:  # The others must not pay for it.
-                what = "close" if closes else "take a message"
+                what = "close" if message.kind == CLOSE else "take a message"
                 logger.exception("A member of a group failed to %s.", what)
         if length_hint(self.rest):
             return False

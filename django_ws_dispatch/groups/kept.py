@@ -26,7 +26,7 @@ from ..exceptions import BrokerError
 from ..loops import back_off
 from .fanout import Channel, FanOut, Member
 from .history import Pager, decode_entry, lacks
-from .messages import CLOSE, FORGOT, PRESENCE, RESET, Message
+from .messages import CLOSE, FORGOT, GAP, PRESENCE, RESET, Message, Place
 from .options import GroupOptions
 from .tail import Tail
 
@@ -64,6 +64,7 @@ class KeptGroup:
         self.options = options
         self.broker = broker
         self.name = name
+        self._place = Place(name, broker.alias)
         self._fan_out = fan_out
         self._loop = asyncio.get_running_loop()
         self._last: Top | None = None  # None until the store was asked
@@ -95,6 +96,7 @@ class KeptGroup:
             return None
         if message.position is None:
             self._warn_of_plain()
+            message.place = self._place
             return self._fan_out.deliver(self.channel, message)
         if self._sync is not None or self._last is None:
             if message.previous != self._heard:
@@ -154,6 +156,7 @@ class KeptGroup:
         if message.kind == FORGOT:
             self.tail.clear()
             return None
+        message.place = self._place
         self.tail.add(message)
         return self._fan_out.deliver(self.channel, message)
 
@@ -256,6 +259,8 @@ class KeptGroup:
         self._warn_of_loss(missed_orders)
         for tell in list(self.on_gap):
             tell()
+        gap = Message(GAP, {}, 0, None, position=top.position, place=self._place)
+        self._fan_out.deliver(self.channel, gap)
         if missed_orders:
             for member in list(self.channel.members):
                 member.kick(CloseCode.RESTART, "messages were lost")

@@ -10,19 +10,19 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from .. import lanes
 from ..brokers import BaseBroker
 from .fanout import Channel, FanOut, Member
 from .kept import KeptGroup
-from .messages import OF_GROUPS_WITH_OPTIONS, LaterVersion, Message, decode
+from .messages import OF_GROUPS_WITH_OPTIONS, LaterVersion, Message, Place, decode
 from .options import GroupOptions
 from .patrol import beat, patrol
 from .present import PresentGroup
 from .turns import Turns
 
-__all__ = ["Link", "Place", "Receiver"]
+__all__ = ["Link", "Receiver"]
 
 logger = logging.getLogger("django_ws_dispatch.groups")
 
@@ -30,13 +30,6 @@ logger = logging.getLogger("django_ws_dispatch.groups")
 MOST_TOLD = 1000
 # Groups that tell a broker at once who is here.
 MAX_CALLS = 8
-
-
-class Place(NamedTuple):
-    """A channel of a broker."""
-
-    channel: str
-    broker: str
 
 
 class Receiver(Protocol):
@@ -59,15 +52,18 @@ class Receiver(Protocol):
 class _Group:
     """The members of a group: the receiver that fans out to them."""
 
-    __slots__ = ("_deliver", "channel")
+    __slots__ = ("_deliver", "_place", "channel")
 
-    def __init__(self, fan_out: FanOut) -> None:
+    def __init__(self, fan_out: FanOut, place: Place) -> None:
         self.channel = Channel()
+        self._place = place
         self._deliver = partial(fan_out.deliver, self.channel)
 
     def receive(self, message: Message) -> asyncio.Future[None] | None:
-        # Another process has the setting already that makes it a group with history, or presence.
-        return None if message.kind in OF_GROUPS_WITH_OPTIONS else self._deliver(message)
+        if message.kind in OF_GROUPS_WITH_OPTIONS:
+            return None  # another process has the setting already
+        message.place = self._place
+        return self._deliver(message)
 
     def catch_up(self) -> None:
         """What was lost is lost."""
@@ -189,7 +185,9 @@ class Link:
         group = self.present.get(name)
         if group is None:
             end = partial(self._end_presence, name)
-            group = PresentGroup(self.broker, name, options, end, self._is_ending, self._turns)
+            group = PresentGroup(
+                self.broker, name, options, end, self._fan_out, self._is_ending, self._turns
+            )
             self.present[name] = group
             self.receivers[name] = (*self.receivers.get(name, ()), group)
             if self._beat is None:
@@ -209,7 +207,8 @@ class Link:
     def join(self, member: Member, name: str) -> asyncio.Future[None] | None:
         group = self.groups.get(name)
         if group is None:
-            group = self.groups[name] = _Group(self._fan_out)
+            place = Place(name, self.broker.alias)
+            group = self.groups[name] = _Group(self._fan_out, place)
             self.receivers[name] = (*self.receivers.get(name, ()), group)
         members = group.channel.members
         members[member] = members.get(member, 0) + 1

@@ -17,7 +17,8 @@ from ..exceptions import BrokerError
 from ..loops import PerLoop
 from .fanout import FanOut, Member
 from .kept import KeptGroup
-from .link import Link, Place, Receiver
+from .link import Link, Receiver
+from .messages import Place
 from .options import GroupOptions
 from .present import PresentGroup
 from .seats import Seat

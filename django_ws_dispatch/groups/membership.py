@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from django.core.serializers.json import DjangoJSONEncoder
 
 from ..brokers.history import Page, is_before, order_of
-from .group import Group
 from .kept import KeptGroup
 from .messages import Message
 from .replay import Send, follow, latest, prefetch
@@ -40,12 +39,16 @@ class Wishes:
 
 
 def wishes(
-    groups: list[Group],
+    names: Sequence[str],
     since: str | Mapping[str, str | None] | None,
     newest: int,
     not_before: str | None,
 ) -> Wishes:
     """Check and return what ``join()`` was asked for.
+
+    Args:
+        names: of the groups, for their client.
+        since, newest, not_before: as ``WebSocket.join()`` has them.
 
     Raises:
         TypeError, ValueError: it can not be; see ``WebSocket.join()``.
@@ -59,17 +62,17 @@ def wishes(
             raise TypeError(f"not_before is a position or None, not {not_before!r}.")
         if order_of(not_before) is None:
             raise ValueError(f"not_before is no position: {not_before!r:.80}.")
-        if len(groups) != 1:
+        if len(names) != 1:
             raise ValueError("not_before is a position of one group: join one at a time with it.")
     if since is None:
         since = {}
     elif isinstance(since, str):
-        if len(groups) != 1:
+        if len(names) != 1:
             raise ValueError(
                 "since is a position of one group: with several it is a mapping of name to "
                 "position."
             )
-        since = {groups[0].wire_name: since}
+        since = {names[0]: since}
     elif not isinstance(since, Mapping):
         raise TypeError(
             f"since is a position, or a mapping of name to position, not {type(since).__name__}."
@@ -87,6 +90,16 @@ class Beginning(NamedTuple):
     position: str
     read: asyncio.Task[Page] | None = None
     """reads what is behind it"""
+
+
+class Told(Protocol):
+    """A client that is told where it stands in a group."""
+
+    async def joined(self, position: str, recovered: bool | None, /) -> None:
+        """Tell it where what follows begins, and whether all came that it has asked for."""
+
+    async def lost(self, position: str, /) -> None:
+        """Tell it that messages are lost, and where what follows begins."""
 
 
 class Who(NamedTuple):
@@ -220,38 +233,57 @@ class Membership:
         begins: Beginning,
         wishes: Wishes,
         send: Send,
-        reader: str,
+        readers: Container[str],
+        told: Told | None = None,
     ) -> None:
         """Replay what is wanted of a group. ``enter()`` follows, with nothing awaited between.
+
+        Args:
+            told: the client is, in front of what is replayed, where that begins.
 
         Raises:
             BrokerError: the store does not answer.
         """
-        since, first = wishes.since.get(name), wishes.not_before
+        since = wishes.since.get(name)
+        position, read = begins
         has_some = False
+        recovered = None if since is None else True
+
+        begun = told is None
+
+        async def begin() -> None:
+            nonlocal begun
+            if told is not None and not begun:
+                begun = True
+                await told.joined(position, recovered)
 
         async def replay(message: Message) -> None:
             nonlocal has_some
+            await begin()
             has_some = True
             await send(message)
 
-        top = await follow(group, begins.position, replay, reader, begins.read)
-        if since is not None:
+        while True:
+            top = await follow(group, position, replay, readers, read)
+            read = None
             if top is None:
-                self.recovered = self.recovered is not False
-            else:
-                self.recovered = False
-                self.lost.append(name)
-        while top is not None:
+                if begun:
+                    break
+                position = group.position
+                await begin()  # what comes meanwhile is replayed
+                continue
             # It may be too old once more: what is read meanwhile may be dropped meanwhile.
-            if has_some and name not in self.lost:
+            if (since is not None or has_some) and name not in self.lost:
                 # What it has of the newest does not go on where live messages do.
-                self.recovered = False
                 self.lost.append(name)
+            recovered = False if name in self.lost else None
             position = top.position
             if wishes.newest:
-                position = await latest(group, wishes.newest, first)
-            top = await follow(group, position, replay, reader)
+                position = await latest(group, wishes.newest, wishes.not_before)
+            if told is not None and begun:
+                await told.lost(position)
+        if recovered is not None and self.recovered is not False:
+            self.recovered = recovered
 
     def entered(self, name: str, group: KeptGroup) -> None:
         """The socket is a member of a group from here on; twice is once."""

@@ -28,7 +28,7 @@ What is none of that has not been published by this package.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..brokers.history import FORGOTTEN, KEPT, unkept
 from ..brokers.history import RESET as RESET_HEAD
@@ -43,6 +43,7 @@ __all__ = [
     "CLOSE",
     "CONTROL_CHANNEL",
     "FORGOT",
+    "GAP",
     "OF_GROUPS_WITH_OPTIONS",
     "PRESENCE",
     "RESET",
@@ -50,6 +51,7 @@ __all__ = [
     "VERSION",
     "LaterVersion",
     "Message",
+    "Place",
     "decode",
     "encode_close",
     "encode_data",
@@ -61,6 +63,8 @@ TEXT, BYTES, CLOSE = b"tbc"
 FORGOT, RESET, PRESENCE = FORGOTTEN[0], RESET_HEAD[0], PRESENCE_HEAD[0]
 OF_GROUPS_WITH_OPTIONS = (FORGOT, RESET, PRESENCE)
 """Kinds that are for those who keep a group, and not for its members."""
+GAP = b"g"[0]
+"""Messages are lost: what a process tells its own members, and no other process."""
 _KEPT = KEPT[0]
 LETTERS = frozenset(range(ord("a"), ord("z") + 1))
 
@@ -75,6 +79,13 @@ NAMESPACE = "in:"
 
 class LaterVersion(ValueError):
     """A message that only a later version of this package can read, and what it is."""
+
+
+class Place(NamedTuple):
+    """A channel of a broker."""
+
+    channel: str
+    broker: str
 
 
 def channel_of(kind: str, name: str, namespace: str) -> str:
@@ -102,6 +113,10 @@ class Message:
     frame: bytes | None = None
     deflated: bytes | None = None
     changes: Changes | None = None
+    # For the clients of the subprotocol: whose message it is, and its envelopes by the names that
+    # the group has for them.
+    place: Place | None = None
+    envelopes: dict[str | None, Message] | None = None
 
     @property
     def data(self) -> str | bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..brokers.presence import Changes, Here, Roll, version_of
-from .watch import View
+from .view import View
 
 __all__ = ["Mirror"]
 
@@ -36,6 +36,7 @@ class Mirror:
         self._since: dict[str, tuple[int, int]] = {}
         self._asked = False
         self._early: list[Changes] = []
+        self._view: View | None = None  # made once for all who look
 
     @property
     def is_filled(self) -> bool:
@@ -57,7 +58,7 @@ class Mirror:
         if self._version is not None:
             self.has_lost = version_of(self._version)[0] != version_of(roll.version)[0]
             hold = hold or self.has_lost
-        before = self._shown() or {}
+        before, self._view = self._shown() or {}, None
         self._version, self._count = roll.version, roll.total
         self._here = {} if roll.total <= self._most else None
         self._ghosts = dict(before) if hold and self._here is not None else {}
@@ -83,7 +84,7 @@ class Mirror:
                 self._early.clear()  # that is a hole
             self._early.append(changes)
         elif changes.previous == self._version:
-            self._version = changes.version
+            self._version, self._view = changes.version, None
             if self._here is None and changes.here is not None:
                 self.wants_list = True  # they are few enough again: how many comes with that
             else:
@@ -133,7 +134,7 @@ class Mirror:
 
     def let_go(self) -> bool:
         """Whoever has not come back by now has left. Return whether that is anybody."""
-        ghosts, self._ghosts = self._ghosts, {}
+        ghosts, self._ghosts, self._view = self._ghosts, {}, None
         return bool(ghosts)
 
     def _shown(self) -> Mapping[str, Here] | None:
@@ -143,7 +144,10 @@ class Mirror:
 
     def view(self) -> View:
         """Return what is to be told: nothing changes it any more."""
-        shown = self._shown()
-        if shown is None:
-            return View(None, self._count)
-        return View(dict(shown), len(shown))
+        if self._view is None:
+            shown = self._shown()
+            if shown is None:
+                self._view = View(None, self._count)
+            else:
+                self._view = View(dict(shown), len(shown))
+        return self._view

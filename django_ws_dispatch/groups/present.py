@@ -18,8 +18,9 @@ from .. import lanes
 from ..brokers import BaseBroker
 from ..brokers.presence import GRACE, Changes, Tracked
 from ..exceptions import BrokerError
+from .fanout import FanOut
 from .lingers import Lingers
-from .messages import Message
+from .messages import Message, Place
 from .mirror import Mirror
 from .options import GroupOptions
 from .seats import News, Seat, Seats, fail, finish
@@ -39,6 +40,7 @@ class PresentGroup:
         name: of its channel.
         options: as ``WEBSOCKET_GROUPS`` has them.
         on_end: called once nobody here needs it any more.
+        fan_out: of the event loop.
         is_ending: whether the event loop ends, and no task may begin.
         turns: of the groups that may call the broker at once.
     """
@@ -49,6 +51,7 @@ class PresentGroup:
         name: str,
         options: GroupOptions,
         on_end: Callable[[], None],
+        fan_out: FanOut,
         is_ending: Callable[[], bool] = bool,
         turns: Turns | None = None,
     ) -> None:
@@ -64,13 +67,12 @@ class PresentGroup:
         self._former: list[str] = []  # trackers that this one replaces, once it has told all
         self._seats = Seats()
         self._mirror = Mirror(options.presence)
-        self._audience = Audience(self._mirror.view)
+        self.audience = Audience(self._mirror.view, fan_out, Place(name, broker.alias))
         self._known = False  # the broker has heard of this tracker
         self._away = False  # it was, and has not been told so
         self._heard = asyncio.Event()  # something on the channel
-        self._beat = False
+        self._beat = self._closed = False
         self._compares = False  # with what the broker has of this tracker
-        self._closed = False
         self._task: asyncio.Task[None] | None = None
         self._waiting: list[asyncio.Future[None]] = []  # for the first list
         self._lingers = Lingers(options.linger, self.refresh)  # of those whose last socket was here
@@ -118,7 +120,7 @@ class PresentGroup:
         if self._mirror.wants_list:
             self._wake()
         else:
-            self._audience.tell()
+            self.audience.tell()
 
     def _hold(self) -> None:
         self._held_until = self._loop.time() + GRACE
@@ -178,7 +180,7 @@ class PresentGroup:
                 self._mirror.wants_list = True  # what came in between was not heard
                 self._hurry()
                 await waiting
-            return self._audience.add(group)
+            return self.audience.add(group)
 
     @contextmanager
     def _needed(self) -> Iterator[asyncio.Future[None]]:
@@ -192,19 +194,18 @@ class PresentGroup:
 
     def unwatch(self, watcher: Watcher) -> None:
         """Tell it nothing more."""
-        self._audience.remove(watcher)
+        self.audience.remove(watcher)
         self._wake()
 
     # What the broker is told
 
     @property
     def _is_needed(self) -> bool:
-        return bool(self._seats or self._audience or self._waiting or self._lingers)
+        return bool(self._seats or self.audience or self._waiting or self._lingers)
 
     def _wake(self) -> None:
         if self._task is None and not self._closed and not self._is_ending():
-            # The work of no socket, in nobody's context.
-            context = lanes.background().copy()
+            context = lanes.background().copy()  # the work of no socket
             self._task = self._loop.create_task(self._run(), context=context)
             self._task.add_done_callback(self._has_run)
 
@@ -294,8 +295,7 @@ class PresentGroup:
             self._away = self._away or away
             self._mirror.wants_list = self._mirror.wants_list or asks
             raise
-        if replaced:
-            self._former.remove(former)
+        self._former = [one for one in self._former if not (replaced and one == former)]
         if tracker != self._tracker:
             pass  # the broker was away meanwhile
         elif ends:
@@ -322,7 +322,7 @@ class PresentGroup:
             if self._mirror.has_lost:
                 self._mirror.has_lost = False
                 self._hold()
-                self._audience.lose()
+                self.audience.lose()
             finish(self._waiting)
         elif answer.changes is not None:
             self._mirror.apply(answer.changes, early=True)
@@ -344,7 +344,7 @@ class PresentGroup:
     def close(self) -> None:
         """Nobody is here any more."""
         self._closed = True
-        self._audience.close()
+        self.audience.close()
         self._lingers.close()
         if self._hold_timer is not None:
             self._hold_timer.cancel()

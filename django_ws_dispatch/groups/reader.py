@@ -18,6 +18,7 @@ class Reader:
     """A member of ``group`` that code reads; ``capacity`` bytes of memory may wait for it."""
 
     id = ""  # nobody can exclude it
+    former_ids = ()
 
     def __init__(self, group: object, capacity: int) -> None:
         self._group = group
@@ -44,6 +45,9 @@ class Reader:
             self._waiting.append((message.data, message.size))
             self._bytes += message.size
         self._wake()
+
+    def notice(self, message: Message) -> None:
+        """What a client is told: of a loss ``lose()`` tells."""
 
     def kick(self, code: int, reason: str) -> None:
         """A reader has no socket that could be closed."""

@@ -6,7 +6,7 @@ Sockets of one process that come back together share what is read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from functools import partial
 
 from ..brokers.history import Page, Top, is_before
@@ -57,7 +57,7 @@ async def follow(
     group: KeptGroup,
     position: str,
     send: Send,
-    reader: str,
+    readers: Container[str],
     first: asyncio.Task[Page] | None = None,
 ) -> Top | None:
     """Send one who joins what is behind a position, until it is level with the members.
@@ -67,7 +67,7 @@ async def follow(
     Args:
         position: what it has; anything that a client may bring.
         send: sends one message, and waits where the client is slow.
-        reader: its id: what excludes it is left out.
+        readers: its ids: what excludes one of them is left out.
         first: what ``prefetch()`` has returned.
 
     Returns:
@@ -96,7 +96,7 @@ async def follow(
                 group.sync()  # this process is behind its client
         for message in messages:
             if message.kind in (TEXT, BYTES) and (
-                message.exclude is None or message.exclude != reader
+                message.exclude is None or message.exclude not in readers
             ):
                 await send(message)
             position = message.position or ""

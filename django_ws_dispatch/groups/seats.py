@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..brokers.presence import BATCH, Entry
+
+if TYPE_CHECKING:
+    from .watch import Audience
 
 __all__ = ["News", "Seat", "Seats", "fail", "finish"]
 
 
 class _Group(Protocol):
+    @property
+    def audience(self) -> Audience: ...
     def update(self, seat: Seat, info: str, /) -> asyncio.Future[None]: ...
     def leave(self, seat: Seat, /, *, lingers: bool) -> None: ...
 

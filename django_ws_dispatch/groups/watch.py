@@ -1,82 +1,22 @@
-"""Who is here, as code sees it: ``Group.present()`` and ``Group.watch()``."""
+"""Who is told of who is here: code, by ``Group.watch()``, and the clients of members."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cached_property
-from typing import Any
 
 from ..brokers.presence import Here
 from ..exceptions import BrokerError
+from .crowd import Crowd
+from .fanout import FanOut, Member
+from .messages import Place
+from .view import Present, View, presents
 
-__all__ = ["TOLD_EVERY", "Audience", "Change", "Present", "View", "Watcher", "presents"]
+__all__ = ["TOLD_EVERY", "Audience", "Change", "Watcher"]
 
 TOLD_EVERY = 1.0
 """Seconds between two changes that are told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """Somebody who is in a group.
-
-    Attributes:
-        key: who it is, as ``join(key=)`` has said: the primary key of a user, by default.
-        info: what ``join(info=)`` or ``Membership.update()`` told of it last.
-        sockets: how many of its sockets are members; 0 while it lingers.
-        here_since: when the first one came, by the broker's clock.
-    """
-
-    key: str
-    info: Any
-    sockets: int
-    here_since: datetime
-
-
-def presents(here: Iterable[Here]) -> list[Present]:
-    """Return those who are here, as code sees them."""
-    return [
-        Present(key, json.loads(info), sockets, datetime.fromtimestamp(since / 1_000_000, UTC))
-        for key, sockets, since, info in here
-    ]
-
-
-class View:
-    """Who was here at some moment. Nothing changes it.
-
-    Args:
-        here: by key; ``None`` where there were more than are listed.
-        count: how many.
-    """
-
-    def __init__(self, here: Mapping[str, Here] | None, count: int) -> None:
-        self.here = here
-        self.count = count
-
-    def shows(self, other: View) -> bool:
-        """Return whether somebody who was told of the other one would learn nothing new."""
-        if self.count != other.count or self.here is None or other.here is None:
-            return self.count == other.count and self.here is other.here
-        return self.here.keys() == other.here.keys() and not _changed(other.here, self.here)
-
-    @cached_property
-    def present(self) -> list[Present] | None:
-        """All of them, made once for all who look."""
-        if self.here is None:
-            return None
-        return presents(sorted(self.here.values(), key=lambda one: one.since))
-
-
-def _changed(old: Mapping[str, Here], new: Mapping[str, Here]) -> list[Here]:
-    """Return who came, came again, or has other info."""
-    return [
-        one
-        for key, one in new.items()
-        if (had := old.get(key)) is None or (had.since, had.info) != (one.since, one.info)
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +102,7 @@ class Watcher:
         if view.here is None:
             return Change([], [], view.count, view)
         listed, self._listed = self._listed, view.here
-        joined = _changed(listed, view.here)
-        # Who came again in between has left in between.
-        left = [
-            one
-            for key, one in listed.items()
-            if (now := view.here.get(key)) is None or now.since != one.since
-        ]
+        left, joined = view.left(listed), view.joined(listed)
         return Change(presents(left), presents(joined), view.count, view)
 
     def _knows(self) -> bool:
@@ -180,28 +114,45 @@ class Audience:
 
     Args:
         view: returns who is here now.
+        fan_out: of the event loop.
+        place: of the group.
     """
 
-    def __init__(self, view: Callable[[], View]) -> None:
+    def __init__(self, view: Callable[[], View], fan_out: FanOut, place: Place) -> None:
         self._view = view
+        self._crowd = Crowd(fan_out, place)
         self._watchers: dict[Watcher, None] = {}
         self._told: View | None = None
         self._ahead = False  # one of them knows more than they were told
         self._pause: asyncio.TimerHandle | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._watchers)
+        return bool(self._watchers or self._crowd)
 
     def add(self, group: object) -> Watcher:
         """Return one more, for ``group``."""
+        watcher = Watcher(group, self._newest_view())
+        self._watchers[watcher] = None
+        return watcher
+
+    def introduce(self, member: Member) -> str:
+        """Have the client of a member be told who is here; return what it is told first."""
+        view = self._newest_view()
+        self._crowd.remove(member)
+        self._crowd.add(member, view)
+        return view.payload
+
+    def dismiss(self, member: Member) -> None:
+        """Tell the client of a member nothing more."""
+        self._crowd.remove(member)
+
+    def _newest_view(self) -> View:
         view = self._view()
-        if not self._watchers:
+        if not self:
             self._told = view
         elif self._told is not None and not view.shows(self._told):
             self._ahead = True
-        watcher = Watcher(group, view)
-        self._watchers[watcher] = None
-        return watcher
+        return view
 
     def remove(self, watcher: Watcher) -> None:
         """Tell one nothing more."""
@@ -210,12 +161,12 @@ class Audience:
 
     def tell(self) -> None:
         """Something may have changed: tell it now, or as soon as it is time."""
-        if self._watchers and self._pause is None:
+        if self and self._pause is None:
             self._tell_now()
 
     def _tell_now(self) -> None:
         self._pause = None
-        if not self._watchers or self._told is None:
+        if not self or self._told is None:
             return
         view = self._view()
         if view.shows(self._told) and not self._ahead:
@@ -224,6 +175,7 @@ class Audience:
         self._pause = asyncio.get_running_loop().call_later(TOLD_EVERY, self._tell_now)
         for watcher in list(self._watchers):
             watcher.tell(view)
+        self._crowd.tell(view)
 
     def lose(self) -> None:
         """The broker has forgotten who was here: each has to watch again."""

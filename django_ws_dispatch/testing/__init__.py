@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .client import WebSocketClient
     from .clock import travel
+    from .envelopes import EnvelopeSocket, Frame
     from .groups import assert_sent
     from .live import ASGILiveServer, ASGILiveServerTestCase
     from .sockets import ClientSocket, HandshakeDenied
@@ -27,6 +28,8 @@ __all__ = [
     "ASGILiveServer",
     "ASGILiveServerTestCase",
     "ClientSocket",
+    "EnvelopeSocket",
+    "Frame",
     "HandshakeDenied",
     "WebSocketClient",
     "assert_sent",
@@ -37,6 +40,8 @@ _MODULES = {
     "ASGILiveServer": "live",
     "ASGILiveServerTestCase": "live",
     "ClientSocket": "sockets",
+    "EnvelopeSocket": "envelopes",
+    "Frame": "envelopes",
     "HandshakeDenied": "sockets",
     "WebSocketClient": "client",
     "assert_sent": "groups",

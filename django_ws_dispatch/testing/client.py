@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Literal, overload
 from urllib.parse import quote, unquote, urlsplit
 
 from django.test import AsyncClient
 
 from ..asgi import load_application
+from ..groups.envelopes import SINCE, SUBPROTOCOL
 from ..typing import ASGIApplication, Scope
+from .envelopes import EnvelopeSocket
 from .serving import serving
 from .sockets import ClientSocket, HandshakeDenied, join_headers
 from .wire import Wire
@@ -43,6 +45,31 @@ class WebSocketClient(AsyncClient):
         super().__init__(*args, **kwargs)
         self._application = application
 
+    @overload
+    def connect(
+        self,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        subprotocols: Iterable[str] = (),
+        secure: bool = False,
+        timeout: float = 5,
+        envelope: Literal[False] = False,
+    ) -> AbstractAsyncContextManager[ClientSocket]: ...
+
+    @overload
+    def connect(
+        self,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        subprotocols: Iterable[str] = (),
+        secure: bool = False,
+        timeout: float = 5,
+        envelope: Literal[True],
+        since: str = "",
+    ) -> AbstractAsyncContextManager[EnvelopeSocket]: ...
+
     @asynccontextmanager
     async def connect(
         self,
@@ -52,7 +79,9 @@ class WebSocketClient(AsyncClient):
         subprotocols: Iterable[str] = (),
         secure: bool = False,
         timeout: float = 5,
-    ) -> AsyncIterator[ClientSocket]:
+        envelope: bool = False,
+        since: str = "",
+    ) -> AsyncIterator[Any]:
         """Open a socket: ``async with client.connect("/ws/ping/") as socket``.
 
         Leaving the block closes it with 1001, as a browser does whose page is left, and waits for
@@ -64,12 +93,17 @@ class WebSocketClient(AsyncClient):
             subprotocols: that the client offers.
             secure: ``wss`` instead of ``ws``.
             timeout: seconds for the handshake, and for the handler to end after the block.
+            envelope: speak ``django-ws-dispatch.v1``, as the JavaScript client does; the socket is
+                an ``EnvelopeSocket`` then.
+            since: a token of ``since_token()``, or the ``since`` of an earlier socket; only with
+                ``envelope``.
 
         Raises:
             HandshakeDenied: the application denied the handshake.
             TimeoutError: it did not answer in time, or the handler did not end.
             ValueError: the path does not begin with a slash.
             TypeError: a header is not ``str``, or ``subprotocols`` is one ``str``.
+            AssertionError: the handler has chosen another subprotocol, with ``envelope``.
             Exception: what the handler, or a middleware, raised.
         """
         if isinstance(subprotocols, str):
@@ -80,16 +114,24 @@ class WebSocketClient(AsyncClient):
             if not (isinstance(name, str) and isinstance(value, str)):
                 raise TypeError(f"connect() takes headers of str, not {name!r}: {value!r}.")
         application = self._application or load_application()
-        scope = self._websocket_scope(str(path), headers or {}, list(subprotocols), secure)
+        every = list(subprotocols)
+        if envelope:
+            every += [SUBPROTOCOL, SINCE + since] if since else [SUBPROTOCOL]
+        scope = self._websocket_scope(str(path), headers or {}, every, secure)
         async with serving(application) as state:
             scope["state"] = state
             wire = Wire(application, scope)
-            socket = ClientSocket(wire, raises=self.raise_request_exception)
+            raises = self.raise_request_exception
+            socket = ClientSocket(wire, raises=raises)
+            if envelope:
+                socket = EnvelopeSocket(wire, raises=raises, since=since)
             failed: BaseException | None = None
             try:
                 await wire.open(timeout)
                 self._take_cookies(wire)
                 if wire.accepted:
+                    if isinstance(socket, EnvelopeSocket):
+                        await socket.begin(timeout)
                     yield socket
             except BaseException as exc:
                 failed = exc

@@ -17,13 +17,15 @@ from django.http.response import HttpResponseBase
 from .. import servers
 from ..codes import DENIALS, CloseCode, cut_reason
 from ..exceptions import Deny, WebSocketDisconnect
+from ..groups.envelopes import SUBPROTOCOL
 from ..handshake.denial import deny
 from ..limits import Limits
 from ..reports import shown_path
 from ..signals import websocket_opened
 from ..typing import Event, Receive, Scope, Send
 from . import deadlines
-from .direct import halves
+from .envelope import Envelope
+from .enveloped import halves
 from .opening import accept_event
 from .reader import Reader
 from .state import CLOSED, CLOSING, CONNECTING, OPEN, READING, SENDING, WebSocketState
@@ -86,6 +88,7 @@ class Connection:
         "writer",
     )
 
+    envelope: Envelope | None = None  # of the subprotocol of this package
     denied = False
     hurried = False
     closed_here = False
@@ -143,8 +146,7 @@ class Connection:
 
     async def accept(self, event: Event) -> None:
         """Send an accept, and tell of it."""
-        if "subprotocol" in event:
-            self.subprotocol = event["subprotocol"]
+        self.subprotocol = event.get("subprotocol")
         self.accepted = True
         self.ready_state = OPEN
         # The reader is DETACHED still: the first read goes the slow way, and is remembered.
@@ -152,6 +154,8 @@ class Connection:
         writer.state = SENDING
         try:
             await writer.server_send(event)
+            if self.envelope is not None and self.subprotocol == SUBPROTOCOL:
+                await writer.server_send(self.envelope.begin())
         except (OSError, RuntimeError) as exc:
             self.accepted = False
             self.lost()
@@ -254,8 +258,7 @@ class Connection:
         """
         if self.ready_state >= CLOSING:
             return
-        reader = self.reader
-        grace = deadlines.BUSY_GRACE
+        reader, grace = self.reader, deadlines.BUSY_GRACE
         if reader.state == READING or not reader.will_hear:
             grace = deadlines.WAKE_GRACE
         if code == CloseCode.RESTART and reader.state != READING:
@@ -267,8 +270,7 @@ class Connection:
         """Start to close: nothing is sent or received any more but the close frame."""
         self.close_code, self.close_reason = code, cut_reason(reason)
         self.code_known = True
-        self.ready_state = CLOSING
-        self.closed_here = True
+        self.ready_state, self.closed_here = CLOSING, True
         self.reader.stop()
         if not self.accepted:
             return
@@ -344,5 +346,5 @@ class Connection:
 
     def release(self) -> None:
         """Forget the parts, whose cycle would keep all of them until the garbage collector runs."""
-        self.ready_state, self.code_known = CLOSED, True
+        self.ready_state, self.code_known, self.envelope = CLOSED, True, None
         del self.reader, self.writer, self.websocket

@@ -8,7 +8,7 @@ an event, as on any server.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..groups.messages import Message
 from ..limits import Limits
@@ -21,42 +21,43 @@ from .writer import Writer
 if TYPE_CHECKING:
     from .connection import Connection
 
-__all__ = ["halves"]
+__all__ = ["DirectReader", "DirectWriter"]
 
 
-def halves(connection: Connection, receive: Receive, send: Send) -> tuple[Reader, Writer]:
-    """Return what reads and what writes for a connection."""
-    wire = connection.server.wire(receive)
-    if wire is None:
-        return Reader(connection, receive, connection.limits), Writer(connection, send)
-    # Refused before it is collected. What is wrapped around receive() may make messages smaller.
-    wire.max_size = min(wire.max_size, connection.limits.max_message_size)
-    return (
-        DirectReader(connection, receive, connection.limits, wire),
-        DirectWriter(connection, send, wire),
-    )
+class Source(Protocol):
+    """As much of a ``Wire`` as is read from."""
+
+    def take(self) -> str | bytes | None: ...
+
+    def wait(self) -> asyncio.Future[None]: ...
 
 
 class DirectReader(Reader):
-    """Reads messages, and an event only where the connection is over."""
+    """Reads messages, and an event only where the connection is over.
 
-    __slots__ = ("_wire",)
+    Attributes:
+        wire: what has the messages.
+    """
+
+    __slots__ = ("wire",)
+
+    wire: Source
 
     def __init__(
         self, connection: Connection, receive: Receive, limits: Limits, wire: Wire
     ) -> None:
         super().__init__(connection, receive, limits)
-        self._wire = wire
+        self.wire = wire
 
     async def __anext__(self) -> str | bytes:
         if (self.state > ABSENT or self.lane is not None) and not await self.accept_plainly():
             return await self.read_slowly()
         self.state = BUSY
-        message = self._wire.take()
+        message = self.wire.take()
         if message is None:
             self.state = READING
             try:
-                await self._wire.wait()
+                await self.wire.wait()
             except asyncio.CancelledError:
                 if not self._connection.was_wakeup():
                     raise
@@ -64,7 +65,7 @@ class DirectReader(Reader):
             finally:
                 if self.state == READING:
                     self.state = BUSY
-            message = self._wire.take()
+            message = self.wire.take()
             if message is None:
                 return await super().__anext__()
         if len(message) <= self.size_unchecked:

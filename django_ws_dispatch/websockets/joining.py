@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from django.utils.crypto import salted_hmac
@@ -14,35 +14,75 @@ from ..groups.membership import Who, Wishes
 from ..groups.options import GroupOptions
 from ..groups.seats import Seat
 from ..reports import FAILURE, meaning_of
+from .envelope import Named
+from .enveloped import Introduction
 from .socket import Socket
 from .state import CLOSING, OPEN
 
-__all__ = ["joining"]
+__all__ = ["brought", "joining", "names_of"]
+
+
+def names_of(socket: Socket, joined: Sequence[groups.Group]) -> list[str]:
+    """Return what groups are called where the client of a socket, or a mapping of positions, names
+    them: the one of its own user is not told by its key.
+    """
+    return [_name_of(socket, group) for group in joined]
+
+
+def _name_of(socket: Socket, group: groups.Group) -> str:
+    if group.wire_name == group.name:
+        return group.name
+    user = socket.resolved_user
+    if user is None or not user.is_authenticated or str(user.pk) == group.name:
+        return group.wire_name
+    return group.name
+
+
+def brought(socket: Socket, names: Sequence[str]) -> Mapping[str, str] | None:
+    """Return where the client of a socket is in groups that it has not been in on this socket."""
+    envelope = socket.connection.envelope
+    if envelope is None or not envelope.will_speak:
+        return None
+    positions = envelope.brought.positions
+    return {
+        name: positions[name]
+        for name in names
+        if name in positions and name not in envelope.resumed
+    }
 
 
 @asynccontextmanager
 async def joining(
-    socket: Socket, joined: list[groups.Group], wishes: Wishes, who: Who
+    socket: Socket, joined: list[groups.Group], names: Sequence[str], wishes: Wishes, who: Who
 ) -> AsyncIterator[groups.Membership]:
     """See ``WebSocket.join()``."""
     connection = socket.connection
     if connection.ready_state >= CLOSING:
         raise connection.disconnect()
     places = [group.place for group in joined]
-    names = {place: group.wire_name for place, group in zip(places, joined, strict=True)}
-    options = _options(joined, places)
+    called = dict(zip(places, names, strict=True))
+    options = _options(socket, joined, places, called)
     kept = {place: one for place, one in options.items() if one.history}
-    later = [place for place in kept if wishes.newest or names[place] in wishes.since]
+    later = [place for place in kept if wishes.newest or called[place] in wishes.since]
     listed = {place: one for place, one in options.items() if one.presence}
     key = who.key or (_key(socket) if listed else "")
     seats = {place: (Seat(key, who.info), one) for place, one in listed.items()}
     writer = connection.writer
     membership = groups.Membership([seat for seat, _ in seats.values()])
     registry = groups.members.local()
-    held = await registry.join(writer, *places, kept=kept, later=later, seats=seats)
+    introductions = _name(socket, options, called)
+    try:
+        held = await registry.join(writer, *places, kept=kept, later=later, seats=seats)
+    except BaseException:
+        for place in options:
+            socket.unname(place)
+        raise
+    for place, (seat, _) in seats.items():
+        if socket.named is not None and seat.group is not None:
+            socket.named[place].audience = seat.group.audience
     for place, group in held.items():
         if place not in later:
-            membership.entered(names[place], group)
+            membership.entered(called[place], group)
     # Nothing is awaited in between: from here on the end of the handler leaves them, too.
     if socket.joined is None:
         socket.joined = []
@@ -54,14 +94,21 @@ async def joining(
         await connection.ensure_accepted()
         if connection.ready_state is not OPEN:
             raise connection.disconnect()
+        for place, introduction in introductions.items():
+            if place not in later and introduction.is_first:
+                await introduction.joined(membership.positions.get(called[place]), None)
         # All groups at once, so that it takes one round trip, and then in their order.
-        begin = [membership.begin(names[place], held[place], wishes) for place in later]
+        begin = [membership.begin(called[place], held[place], wishes) for place in later]
         begins = [await begin[0]] if len(begin) == 1 else await asyncio.gather(*begin)
+        ids = (socket.id, *writer.former_ids)
         for place, begun in zip(later, begins, strict=True):
-            group = held[place]
-            await membership.follow(names[place], group, begun, wishes, writer.replay, socket.id)
+            group, name, told = held[place], called[place], introductions.get(place)
+            send = writer.replay if told is None else told.send
+            if told is not None and not told.is_first:
+                told = None
+            await membership.follow(name, group, begun, wishes, send, ids, told)
             group.enter(writer)
-            membership.entered(names[place], group)
+            membership.entered(name, group)
         try:
             yield membership
         except (Exception, asyncio.CancelledError) as exc:
@@ -75,25 +122,51 @@ async def joining(
 
 
 def _options(
-    joined: list[groups.Group], places: list[groups.members.Place]
+    socket: Socket,
+    joined: list[groups.Group],
+    places: list[groups.members.Place],
+    called: Mapping[groups.members.Place, str],
 ) -> dict[groups.members.Place, GroupOptions]:
     """Return those of the groups that have any.
 
     Raises:
-        ValueError: two of them have one name for the client.
+        ValueError: two of them, or of those that the socket is in, have one name for the client.
     """
     found: dict[groups.members.Place, GroupOptions] = {}
-    named: dict[str, groups.members.Place] = {}
+    named = {one.name: place for place, one in (socket.named or {}).items()}
     for group, place in zip(joined, places, strict=True):
         if (options := group.options) is None:
             continue
-        found[place] = options
-        if named.setdefault(group.wire_name, place) != place:
+        name, found[place] = called[place], options
+        if named.setdefault(name, place) != place:
             raise ValueError(
-                f"Two of these groups are called {group.wire_name!r} where a client, or a mapping "
-                "of positions, names them: join one after the other."
+                f"Two of these groups are called {name!r} where a client, or a mapping of "
+                "positions, names them: join one after the other has been left."
             )
     return found
+
+
+def _name(
+    socket: Socket,
+    options: Mapping[groups.members.Place, GroupOptions],
+    called: Mapping[groups.members.Place, str],
+) -> dict[groups.members.Place, Introduction]:
+    """Have the socket know the names of groups. Return how its client is told of them, if it is."""
+    envelope = socket.connection.envelope
+    introductions: dict[groups.members.Place, Introduction] = {}
+    if not options:
+        return introductions
+    if socket.named is None:
+        socket.named = {} if envelope is None else envelope.named
+    speaks = envelope is not None and envelope.will_speak
+    for place in options:
+        named = socket.named.get(place)
+        if named is None:
+            named = socket.named[place] = Named(called[place], [] if speaks else None)
+        named.joins += 1
+        if envelope is not None and speaks:
+            introductions[place] = Introduction(envelope, named)
+    return introductions
 
 
 def _key(socket: Socket) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from ..groups.envelopes import SINCE, SUBPROTOCOL
 from ..handshake.denial import check_header
-from ..typing import Event
+from ..typing import Event, Scope
 from .state import CONNECTING, OPEN
 
 if TYPE_CHECKING:
     from .connection import Connection
 
-__all__ = ["Headers", "accept_event", "choose_subprotocol"]
+__all__ = ["Headers", "accept_event", "choose_subprotocol", "offered"]
 
 Headers = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
 
@@ -37,11 +38,13 @@ def accept_event(
     if subprotocol is None:
         if connection.subprotocols:
             subprotocol = choose_subprotocol(connection)
-    elif subprotocol not in (offered := connection.scope.get("subprotocols") or ()):
+    elif subprotocol not in (connection.scope.get("subprotocols") or ()):
+        shown = ", ".join(map(repr, offered(connection.scope)))
         raise ValueError(
-            f"The client did not offer the subprotocol {subprotocol!r} but "
-            f"{', '.join(map(repr, offered)) or 'none'}."
+            f"The client did not offer the subprotocol {subprotocol!r} but {shown or 'none'}."
         )
+    if subprotocol is None and connection.envelope is not None:
+        subprotocol = SUBPROTOCOL
     event: Event = {"type": "websocket.accept"}
     if subprotocol is not None:
         event["subprotocol"] = subprotocol
@@ -50,10 +53,18 @@ def accept_event(
     return event
 
 
+def offered(scope: Scope) -> list[str]:
+    """Return the subprotocols that a client offers a handler: without those of this package."""
+    every: Collection[str] = scope.get("subprotocols") or ()
+    if SUBPROTOCOL not in every:
+        return list(every)
+    return [one for one in every if one != SUBPROTOCOL and not one.startswith(SINCE)]
+
+
 def choose_subprotocol(connection: Connection) -> str | None:
     """Return the first offered subprotocol among those that the handler declares."""
-    offered = connection.scope.get("subprotocols") or ()
-    return next((one for one in offered if one in connection.subprotocols), None)
+    every = connection.scope.get("subprotocols") or ()
+    return next((one for one in every if one in connection.subprotocols), None)
 
 
 def _raw_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

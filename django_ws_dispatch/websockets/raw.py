@@ -47,6 +47,7 @@ class RawForm:
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
         self._connection = connection = socket.connection
+        connection.envelope = None  # who speaks ASGI speaks subprotocols by itself
         self._reader = connection.reader
         self._writer = connection.writer
         self._connect_told = self._disconnect_told = False

@@ -226,12 +226,16 @@ class Reader:
                     CloseCode.TOO_BIG, "max_message_size", f"a message of {size} bytes", most
                 )
                 return None
-        if self.meter is not None and self.meter.is_over_rate():
-            rate = self._connection.limits.rate
-            allowed = "" if rate is None else f"{rate.messages} in {rate.seconds} s"
-            self._exceeded(CloseCode.TOO_FAST, "rate_limit", "too many messages", allowed)
-            return None
-        return message
+        return message if self.is_within_rate() else None
+
+    def is_within_rate(self) -> bool:
+        """Count one more message; close a client that sends too many."""
+        if self.meter is None or not self.meter.is_over_rate():
+            return True
+        rate = self._connection.limits.rate
+        allowed = "" if rate is None else f"{rate.messages} in {rate.seconds} s"
+        self._exceeded(CloseCode.TOO_FAST, "rate_limit", "too many messages", allowed)
+        return False
 
     def check_idle(self, now: float) -> None:
         """Close a client that has said nothing for too long."""

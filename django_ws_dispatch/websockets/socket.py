@@ -12,9 +12,12 @@ from .. import groups, lanes, reports
 from ..auth.watch import Watch
 from ..auth.watched import Watched
 from ..codes import invites_back
+from ..groups.envelopes import framed
 from ..handshake.request import HandshakeRequest, build_request
 from ..typing import Scope
 from .connection import Connection
+from .envelope import Named
+from .opening import offered
 from .state import CLOSING, WebSocketState
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ class Socket:
         "joined",
         "lane_ended",
         "lane_urgent",
+        "named",
         "namespace",
         "watch",
         "watched",
@@ -60,6 +64,8 @@ class Socket:
         self._match = match
         self._request: HandshakeRequest | None = None
         self.joined: list[groups.members.Stay] | None = None  # as often as it joined
+        # Of those it is in, the groups that have options.
+        self.named: dict[groups.members.Place, Named] | None = None
         self.namespace = ""
         self.watch: Watch | None = None  # as long as it is open
         self.watched: Watched | None = None
@@ -166,8 +172,20 @@ class Socket:
 
     @property
     def subprotocols(self) -> list[str]:
-        """The subprotocols that the client offered, in its order."""
-        return list(self.scope.get("subprotocols") or ())
+        """The subprotocols that the client offered, in its order.
+
+        Without those of this package (``django-ws-dispatch.v1``), which it answers by itself.
+        """
+        return offered(self.scope)
+
+    @property
+    def since(self) -> Mapping[str, str]:
+        """Where the client says that it is: name of a group -> position. ``join()`` goes on there.
+
+        Only clients of ``django-ws-dispatch.v1`` say so, such as the JavaScript one.
+        """
+        envelope = self.connection.envelope
+        return {} if envelope is None else envelope.brought.positions
 
     async def send_signal(self, signal: Signal, **named: Any) -> None:
         """Send a signal about this socket; what receivers raise is logged."""
@@ -237,8 +255,32 @@ class Socket:
         place, seat = stay
         if place is not None:
             groups.members.local().leave(self._writer, place)
+            if self.named:
+                self.unname(place, tell=not failed)
         if seat is not None:
             seat.leave(lingers=failed if self.ready_state < CLOSING else self._may_come_back)
+
+    def unname(self, place: groups.members.Place, *, tell: bool = False) -> None:
+        """Take back one join of a group that has options.
+
+        Args:
+            place: its. For any other nothing happens.
+            tell: the client that it was left. Who comes back would not say where it is.
+        """
+        named = None if self.named is None else self.named.get(place)
+        if self.named is None or named is None:
+            return
+        named.joins -= 1
+        if named.joins:
+            return
+        del self.named[place]
+        envelope = self.connection.envelope
+        if envelope is None or not envelope.speaks or named.early is not None:
+            return
+        if named.audience is not None:
+            named.audience.dismiss(envelope.writer)
+        if tell:
+            envelope.writer.tell(framed(["l", named.name]))
 
     @property
     def _may_come_back(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
+from types import EllipsisType
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -14,7 +15,7 @@ from .. import groups, lanes, reports
 from ..codes import CloseCode, check_close_code
 from ..exceptions import Deny, WebSocketDisconnect
 from ..typing import Event
-from .joining import joining
+from .joining import brought, joining, names_of
 from .opening import Headers, accept_event
 from .reader import Reader
 from .socket import Socket
@@ -230,7 +231,7 @@ class WebSocket(Socket):
     async def join(
         self,
         *names: str | groups.Group,
-        since: str | Mapping[str, str | None] | None = None,
+        since: str | Mapping[str, str | None] | EllipsisType | None = ...,
         newest: int = 0,
         not_before: str | None = None,
         key: str | None = None,
@@ -252,8 +253,9 @@ class WebSocket(Socket):
         Args:
             names: names, or ``Group`` objects. All are subscribed to in one round trip.
             since: the position up to which the client has the messages of the group; of several
-                groups a mapping of names to positions. A missing or empty one asks for nothing.
-                Groups without history have none.
+                groups a mapping of names to positions. ``None``, a missing or an empty one asks for
+                nothing. Groups without history have none. By default what the client brought
+                (``websocket.since``), when the socket joins a group for the first time.
             newest: how many of the newest messages a client gets that has no position of a group,
                 or one that is lost.
             not_before: a position of the group: nothing older is replayed. Else who may join may
@@ -276,8 +278,12 @@ class WebSocket(Socket):
             WebSocketDisconnect: the socket is over.
         """
         joined = [one if isinstance(one, groups.Group) else groups.Group(one) for one in names]
-        wishes = groups.membership.wishes(joined, since, newest, not_before)
-        async with joining(self, joined, wishes, groups.membership.who(key, info)) as membership:
+        called = names_of(self, joined)
+        if since is ...:
+            since = brought(self, called)
+        wishes = groups.membership.wishes(called, since, newest, not_before)
+        who = groups.membership.who(key, info)
+        async with joining(self, joined, called, wishes, who) as membership:
             yield membership
 
     # The end

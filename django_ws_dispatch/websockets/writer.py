@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -138,6 +138,14 @@ class Writer:
         """The socket's."""
         return self._connection.id
 
+    @property
+    def former_ids(self) -> Collection[str]:
+        """See ``Member``."""
+        return ()
+
+    def notice(self, message: Message) -> None:
+        """A client without the subprotocol is told nothing but messages."""
+
     def kick(self, code: int, reason: str = "") -> None:
         """Close the socket, behind what was delivered before. Never raises or suspends."""
         self._connection.kick(code, reason)
@@ -213,10 +221,11 @@ class Writer:
         self._outbox_size += size
         # What the handler sends, and a close frame, are no group message: they may always wait.
         if size and self._outbox_size > self._connection.limits.outbox_size:
-            self._drop_outbox()
-            self._give_up_slow()
+            self.give_up_slow()
 
-    def _give_up_slow(self) -> None:
+    def give_up_slow(self) -> None:
+        """More waits than may: close the socket, and drop it."""
+        self._drop_outbox()
         connection, code = self._connection, CloseCode.SLOW_CLIENT
         limit = f"WEBSOCKET_OUTBOX_SIZE ({connection.limits.outbox_size} bytes)"
         if connection.ready_state is CONNECTING:

@@ -175,7 +175,7 @@ async def test_a_slow_watcher_is_told_in_one_change_that_who_left_came_again():
         (group,) = members.local()._links[get_broker("default")].present.values()
         await until(lambda: not group.tasks())
         async with here("anna"):
-            await until(lambda: group._audience._pause is None)
+            await until(lambda: group.audience._pause is None)
             change = await anext(changes)
             assert (keys(change.left), keys(change.joined), change.count) == (["anna"], ["anna"], 1)
             assert change.left[0].here_since < change.joined[0].here_since

@@ -191,7 +191,7 @@ async def test_what_is_forgotten_while_the_newest_are_replayed_is_told():
         got.append(message.data)
 
     group = await joined(FakeMember(), ROOM)
-    membership, wanted = Membership(), wishes([ROOM], None, 2, None)
+    membership, wanted = Membership(), wishes(["room:a"], None, 2, None)
     begins = await membership.begin("room:a", group, wanted)
     await membership.follow("room:a", group, begins, wanted, send, "")
     assert got[:2] == ["1", "2"]
@@ -250,9 +250,9 @@ async def test_a_wrong_argument_joins_nothing(wanted):
 
 async def test_a_position_of_one_group_is_not_one_of_several():
     with pytest.raises(ValueError, match="mapping"):
-        wishes([ROOM, OTHER], "1.2-3", 0, None)
+        wishes(["room:a", "room:b"], "1.2-3", 0, None)
     with pytest.raises(ValueError, match="one group"):
-        wishes([ROOM, OTHER], None, 0, "1.2-3")
+        wishes(["room:a", "room:b"], None, 0, "1.2-3")
 
 
 async def test_nobody_is_left_behind_when_the_socket_goes():

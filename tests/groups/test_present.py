@@ -11,6 +11,7 @@ from django_ws_dispatch.brokers.presence import BATCH, GRACE, Entry
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
 from django_ws_dispatch.groups import present as module
+from django_ws_dispatch.groups.fanout import FanOut
 from django_ws_dispatch.groups.messages import TEXT, Message
 from django_ws_dispatch.groups.options import GroupOptions
 from django_ws_dispatch.groups.present import PresentGroup
@@ -36,7 +37,8 @@ class Site:
 
     def make(self, *, most=200, linger=0.0, **options):
         found = GroupOptions("room:*", 0, 60.0, most, linger)
-        group = PresentGroup(self.broker, CHANNEL, found, self.end, **options)
+        fan_out = FanOut(asyncio.get_running_loop())
+        group = PresentGroup(self.broker, CHANNEL, found, self.end, fan_out, **options)
         self.broker.receivers.append(group)
         self.groups.append(group)
         return group
@@ -271,7 +273,7 @@ async def test_the_end_of_a_linger_is_told(site, monkeypatch):
     await group.enter(seat := Seat("anna", "1"))
     assert keys((await anext(watcher)).joined) == ["anna"]
     monkeypatch.setattr("django_ws_dispatch.groups.watch.TOLD_EVERY", 0.0)
-    group._audience._pause._run()
+    group.audience._pause._run()
     seat.leave(lingers=True)
     assert keys((await anext(watcher)).left) == ["anna"]
     group.unwatch(watcher)
@@ -546,7 +548,7 @@ async def test_nobody_is_told_to_have_left_before_the_others_had_time_to_come_ba
     assert timer.when() - asyncio.get_running_loop().time() > GRACE / 2
     task = await waiting(watcher)
     group._let_go()  # its time has come
-    group._audience._pause._run()
+    group.audience._pause._run()
     change = await task
     assert (keys(change.left), change.count) == (["bob"], 1)
     timer.cancel()
@@ -571,7 +573,7 @@ async def test_where_all_came_back_nobody_is_let_go(site):
     first = group._hold_timer
     group._let_go()
     assert group._hold_timer is None
-    assert group._audience._pause is None
+    assert group.audience._pause is None
     first.cancel()
     group.unwatch(watcher)
 
@@ -806,6 +808,6 @@ async def test_the_end_of_the_loop_has_no_timers_left(site):
     await quiet(group)
     group.catch_up()
     await quiet(group)
-    timers = (group._lingers._timer, group._hold_timer, group._audience._pause)
+    timers = (group._lingers._timer, group._hold_timer, group.audience._pause)
     group.close()
     assert all(timer.cancelled() for timer in timers)

@@ -37,7 +37,7 @@ def test_who_joins_follows_until_it_is_level():
             if len(got) < 5:  # while it is sent, more comes
                 await GROUP.asend(f"more {len(got)}")
 
-        assert await follow(group, start, send, "") is None
+        assert await follow(group, start, send, ()) is None
         assert got == ["0", "1", "2", "more 1", "more 2", "more 3", "more 4"]
         assert first.got == got
 
@@ -53,7 +53,7 @@ def test_a_position_that_nobody_knows_is_lost(position):
         async def send(message: Message) -> None:
             raise AssertionError(message)
 
-        top = await follow(group, position, send, "")
+        top = await follow(group, position, send, ())
         assert top is not None
         assert top.position == group.position
 
@@ -70,7 +70,7 @@ def test_what_excludes_a_reader_is_not_replayed_to_it():
         async def send(message: Message) -> None:
             got.append(message.data)
 
-        await follow(group, start, send, "me")
+        await follow(group, start, send, ["me"])
         assert got == ["2"]
 
     run(scenario)
@@ -97,7 +97,7 @@ def test_sockets_that_come_back_together_share_what_is_read(monkeypatch):
             async def send(message: Message) -> None:
                 mine.append(message.data)
 
-            assert await follow(group, start, send, "") is None
+            assert await follow(group, start, send, ()) is None
 
         await asyncio.gather(*map(joins, got))
         assert got == [["0", "1", "2", "3", "4"]] * 50
@@ -125,7 +125,7 @@ def test_who_has_less_waits_for_what_is_read_for_who_has_least(monkeypatch):
             async def send(message: Message) -> None:
                 got[number].append(message.data)
 
-            return follow(group, positions[number], send, "")
+            return follow(group, positions[number], send, ())
 
         await asyncio.gather(*(reader(number) for number in range(3)))
         assert got == [["0", "1", "2", "3"], ["1", "2", "3"], ["2", "3"]]
@@ -151,7 +151,7 @@ def test_where_the_store_does_not_answer_one_asks_for_all(monkeypatch):
             raise AssertionError(message)
 
         found = await asyncio.gather(
-            *(follow(group, one, send, "") for one in positions[:3]), return_exceptions=True
+            *(follow(group, one, send, ()) for one in positions[:3]), return_exceptions=True
         )
         assert [str(one) for one in found] == ["away"] * 3
         assert reads == positions[:1]
@@ -182,6 +182,6 @@ def test_what_was_forgotten_is_gone_though_it_was_read_a_moment_ago():
         async def send(message: Message) -> None:
             raise AssertionError(message)
 
-        assert await follow(group, position, send, "") is not None
+        assert await follow(group, position, send, ()) is not None
 
     run(scenario)

@@ -10,7 +10,9 @@ import pytest
 from django_ws_dispatch.brokers.presence import Here
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, watch
-from django_ws_dispatch.groups.watch import Audience, Present, View, Watcher, presents
+from django_ws_dispatch.groups.fanout import FanOut
+from django_ws_dispatch.groups.view import Present, View, presents
+from django_ws_dispatch.groups.watch import Audience, Watcher
 
 from ..kit.waiting import until
 
@@ -38,7 +40,8 @@ class Turns:
 
     def __init__(self, *them):
         self.view = view(*them)
-        self.audience = Audience(lambda: self.view)
+        fan_out = FanOut(asyncio.get_running_loop())
+        self.audience = Audience(lambda: self.view, fan_out, ROOM.place)
 
     def add(self):
         return self.audience.add(ROOM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from django_ws_dispatch import groups
@@ -30,10 +30,18 @@ class FakeMember:
     Args:
         name: its id.
         then: called after each delivery.
+        former_ids: of its page's earlier sockets.
     """
 
-    def __init__(self, name: str = "", then: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "",
+        then: Callable[[], object] | None = None,
+        former_ids: Collection[str] = (),
+    ) -> None:
         self._name = name
+        self.former_ids = former_ids
+        self.noticed: list[Message] = []
         self._then = then
         self.id_was_read = False
         self.got: list[Any] = []
@@ -50,6 +58,9 @@ class FakeMember:
         self.events.append((event, message.size))
         if self._then is not None:
             self._then()
+
+    def notice(self, message: Message) -> None:
+        self.noticed.append(message)
 
     def kick(self, code: int, reason: str) -> None:
         self.got.append((code, reason))
