@@ -44,15 +44,17 @@ class Named:
         joins: how many of the socket's joins are under way.
         early: what came before the client was told of the group; ``None`` once it was, and for
             clients that are told nothing.
+        early_size: bytes that it counts as.
         audience: where it is told who is here.
     """
 
-    __slots__ = ("audience", "early", "joins", "name")
+    __slots__ = ("audience", "early", "early_size", "joins", "name")
 
     def __init__(self, name: str, early: list[Message] | None) -> None:
         self.name = name
         self.joins = 0
         self.early = early
+        self.early_size = 0
         self.audience: Audience | None = None
 
 
@@ -81,7 +83,6 @@ class Envelope:
         self.named: dict[Place, Named] = {}
         self.resumed: set[str] = set()
         self._pinged_at = -LEAST_PING
-        self._early_size = 0
 
     @property
     def will_speak(self) -> bool:
@@ -136,15 +137,6 @@ class Envelope:
     def _refuse(self, why: str) -> None:
         reports.closed(self._connection.path, CloseCode.BAD_REQUEST, why)
         self._connection.kick(CloseCode.BAD_REQUEST, "not a frame of " + SUBPROTOCOL)
-
-    # What goes
-
-    def hold(self, named: Named, message: Message) -> bool:
-        """Keep a message until its client knows the group. Return whether there is room."""
-        if named.early is not None:
-            named.early.append(message)
-        self._early_size += message.size
-        return self._early_size <= self._connection.limits.outbox_size
 
 
 def _head_of(message: str | bytes) -> Any:

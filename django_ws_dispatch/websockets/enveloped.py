@@ -68,7 +68,9 @@ class EnvelopedWriter(Writer):
         envelope = self.envelope
         named = None if message.place is None else envelope.named.get(message.place)
         if named is not None and named.early is not None:
-            if not envelope.hold(named, message):
+            named.early.append(message)
+            named.early_size += message.size
+            if named.early_size > self._connection.limits.outbox_size:
                 self.give_up_slow()
         elif named is None and message.kind not in (TEXT, BYTES):
             pass  # it has left meanwhile
