@@ -239,6 +239,12 @@ class Membership:
         """Replay what is wanted of a group. ``enter()`` follows, with nothing awaited between.
 
         Args:
+            name: of the group, for the client.
+            group: it.
+            begins: what ``begin()`` has found.
+            wishes: what the join was asked for.
+            send: sends one message, and waits where the client is slow.
+            readers: ids of the socket and of those before it: what excludes one is left out.
             told: the client is, in front of what is replayed, where that begins.
 
         Raises:

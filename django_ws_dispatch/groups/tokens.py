@@ -101,7 +101,11 @@ def since_token(*groups: str | Group) -> str:
 
 
 async def asince_token(*groups: str | Group) -> str:
-    """The same as ``since_token()``, in a running event loop."""
+    """The same as ``since_token()``, in a running event loop.
+
+    Args:
+        groups: names, or ``Group`` objects, that have a history.
+    """
     wanted = _wanted(groups)
     try:
         found = await asyncio.gather(*(group.aposition() for group in wanted.values()))

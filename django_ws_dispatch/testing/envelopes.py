@@ -34,6 +34,11 @@ class EnvelopeSocket(ClientSocket):
     What it sends and receives are payloads, as on a plain socket; what else the server tells it
     moves its positions.
 
+    Args:
+        wire: to the application.
+        raises: what the handler raised is raised in the test.
+        since: the token that was offered.
+
     Attributes:
         groups: name of each group that it is in -> its position; ``None`` without a history.
         hello: what the first frame says: ``{"ping": 25}``.

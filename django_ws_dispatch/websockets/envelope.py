@@ -146,10 +146,9 @@ def _head_of(message: str | bytes) -> Any:
     if end < 0:
         return None
     head = message[:end]
-    if len(head.encode() if isinstance(head, str) else head) > MOST_HEAD:
-        return None
     try:
-        return json.loads(head)
+        text, encoded = (head, head.encode()) if isinstance(head, str) else (head.decode(), head)
+        return json.loads(text) if len(encoded) <= MOST_HEAD else None
     except (ValueError, RecursionError):
         return None
 

@@ -16,7 +16,7 @@ from ..typing import Receive, Send
 from .direct import DirectReader, DirectWriter
 from .envelope import HEAD_ROOM, Early, Envelope, Named
 from .reader import Reader
-from .state import CONNECTING, OPEN
+from .state import CLOSING, CONNECTING, OPEN
 from .writer import Writer, turns
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class EnvelopedWriter(Writer):
     def deliver(self, message: Message) -> None:
         envelope = self.envelope
         named = None if message.place is None else envelope.named.get(message.place)
+        if self._connection.ready_state >= CLOSING:
+            return
         if named is not None and named.early is not None:
             named.early.append(message)
             named.early_size += message.size

@@ -109,12 +109,11 @@ async def joining(
             await membership.follow(name, group, begun, wishes, send, ids, told)
             group.enter(writer)
             membership.entered(name, group)
-        try:
-            yield membership
-        except (Exception, asyncio.CancelledError) as exc:
-            # As a rule its handler ends with it, and that closes the socket.
-            failed = invites_back((meaning_of(exc) or FAILURE).code)
-            raise
+        yield membership
+    except (Exception, asyncio.CancelledError) as exc:
+        # As a rule its handler ends with it, and that closes the socket.
+        failed = invites_back((meaning_of(exc) or FAILURE).code)
+        raise
     finally:
         membership.end()
         for stay in stays:

@@ -275,11 +275,11 @@ class Socket:
             return
         del self.named[place]
         envelope = self.connection.envelope
-        if envelope is None or not envelope.speaks or named.early is not None:
+        if envelope is None:
             return
         if named.audience is not None:
             named.audience.dismiss(envelope.writer)
-        if tell:
+        if tell and envelope.speaks and named.early is None:
             envelope.writer.tell(framed(["l", named.name]))
 
     @property
