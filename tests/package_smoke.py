@@ -58,6 +58,8 @@ assert types[:2] == ["websocket.accept", "websocket.send"] and answer == "pong!"
 [plugin] = entry_points(group="pytest11", name="django_ws_dispatch")
 package = Path(django_ws_dispatch.__file__).parent
 assert (package / "py.typed").exists()
+for name in ("client.js", "client.d.ts", "package.json"):
+    assert (package / "static/django_ws_dispatch" / name).exists(), name
 assert "site-packages" in str(package), package
 print("installed", django_ws_dispatch.__version__, "answers", answer)
 """
