@@ -52,7 +52,9 @@ class Crowd:
                 event = {"type": "websocket.send", "text": view.payload_after(before)}
                 message = Message(PRESENCE, event, 0, None, place=self._place)
                 self._fan_out.deliver(channel, message)
-            # To hear a change that one knows changes nothing: they may share what comes next.
+        # They share what comes next. Who hears of a change that it knows, on a busy loop, learns
+        # nothing wrong.
+        for channel in told.values():
             if channel is not largest:
                 largest.members.update(channel.members)
         self._told = {view: largest}
