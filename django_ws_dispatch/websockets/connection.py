@@ -17,7 +17,6 @@ from django.http.response import HttpResponseBase
 from .. import servers
 from ..codes import DENIALS, CloseCode, cut_reason
 from ..exceptions import Deny, WebSocketDisconnect
-from ..groups.envelopes import SUBPROTOCOL
 from ..handshake.denial import deny
 from ..limits import Limits
 from ..reports import shown_path
@@ -146,16 +145,16 @@ class Connection:
 
     async def accept(self, event: Event) -> None:
         """Send an accept, and tell of it."""
-        self.subprotocol = event.get("subprotocol")
-        self.accepted = True
-        self.ready_state = OPEN
+        hello = None if self.envelope is None else self.envelope.begin(event)
+        self.subprotocol = event.get("subprotocol") if hello is None else None
+        self.accepted, self.ready_state = True, OPEN
         # The reader is DETACHED still: the first read goes the slow way, and is remembered.
         writer = self.writer
         writer.state = SENDING
         try:
             await writer.server_send(event)
-            if self.envelope is not None and self.subprotocol == SUBPROTOCOL:
-                await writer.server_send(self.envelope.begin())
+            if hello is not None:
+                await writer.server_send(hello)
         except (OSError, RuntimeError) as exc:
             self.accepted = False
             self.lost()

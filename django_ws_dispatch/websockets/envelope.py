@@ -25,6 +25,7 @@ from .state import CLOSING, CONNECTING
 if TYPE_CHECKING:
     from .connection import Connection
     from .enveloped import EnvelopedWriter
+    from .reader import Reader
 
 __all__ = ["HEAD_ROOM", "Early", "Envelope", "Named"]
 
@@ -92,16 +93,20 @@ class Envelope:
             return self.speaks
         return not any(one in connection.subprotocols for one in offered(connection.scope))
 
-    def begin(self) -> Event:
-        """The handshake is accepted with it: return the first frame."""
-        connection = self._connection
-        connection.subprotocol = None  # it is nobody's business but ours
-        self.speaks = True
-        reader, writer = connection.reader, connection.writer
+    def surround(self, reader: Reader, writer: EnvelopedWriter) -> None:
+        """Stand between the server and the halves of the socket."""
+        self.writer = writer
         reader.server_receive = _receiving(self, reader.server_receive)
         if isinstance(reader, DirectReader):
             reader.wire = _UnwrappingWire(self, reader.wire)
-        writer.server_send = _sending(writer.server_send)
+        writer.server_send = _sending(self, writer.server_send)
+
+    def begin(self, accept: Event) -> Event | None:
+        """The handshake is about to be accepted: return the first frame, if it is with this."""
+        connection = self._connection
+        self.speaks = accept.get("subprotocol") == SUBPROTOCOL
+        if not self.speaks:
+            return None
         idle = connection.limits.idle_timeout
         ping = PING_EVERY if idle is None else min(PING_EVERY, idle / 2)
         return framed(["hello", connection.id, {"ping": ping}]).event
@@ -159,7 +164,7 @@ def _receiving(envelope: Envelope, receive: Receive) -> Receive:
     async def receive_payload() -> Event:
         while True:
             event = await receive()
-            if event["type"] != "websocket.receive":
+            if event["type"] != "websocket.receive" or not envelope.speaks:
                 return event
             message = event.get("text")
             kind = "bytes" if message is None else "text"
@@ -170,11 +175,11 @@ def _receiving(envelope: Envelope, receive: Receive) -> Receive:
     return receive_payload
 
 
-def _sending(send: Send) -> Send:
+def _sending(envelope: Envelope, send: Send) -> Send:
     """Return a ``send()`` that puts what a handler sends in its envelope."""
 
     def send_enveloped(event: Event) -> Any:
-        if type(event) is Framed or event["type"] != "websocket.send":
+        if type(event) is Framed or event["type"] != "websocket.send" or not envelope.speaks:
             return send(event)
         if type(event) is Early:
             return send(enveloped(event.message, None).event)
@@ -193,11 +198,11 @@ class _UnwrappingWire:
         self.wait = wire.wait
 
     def take(self) -> str | bytes | None:
-        while (message := self._take()) is not None:
+        while (message := self._take()) is not None and self._envelope.speaks:
             payload = self._envelope.payload_of(message)
             if payload is not None:
                 return payload
-        return None
+        return message
 
 
 class Early(dict[str, Any]):

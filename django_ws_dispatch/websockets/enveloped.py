@@ -39,7 +39,7 @@ def halves(connection: Connection, receive: Receive, send: Send) -> tuple[Reader
         reader: Reader = Reader(connection, receive, limits)
         if envelope is None:
             return reader, Writer(connection, send)
-        writer = envelope.writer = _EventWriter(connection, send)
+        writer = _EventWriter(connection, send)
     else:
         # Refused before it is collected. What is wrapped around receive() may make messages
         # smaller.
@@ -47,8 +47,9 @@ def halves(connection: Connection, receive: Receive, send: Send) -> tuple[Reader
         reader = DirectReader(connection, receive, limits, wire)
         if envelope is None:
             return reader, DirectWriter(connection, send, wire)
-        writer = envelope.writer = _FrameWriter(connection, send, wire)
+        writer = _FrameWriter(connection, send, wire)
     writer.envelope = envelope
+    envelope.surround(reader, writer)
     return reader, writer
 
 

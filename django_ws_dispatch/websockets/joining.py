@@ -89,7 +89,7 @@ async def joining(
     stays: list[groups.members.Stay] = [(place, None) for place in places]
     stays += [(None, seat) for seat, _ in seats.values()]
     socket.joined += stays
-    failed = False
+    entered = failed = False
     try:
         await connection.ensure_accepted()
         if connection.ready_state is not OPEN:
@@ -109,15 +109,17 @@ async def joining(
             await membership.follow(name, group, begun, wishes, send, ids, told)
             group.enter(writer)
             membership.entered(name, group)
-        yield membership
-    except (Exception, asyncio.CancelledError) as exc:
-        # As a rule its handler ends with it, and that closes the socket.
-        failed = invites_back((meaning_of(exc) or FAILURE).code)
-        raise
+        entered = True
+        try:
+            yield membership
+        except (Exception, asyncio.CancelledError) as exc:
+            # As a rule its handler ends with it, and that closes the socket.
+            failed = invites_back((meaning_of(exc) or FAILURE).code)
+            raise
     finally:
         membership.end()
         for stay in stays:
-            socket.leave(stay, failed=failed)
+            socket.leave(stay, failed=failed, tell=entered and not failed)
 
 
 def _options(

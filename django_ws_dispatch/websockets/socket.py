@@ -242,12 +242,13 @@ class Socket:
         while self.joined:
             self.leave(self.joined[-1])
 
-    def leave(self, stay: groups.members.Stay, *, failed: bool = False) -> None:
+    def leave(self, stay: groups.members.Stay, *, failed: bool = False, tell: bool = False) -> None:
         """Take back one of ``joined``; twice is once.
 
         Args:
             stay: one of them.
             failed: the handler, after whose end its client may come back, if it is open still.
+            tell: the client that the group was left; it would not say where it is any more.
         """
         if not self.joined or stay not in self.joined:
             return
@@ -256,7 +257,7 @@ class Socket:
         if place is not None:
             groups.members.local().leave(self._writer, place)
             if self.named:
-                self.unname(place, tell=not failed)
+                self.unname(place, tell=tell)
         if seat is not None:
             seat.leave(lingers=failed if self.ready_state < CLOSING else self._may_come_back)
 
@@ -265,7 +266,7 @@ class Socket:
 
         Args:
             place: its. For any other nothing happens.
-            tell: the client that it was left. Who comes back would not say where it is.
+            tell: as for ``leave()``.
         """
         named = None if self.named is None else self.named.get(place)
         if self.named is None or named is None:
