@@ -8,8 +8,8 @@ __all__ = ["DENIALS", "CloseCode", "check_close_code", "cut_reason", "invites_ba
 class CloseCode(IntEnum):
     """The codes that this package closes with.
 
-    A client may reconnect after 1001, 1006, 1011, 1012 and 1013; after 44xx it must not without
-    doing something about it.
+    A client comes back after 1011, 1012, 1013, 4408 and 4429, and after the others only if it has
+    done something about it.
     """
 
     DONE = 1000

@@ -72,7 +72,7 @@ ALSO = {
 
 NOT_PYTHON = {
     *("sh", "js", "html", "django", "nginx", "ini", "text", "json", "console"),
-    *("dockerfile", "yaml"),
+    *("dockerfile", "yaml", "ts"),
 }
 
 
@@ -187,13 +187,18 @@ TEMPLATES = {"django", "html"}
 
 
 def scripts(page: Path) -> dict[int, str]:
-    """The JavaScript of a page, by its line: blocks, and what templates have in <script>."""
+    """The JavaScript of a page, by its line: blocks, and what templates have in <script>.
+
+    An import map is none.
+    """
     found = {}
     for block in blocks(page):
         if block.language == "js":
             found[block.line] = block.text
         elif block.language in TEMPLATES:
-            for script in re.finditer("(?s)<script[^>]*>(.*?)</script>", block.text):
+            for script in re.finditer(
+                "(?s)<script(?![^>]*importmap)[^>]*>(.*?)</script>", block.text
+            ):
                 found[block.line + block.text[: script.start()].count("\n")] = script[1]
     return found
 

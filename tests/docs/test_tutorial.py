@@ -103,6 +103,9 @@ async def talk(site: str, text: str) -> None:
     stranger, anna, ben = Browser(site), Browser(site), Browser(site)
     room = await asyncio.to_thread(anna.log_in, "anna")
     bens_room = await asyncio.to_thread(ben.log_in, "ben")
+    module = re.search('import { connect } from "([^"]+)"', room)
+    assert module is not None, room
+    assert "export function connect(" in await asyncio.to_thread(stranger.get, module[1])
     with pytest.raises(InvalidStatus) as caught:
         await stranger.connect(room)
     assert caught.value.response.status_code == 401
