@@ -6,6 +6,7 @@ the halves of the socket: a handler sees payloads only, and a socket without it 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection
 from time import monotonic
@@ -47,9 +48,10 @@ class Named:
             clients that are told nothing.
         early_size: bytes that it counts as.
         audience: where it is told who is here.
+        settled: is done once the join that is under way has replayed all, or has failed.
     """
 
-    __slots__ = ("audience", "early", "early_size", "joins", "name")
+    __slots__ = ("audience", "early", "early_size", "joins", "name", "settled")
 
     def __init__(self, name: str, early: list[Message] | None) -> None:
         self.name = name
@@ -57,6 +59,7 @@ class Named:
         self.early = early
         self.early_size = 0
         self.audience: Audience | None = None
+        self.settled: asyncio.Future[None] | None = None
 
 
 class Envelope:
@@ -71,10 +74,7 @@ class Envelope:
         speaks: it was chosen.
         named: the groups that have a name for the client.
         resumed: names of groups that were joined before: what was brought is for the first time.
-        writer: the socket's.
     """
-
-    writer: EnvelopedWriter
 
     def __init__(self, connection: Connection, subprotocols: Collection[str]) -> None:
         token = next((one for one in subprotocols if one.startswith(SINCE)), SINCE)
@@ -95,7 +95,6 @@ class Envelope:
 
     def surround(self, reader: Reader, writer: EnvelopedWriter) -> None:
         """Stand between the server and the halves of the socket."""
-        self.writer = writer
         reader.server_receive = _receiving(self, reader.server_receive)
         if isinstance(reader, DirectReader):
             reader.wire = _UnwrappingWire(self, reader.wire)
@@ -137,7 +136,8 @@ class Envelope:
         early, self._pinged_at = now - self._pinged_at < LEAST_PING, now
         if early and not connection.reader.is_within_rate():
             return
-        self.writer.tell(framed(["pong", number]))
+        writer: Any = connection.writer
+        writer.tell(framed(["pong", number]))
 
     def _refuse(self, why: str) -> None:
         reports.closed(self._connection.path, CloseCode.BAD_REQUEST, why)

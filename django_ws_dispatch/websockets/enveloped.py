@@ -124,12 +124,15 @@ class Introduction:
 
     Args:
         envelope: of the socket.
+        writer: of the socket.
         named: the group.
     """
 
-    def __init__(self, envelope: Envelope, named: Named) -> None:
+    def __init__(self, envelope: Envelope, writer: EnvelopedWriter, named: Named) -> None:
         self._envelope = envelope
+        self._writer = writer
         self._named = named
+        self._settled = named.settled = asyncio.get_running_loop().create_future()
 
     @property
     def is_first(self) -> bool:
@@ -138,23 +141,31 @@ class Introduction:
 
     async def joined(self, position: str | None, recovered: bool | None) -> None:
         """See ``Told``; then what came before is sent."""
-        named, writer = self._named, self._envelope.writer
+        named, writer = self._named, self._writer
         if self._envelope.speaks:
-            who = "" if named.audience is None else named.audience.introduce(writer)
+            who = ""
+            if named.audience is not None and named.joins:  # its handler may have ended
+                who = named.audience.introduce(writer)
             await writer.show(framed(["j", named.name, position, recovered], who))
             self._envelope.resumed.add(named.name)
         early, named.early = named.early, None
         for message in early or ():
             writer.deliver(message)
 
+    def settle(self) -> None:
+        """Another join of the group may begin; twice is once."""
+        if not self._settled.done():
+            self._settled.set_result(None)
+            self._named.settled = None
+
     async def lost(self, position: str) -> None:
         """See ``Told``."""
         if self._envelope.speaks:
-            await self._envelope.writer.show(framed(["g", self._named.name, position]))
+            await self._writer.show(framed(["g", self._named.name, position]))
 
     async def send(self, message: Message) -> None:
         """Send a message that is replayed."""
-        writer = self._envelope.writer
+        writer = self._writer
         if self._envelope.speaks:
             await writer.show(enveloped(message, self._named.name))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from django.utils.crypto import salted_hmac
 
@@ -19,7 +20,7 @@ from .enveloped import Introduction
 from .socket import Socket
 from .state import CLOSING, OPEN
 
-__all__ = ["brought", "joining", "names_of"]
+__all__ = ["brought", "joining", "names_of", "settled"]
 
 
 def names_of(socket: Socket, joined: Sequence[groups.Group]) -> list[str]:
@@ -51,6 +52,23 @@ def brought(socket: Socket, names: Sequence[str]) -> Mapping[str, str] | None:
     }
 
 
+async def settled(socket: Socket, joined: Sequence[groups.Group]) -> None:
+    """Wait for joins of the same groups that are under way in other tasks.
+
+    What they replay would come twice, or in the middle of what is live.
+    """
+    envelope = socket.connection.envelope
+    if envelope is None or not envelope.named:
+        return
+    places = [group.place for group in joined]
+    while busy := [
+        one.settled
+        for place in places
+        if (one := envelope.named.get(place)) is not None and one.settled is not None
+    ]:
+        await asyncio.wait(busy)
+
+
 @asynccontextmanager
 async def joining(
     socket: Socket, joined: list[groups.Group], names: Sequence[str], wishes: Wishes, who: Who
@@ -76,6 +94,7 @@ async def joining(
     except BaseException:
         for place in options:
             socket.unname(place)
+        _settle(introductions)
         raise
     for place, (seat, _) in seats.items():
         if socket.named is not None and seat.group is not None:
@@ -110,6 +129,7 @@ async def joining(
             group.enter(writer)
             membership.entered(name, group)
         entered = True
+        _settle(introductions)
         try:
             yield membership
         except (Exception, asyncio.CancelledError) as exc:
@@ -117,6 +137,7 @@ async def joining(
             failed = invites_back((meaning_of(exc) or FAILURE).code)
             raise
     finally:
+        _settle(introductions)
         membership.end()
         for stay in stays:
             socket.leave(stay, failed=failed, tell=entered and not failed)
@@ -166,8 +187,15 @@ def _name(
             named = socket.named[place] = Named(called[place], [] if speaks else None)
         named.joins += 1
         if envelope is not None and speaks:
-            introductions[place] = Introduction(envelope, named)
+            writer: Any = socket.connection.writer
+            introductions[place] = Introduction(envelope, writer, named)
     return introductions
+
+
+def _settle(introductions: Mapping[groups.members.Place, Introduction]) -> None:
+    """Another join of the same groups may begin."""
+    for introduction in introductions.values():
+        introduction.settle()
 
 
 def _key(socket: Socket) -> str:

@@ -278,10 +278,11 @@ class Socket:
         envelope = self.connection.envelope
         if envelope is None:
             return
+        writer: Any = self._writer
         if named.audience is not None:
-            named.audience.dismiss(envelope.writer)
+            named.audience.dismiss(writer)
         if tell and envelope.speaks and named.early is None:
-            envelope.writer.tell(framed(["l", named.name]))
+            writer.tell(framed(["l", named.name]))
 
     @property
     def _may_come_back(self) -> bool:

@@ -15,7 +15,7 @@ from .. import groups, lanes, reports
 from ..codes import CloseCode, check_close_code
 from ..exceptions import Deny, WebSocketDisconnect
 from ..typing import Event
-from .joining import brought, joining, names_of
+from .joining import brought, joining, names_of, settled
 from .opening import Headers, accept_event
 from .reader import Reader
 from .socket import Socket
@@ -278,6 +278,7 @@ class WebSocket(Socket):
             WebSocketDisconnect: the socket is over.
         """
         joined = [one if isinstance(one, groups.Group) else groups.Group(one) for one in names]
+        await settled(self, joined)
         called = names_of(self, joined)
         if since is ...:
             since = brought(self, called)
