@@ -8,7 +8,7 @@ import pytest
 
 from django_ws_dispatch.groups import fanout
 from django_ws_dispatch.groups.fanout import Channel, FanOut
-from django_ws_dispatch.groups.messages import Message, decode, encode_close, encode_data
+from django_ws_dispatch.groups.messages import GAP, Message, decode, encode_close, encode_data
 
 from ..kit.members import FakeMember
 
@@ -77,6 +77,48 @@ async def test_nobody_is_asked_for_an_id_where_nobody_is_excluded():
     fan_out, channel = group(member)
     fan_out.deliver(channel, news())
     assert not member.id_was_read
+
+
+async def test_what_excludes_a_socket_excludes_what_its_page_has_opened_since():
+    members = [
+        FakeMember("a", former_ids=("x", "b")),
+        FakeMember("b"),
+        FakeMember("c", former_ids={"y", "z"}),
+        FakeMember("d"),
+    ]
+    fan_out, channel = group(*members)
+    fan_out.deliver(channel, news(exclude="b"))
+    assert [member.got for member in members] == [[], [], ["news"], ["news"]]
+    fan_out.deliver(channel, news(exclude="a"))
+    assert [len(member.got) for member in members] == [0, 1, 2, 2]
+
+
+async def test_a_close_that_excludes_a_socket_spares_what_its_page_has_opened_since():
+    members = [FakeMember("a", former_ids=("b",)), FakeMember("c")]
+    fan_out, channel = group(*members)
+    fan_out.deliver(channel, decode(encode_close(4403, "out", "b")))
+    assert [member.got for member in members] == [[], [(4403, "out")]]
+
+
+async def test_a_gap_is_no_message_but_a_notice_that_all_share():
+    members = [FakeMember("a"), FakeMember("b", former_ids=("a",))]
+    fan_out, channel = group(*members)
+    gap = Message(GAP, {}, 0, None, position="1.2-3")
+    assert fan_out.deliver(channel, gap) is None
+    assert [(member.got, member.noticed) for member in members] == [([], [gap])] * 2
+    assert not members[0].id_was_read
+
+
+async def test_a_member_that_fails_at_a_notice_is_logged_and_the_others_have_it(caplog):
+    class Broken(FakeMember):
+        def notice(self, message: Message) -> None:
+            raise ValueError("a bug")
+
+    members = [Broken(), FakeMember()]
+    fan_out, channel = group(*members)
+    fan_out.deliver(channel, Message(GAP, {}, 0, None))
+    assert len(members[1].noticed) == 1
+    assert "failed to take a message" in caplog.text
 
 
 @pytest.mark.parametrize("position", [2, 31, 32, 99])

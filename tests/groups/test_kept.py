@@ -11,8 +11,8 @@ from django_ws_dispatch.brokers.history import FORGOTTEN, RESET, Top, kept, orde
 from django_ws_dispatch.brokers.memory import MemoryBroker
 from django_ws_dispatch.brokers.remembered import Remembered
 from django_ws_dispatch.exceptions import BrokerError
-from django_ws_dispatch.groups import Group, members
-from django_ws_dispatch.groups.messages import decode
+from django_ws_dispatch.groups import Group, fanout, members
+from django_ws_dispatch.groups.messages import GAP, decode
 
 from ..kit.members import FakeMember, run
 from ..kit.remembering import joined, remembering
@@ -149,6 +149,90 @@ def test_a_store_that_forgot_everything_while_it_was_heard_is_a_gap():
         assert (member.got[-1], gaps) == ("next", [1])
 
     run(scenario)
+
+
+class Ordered(FakeMember):
+    """One that keeps its notices among what else it gets."""
+
+    def notice(self, message):
+        super().notice(message)
+        self.got.append(("gap", message.position))
+
+
+def test_a_gap_is_told_to_the_members_behind_what_came_before_and_in_front_of_what_follows():
+    async def scenario():
+        member = Ordered()
+        group = await joined(member, GROUP)
+        await GROUP.asend("before")
+        for number in range(7):
+            position = await lost_on_the_way(str(number))
+        group.catch_up()
+        await until(lambda: member.noticed)
+        await GROUP.asend("after")
+        assert member.got == ["before", ("gap", position), "after"]
+        (gap,) = member.noticed
+        assert (gap.kind, gap.place, gap.exclude) == (GAP, GROUP.place, None)
+
+    run(scenario)
+
+
+def test_a_gap_waits_for_the_messages_that_wait_for_their_turn(monkeypatch):
+    async def scenario():
+        monkeypatch.setattr(fanout, "TURN", 0.0)
+        member = Ordered()
+        group = await joined(member, GROUP)
+        start = group.position
+        sending = asyncio.ensure_future(GROUP.asend("before"))
+        await until(lambda: group.position != start)
+        assert member.got == []
+        for number in range(7):
+            await lost_on_the_way(str(number))
+        group.catch_up()
+        monkeypatch.setattr(fanout, "TURN", 60.0)
+        await sending
+        await until(lambda: member.noticed)
+        assert [one if isinstance(one, str) else one[0] for one in member.got] == ["before", "gap"]
+
+    run(scenario)
+
+
+def test_a_gap_is_told_before_the_close_of_who_may_have_missed_one():
+    async def scenario():
+        member = Ordered()
+        group = await joined(member, GROUP)
+        broker()._history.keep(GROUP.channel, b"c\0\x10\x00", GROUP.options.keep, True)
+        for number in range(7):
+            position = await lost_on_the_way(str(number))
+        group.catch_up()
+        await until(lambda: len(member.got) == 2)
+        assert member.got == [("gap", position), (1012, "messages were lost")]
+
+    run(scenario)
+
+
+def test_messages_say_whose_they_are():
+    async def scenario():
+        member = Placed()
+        group = await joined(member, GROUP)
+        await GROUP.asend("live")
+        await broker().apublish(GROUP.channel, b"t\0without a position")
+        await lost_on_the_way("read")
+        group.catch_up()
+        await member.has(3)
+        assert member.got == ["live", "without a position", "read"]
+        assert member.places == [GROUP.place] * 3
+
+    run(scenario)
+
+
+class Placed(FakeMember):
+    def __init__(self):
+        super().__init__()
+        self.places = []
+
+    def deliver(self, message):
+        super().deliver(message)
+        self.places.append(message.place)
 
 
 def test_a_loss_is_logged_once_a_minute_for_the_groups_of_a_pattern(caplog, monkeypatch):

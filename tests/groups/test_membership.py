@@ -302,6 +302,175 @@ async def test_a_group_that_is_named_twice_tells_of_a_gap_once():
         assert handler.membership.gaps == {"room:a": 1}
 
 
+# A client that is told
+
+
+class Client:
+    """What one who joins is told, and what it is sent, in their order.
+
+    Args:
+        then: is done once, behind so many of them.
+    """
+
+    def __init__(self, then=None, behind=0):
+        self.got, self._then, self._behind = [], then, behind
+
+    async def _take(self, one):
+        self.got.append(one)
+        if self._then is not None and len(self.got) == self._behind:
+            await self._then()
+
+    async def joined(self, position, recovered):
+        await self._take(("j", position, recovered))
+
+    async def lost(self, position):
+        await self._take(("g", position))
+
+    async def send(self, message):
+        await self._take((message.data, message.position))
+
+
+async def follows(client, since=None, *, newest=0, not_before=None, ids=""):
+    """Return the membership of one who has joined, and its group."""
+    group = await joined(FakeMember(), ROOM)
+    membership = Membership()
+    wanted = wishes(["room:a"], since, newest, not_before)
+    begins = await membership.begin("room:a", group, wanted)
+    await membership.follow("room:a", group, begins, wanted, client.send, ids, client)
+    return membership, group
+
+
+async def test_a_client_is_told_where_the_replay_begins_in_front_of_it():
+    start = await ROOM.asend("0")
+    one, two = await ROOM.asend("1"), await ROOM.asend("2")
+    membership, _ = await follows(client := Client(), start)
+    assert client.got == [("j", start, True), ("1", one), ("2", two)]
+    assert membership.recovered is True
+
+
+async def test_a_client_that_has_all_is_told_so():
+    start = await ROOM.asend("0")
+    membership, group = await follows(client := Client(), start)
+    assert client.got == [("j", start, True)]
+    assert group.position == start
+    assert membership.recovered is True
+
+
+async def test_a_client_whose_position_is_lost_is_told_where_it_goes_on():
+    await ROOM.asend("0")
+    top = await ROOM.asend("1")
+    membership, _ = await follows(client := Client(), "gone")
+    assert client.got == [("j", top, False)]
+    assert (membership.recovered, membership.lost) == (False, ["room:a"])
+
+
+async def test_a_client_that_asks_for_the_newest_is_told_what_is_before_them():
+    positions = [await ROOM.asend(str(number)) for number in range(4)]
+    newest = [("2", positions[2]), ("3", positions[3])]
+    membership, _ = await follows(client := Client(), newest=2)
+    assert client.got == [("j", positions[1], None), *newest]
+    assert membership.recovered is None
+    await follows(client := Client(), "gone", newest=2)
+    assert client.got == [("j", positions[1], False), *newest]
+
+
+async def test_a_client_is_told_of_not_before_where_its_position_is_older():
+    positions = [await ROOM.asend(str(number)) for number in range(4)]
+    await follows(client := Client(), positions[0], not_before=positions[2])
+    assert client.got == [("j", positions[2], True), ("3", positions[3])]
+    await follows(client := Client(), newest=4, not_before=positions[2])
+    assert client.got == [("j", positions[2], None), ("3", positions[3])]
+
+
+async def test_a_position_that_is_before_what_is_left_out_is_told():
+    start = await ROOM.asend("0")
+    await ROOM.asend("own", exclude="me")
+    await ROOM.asend("former", exclude="earlier")
+    last = await ROOM.asend("other", exclude="you")
+    await follows(client := Client(), start, ids=("me", "earlier"))
+    assert client.got == [("j", start, True), ("other", last)]
+
+
+async def test_what_is_sent_while_the_client_is_told_is_replayed():
+    sent = []
+
+    async def send():
+        sent.append(await ROOM.asend("meanwhile"))
+
+    start = await ROOM.asend("0")
+    _, group = await follows(client := Client(send, 1), start)
+    assert client.got == [("j", start, True), ("meanwhile", sent[0])]
+    assert group.position == sent[0]
+    _, group = await follows(client := Client(send, 1), newest=0)
+    assert client.got == [("j", sent[0], None), ("meanwhile", sent[1])]
+
+
+async def test_a_client_is_told_of_a_loss_in_the_middle_of_the_replay():
+    positions = []
+
+    async def forget():
+        get_broker("default")._history._channels.clear()
+        positions.append(await ROOM.asend("of a new memory"))
+
+    start = await ROOM.asend("0")
+    one = await ROOM.asend("1")
+    await ROOM.asend("2")
+    membership, group = await follows(client := Client(forget, 2), start)
+    assert client.got[:2] == [("j", start, True), ("1", one)]
+    assert client.got[-1] == ("g", positions[0])
+    assert group.position == positions[0]
+    assert (membership.recovered, membership.lost) == (False, ["room:a"])
+
+
+async def test_behind_a_loss_in_the_middle_the_newest_come():
+    positions = []
+
+    async def forget():
+        get_broker("default")._history._channels.clear()
+        positions.extend([await ROOM.asend("new 1"), await ROOM.asend("new 2")])
+
+    for number in range(3):
+        await ROOM.asend(str(number))
+    membership, _ = await follows(client := Client(forget, 2), newest=1)
+    assert client.got[0][::2] == ("j", None)
+    assert client.got[-2:] == [("g", positions[0]), ("new 2", positions[1])]
+    assert (membership.recovered, membership.lost) == (False, ["room:a"])
+
+
+async def test_a_loss_while_the_client_is_told_is_told_behind_it():
+    positions = []
+
+    async def forget():
+        get_broker("default")._history._channels.clear()
+        positions.append(await ROOM.asend("of a new memory"))
+
+    start = await ROOM.asend("0")
+    membership, group = await follows(client := Client(forget, 1), start)
+    assert client.got == [("j", start, True), ("g", positions[0])]
+    assert group.position == positions[0]
+    assert membership.recovered is False
+
+
+async def test_a_store_that_does_not_answer_leaves_a_client_untold(monkeypatch):
+    async def away(*args, **kwargs):
+        raise BrokerError("away")
+
+    start = await ROOM.asend("0")
+    await ROOM.asend("1")
+    group = await joined(FakeMember(), ROOM)
+    monkeypatch.setattr(get_broker("default"), "aread", away)
+    client, membership, wanted = Client(), Membership(), wishes(["room:a"], start, 0, None)
+    begins = await membership.begin("room:a", group, wanted)
+    with pytest.raises(BrokerError):
+        await membership.follow("room:a", group, begins, wanted, client.send, "", client)
+    assert client.got == []
+
+
+async def test_positions_are_by_the_names_that_the_client_has():
+    assert wishes(["<user>"], "1.2-3", 0, None).since == {"<user>": "1.2-3"}
+    assert wishes(["<user>"], {"<user>": "1.2-3", "7": ""}, 0, None).since == {"<user>": "1.2-3"}
+
+
 # Who joins
 
 

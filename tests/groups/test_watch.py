@@ -1,9 +1,9 @@
-"""Who is here, as code sees it: lists, and what changes of them."""
+"""Who is told of who is here: code, by what has changed, and the clients of members."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+import json
 
 import pytest
 
@@ -11,9 +11,10 @@ from django_ws_dispatch.brokers.presence import Here
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, watch
 from django_ws_dispatch.groups.fanout import FanOut
-from django_ws_dispatch.groups.view import Present, View, presents
+from django_ws_dispatch.groups.view import View
 from django_ws_dispatch.groups.watch import Audience, Watcher
 
+from ..kit.members import FakeMember
 from ..kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
@@ -68,41 +69,6 @@ async def cancelled(task):
 async def shut(audience):
     audience.close()
     assert audience._pause is None or audience._pause.cancelled()
-
-
-# Who is here
-
-
-async def test_who_is_here_has_a_moment_in_utc_and_the_info_that_was_joined_with():
-    (anna,) = presents([Here("anna", 2, 1_500_000, '{"name": "Anna"}')])
-    moment = datetime(1970, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC)
-    assert anna == Present("anna", {"name": "Anna"}, 2, moment)
-
-
-async def test_a_view_lists_the_longest_here_first_and_is_made_once():
-    one = view(here("late", 3), here("first", 1), here("second", 2))
-    assert keys(one.present) == ["first", "second", "late"]
-    assert one.present is one.present
-    assert View(None, 7).present is None
-
-
-@pytest.mark.parametrize(
-    ("told", "now", "same"),
-    [
-        (view("a"), view("a"), True),
-        (view("a"), view(here("a", sockets=3)), True),
-        (view("a"), view("b"), False),
-        (view("a"), view("a", "b"), False),
-        (view("a"), view(here("a", info="1")), False),
-        (view("a"), view(here("a", since=2)), False),
-        (View(None, 7), View(None, 7), True),
-        (View(None, 7), View(None, 8), False),
-        (view("a", count=7), View(None, 7), False),
-        (View(None, 1), view("a"), False),
-    ],
-)
-async def test_a_view_shows_what_another_does(told, now, same):
-    assert now.shows(told) is same
 
 
 # One who watches
@@ -380,3 +346,112 @@ async def test_the_end_of_all_ends_who_watches():
     with pytest.raises(StopAsyncIteration):
         await waiting
     assert [keys(one.joined) async for one in watchers[1]] == [["anna"]]
+
+
+# The clients of members
+
+
+def told(member):
+    """What a client was told so far, without the moments."""
+    found = []
+    for text in member.got:
+        payload = json.loads(text)
+        found.append(
+            {
+                name: value if name == "count" else sorted(one["key"] for one in value)
+                for name, value in payload.items()
+            }
+        )
+    return found
+
+
+async def test_a_client_is_told_the_list_of_now_and_then_what_changes(monkeypatch):
+    monkeypatch.setattr(watch, "TOLD_EVERY", 0.0)
+    turns = Turns("anna")
+    member = FakeMember()
+    assert not turns.audience
+    assert turns.audience.introduce(member) == view("anna").payload
+    assert turns.audience
+    turns.change("anna")
+    assert member.got == []
+    turns.change("anna", "bob")
+    assert told(member) == [{"count": 2, "left": [], "joined": ["bob"]}]
+    await until(lambda: turns.audience._pause is None)
+    turns.change("bob")
+    assert told(member)[1:] == [{"count": 1, "left": ["anna"], "joined": []}]
+    await until(lambda: turns.audience._pause is None)
+
+
+async def test_a_client_whose_socket_has_left_is_told_nothing_more(monkeypatch):
+    monkeypatch.setattr(watch, "TOLD_EVERY", 600.0)
+    turns = Turns("anna")
+    one, other = FakeMember(), FakeMember()
+    for member in (one, other):
+        turns.audience.introduce(member)
+    for _ in range(2):
+        turns.audience.dismiss(one)
+    turns.change("bob")
+    assert (one.got, len(other.got)) == ([], 1)
+    turns.audience.dismiss(other)
+    assert not turns.audience
+    turns.audience._pause._run()
+    assert turns.audience._pause is None
+    assert len(other.got) == 1
+
+
+async def test_a_client_that_comes_in_the_pause_is_told_at_its_end_what_it_has_not_seen(
+    monkeypatch,
+):
+    monkeypatch.setattr(watch, "TOLD_EVERY", 600.0)
+    turns = Turns("anna")
+    first, second, third = FakeMember(), FakeMember(), FakeMember()
+    turns.audience.introduce(first)
+    turns.change("anna", "bob")
+    turns.change("anna", "bob", "eve")  # in the pause
+    assert json.loads(turns.audience.introduce(second))["count"] == 3
+    turns.change("anna", "bob")
+    assert json.loads(turns.audience.introduce(third))["count"] == 2
+    turns.audience._pause._run()
+    assert told(first) == [{"count": 2, "left": [], "joined": ["bob"]}]
+    assert told(second) == [{"count": 2, "left": ["eve"], "joined": []}]
+    assert third.got == []
+    await shut(turns.audience)
+
+
+async def test_a_client_that_is_introduced_again_has_the_list_of_now(monkeypatch):
+    monkeypatch.setattr(watch, "TOLD_EVERY", 600.0)
+    turns = Turns("anna")
+    member = FakeMember()
+    turns.audience.introduce(member)
+    turns.view = view("bob")
+    assert turns.audience.introduce(member) == turns.view.payload
+    turns.audience.tell()
+    assert member.got == []
+    await shut(turns.audience)
+
+
+async def test_who_watches_and_clients_are_told_together(monkeypatch):
+    monkeypatch.setattr(watch, "TOLD_EVERY", 600.0)
+    turns = Turns("anna")
+    member, watcher = FakeMember(), turns.add()
+    await anext(watcher)
+    turns.audience.introduce(member)
+    turns.change("bob")
+    assert told(member) == [{"count": 1, "left": ["anna"], "joined": ["bob"]}]
+    change = await anext(watcher)
+    assert (keys(change.left), keys(change.joined)) == (["anna"], ["bob"])
+    turns.audience.remove(watcher)
+    assert turns.audience  # a client is there
+    await shut(turns.audience)
+
+
+async def test_a_client_is_told_what_has_changed_once_the_broker_had_forgotten(monkeypatch):
+    monkeypatch.setattr(watch, "TOLD_EVERY", 600.0)
+    turns = Turns("anna")
+    member = FakeMember()
+    turns.audience.introduce(member)
+    turns.audience.lose()
+    assert turns.audience
+    turns.change("anna", "bob")
+    assert told(member) == [{"count": 2, "left": [], "joined": ["bob"]}]
+    await shut(turns.audience)
