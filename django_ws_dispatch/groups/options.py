@@ -54,7 +54,9 @@ class GroupOptions(NamedTuple):
 
 
 def options_of(name: str, broker: str, *, is_user: bool = False) -> GroupOptions | None:
-    """Return the options of a group, ``None`` where it is nothing but a name.
+    """Return the options of a group, ``None`` where no pattern fits it.
+
+    One without history and presence has a name for the clients of ``django-ws-dispatch.v1``.
 
     Args:
         name: of the group, without its namespace.
@@ -75,7 +77,7 @@ def options_of(name: str, broker: str, *, is_user: bool = False) -> GroupOptions
 def _find(name: str, broker: str, is_user: bool) -> GroupOptions | None:
     for pattern, options in _patterns().get(broker, ()):
         if is_user if pattern is None else not is_user and pattern.match(name):
-            return options if options.history or options.presence else None
+            return options
     return None
 
 

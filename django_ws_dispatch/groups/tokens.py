@@ -82,7 +82,8 @@ def since_token(*groups: str | Group) -> str:
     sent after its transaction committed. It may see one message twice, so messages carry an id.
 
     Args:
-        groups: names, or ``Group`` objects, that have a history.
+        groups: names, or ``Group`` objects, that have a history. A ``user_group()`` is taken for
+            that of the page's own user.
 
     Returns:
         A token for ``connect(url, {since: ...})``; ``""`` where the broker is away, so that the

@@ -88,9 +88,7 @@ class Connection:
     )
 
     envelope: Envelope | None = None  # of the subprotocol of this package
-    denied = False
-    hurried = False
-    closed_here = False
+    denied = hurried = closed_here = False
     tries = 0  # how often the sweep has cancelled the handler, whatever came of it
     tried_at = 0.0
 
@@ -345,5 +343,7 @@ class Connection:
 
     def release(self) -> None:
         """Forget the parts, whose cycle would keep all of them until the garbage collector runs."""
-        self.ready_state, self.code_known, self.envelope = CLOSED, True, None
+        self.ready_state, self.code_known = CLOSED, True
+        if self.envelope is not None:  # else there would be a __dict__ for it
+            self.envelope = None
         del self.reader, self.writer, self.websocket

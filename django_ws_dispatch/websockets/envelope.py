@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,7 @@ class Envelope:
         brought: where its client is in which groups.
         speaks: it was chosen.
         named: the groups that have a name for the client.
+        owed: names of groups that were left while it was not known whether the socket goes on.
         resumed: names of groups that were joined before: what was brought is for the first time.
     """
 
@@ -83,6 +84,7 @@ class Envelope:
         self.speaks = False
         self.named: dict[Place, Named] = {}
         self.resumed: set[str] = set()
+        self.owed: list[str] = []
         self._pinged_at = -LEAST_PING
 
     @property
@@ -110,12 +112,34 @@ class Envelope:
         ping = PING_EVERY if idle is None else min(PING_EVERY, idle / 2)
         return framed(["hello", connection.id, {"ping": ping}]).event
 
+    # What is left
+
+    def owe(self, places: Iterable[Place]) -> None:
+        """Tell the client that groups are left that are about to be, once the socket goes on.
+
+        Where it does not, the client shall come back with its positions.
+        """
+        for place in places:
+            named = self.named.get(place)
+            if named is not None and named.joins == 1 and named.early is None:
+                self.owed.append(named.name)
+
+    def pay(self, *names: str) -> None:
+        """The socket goes on: tell it now, of all groups without names."""
+        for name in [one for one in self.owed if not names or one in names]:
+            self.owed.remove(name)
+            if self.speaks:
+                writer: Any = self._connection.writer
+                writer.tell(framed(["l", name]))
+
     # What comes
 
     def payload_of(self, message: str | bytes) -> str | bytes | None:
         """Return what a client's frame has for the handler, ``None`` where that is nothing."""
         if self._connection.ready_state >= CLOSING:
             return None
+        if self.owed and self._connection.reader.is_waiting:
+            self.pay()
         if message[:1] in ("\n", b"\n"):
             return message[1:]
         head = _head_of(message)
@@ -199,6 +223,8 @@ class _UnwrappingWire:
 
     def take(self) -> str | bytes | None:
         while (message := self._take()) is not None and self._envelope.speaks:
+            if self._envelope.owed:
+                self._envelope.pay()  # the handler reads on
             payload = self._envelope.payload_of(message)
             if payload is not None:
                 return payload

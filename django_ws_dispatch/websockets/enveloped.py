@@ -7,7 +7,6 @@ handler has chosen another subprotocol they are the writers that every socket ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ..groups.envelopes import SUBPROTOCOL, enveloped, framed, plain
@@ -48,7 +47,7 @@ def halves(connection: Connection, receive: Receive, send: Send) -> tuple[Reader
         if envelope is None:
             return reader, DirectWriter(connection, send, wire)
         writer = _FrameWriter(connection, send, wire)
-    writer.envelope = envelope
+    writer.envelope, writer.former_ids = envelope, envelope.brought.ids
     envelope.surround(reader, writer)
     return reader, writer
 
@@ -59,11 +58,6 @@ class EnvelopedWriter(Writer):
     __slots__ = ()
 
     envelope: Envelope
-
-    @property
-    def former_ids(self) -> Collection[str]:
-        """See ``Member``."""
-        return self.envelope.brought.ids
 
     def deliver(self, message: Message) -> None:
         envelope = self.envelope
@@ -107,13 +101,13 @@ class EnvelopedWriter(Writer):
 class _EventWriter(EnvelopedWriter):
     """Writes events."""
 
-    __slots__ = ("envelope",)
+    __slots__ = ("envelope", "former_ids")
 
 
 class _FrameWriter(EnvelopedWriter, DirectWriter):
     """Writes messages and frames."""
 
-    __slots__ = ("envelope",)
+    __slots__ = ("envelope", "former_ids")
 
     def put(self, message: str | bytes) -> bool:
         return super().put(plain(message) if self.envelope.speaks else message)
@@ -147,7 +141,8 @@ class Introduction:
             if named.audience is not None and named.joins:  # its handler may have ended
                 who = named.audience.introduce(writer)
             await writer.show(framed(["j", named.name, position, recovered], who))
-            self._envelope.resumed.add(named.name)
+            if named.name in self._envelope.brought.positions:
+                self._envelope.resumed.add(named.name)
         early, named.early = named.early, None
         for message in early or ():
             writer.deliver(message)

@@ -88,11 +88,12 @@ async def joining(
     writer = connection.writer
     membership = groups.Membership([seat for seat, _ in seats.values()])
     registry = groups.members.local()
-    introductions = _name(socket, options, called)
+    of_options = [place for place in places if place in options]  # as often as it is joined
+    introductions = _name(socket, of_options, called)
     try:
         held = await registry.join(writer, *places, kept=kept, later=later, seats=seats)
     except BaseException:
-        for place in options:
+        for place in of_options:
             socket.unname(place)
         _settle(introductions)
         raise
@@ -108,7 +109,7 @@ async def joining(
     stays: list[groups.members.Stay] = [(place, None) for place in places]
     stays += [(None, seat) for seat, _ in seats.values()]
     socket.joined += stays
-    entered = failed = False
+    entered = failed = cancelled = False
     try:
         await connection.ensure_accepted()
         if connection.ready_state is not OPEN:
@@ -135,10 +136,14 @@ async def joining(
         except (Exception, asyncio.CancelledError) as exc:
             # As a rule its handler ends with it, and that closes the socket.
             failed = invites_back((meaning_of(exc) or FAILURE).code)
+            cancelled = isinstance(exc, asyncio.CancelledError)
             raise
     finally:
         _settle(introductions)
         membership.end()
+        if cancelled and socket.connection.envelope is not None:
+            # Or only its task was, as a time-out does, and the socket goes on.
+            socket.connection.envelope.owe(introductions)
         for stay in stays:
             socket.leave(stay, failed=failed, tell=entered and not failed)
 
@@ -170,23 +175,25 @@ def _options(
 
 def _name(
     socket: Socket,
-    options: Mapping[groups.members.Place, GroupOptions],
+    places: Sequence[groups.members.Place],
     called: Mapping[groups.members.Place, str],
 ) -> dict[groups.members.Place, Introduction]:
     """Have the socket know the names of groups. Return how its client is told of them, if it is."""
     envelope = socket.connection.envelope
     introductions: dict[groups.members.Place, Introduction] = {}
-    if not options:
+    if not places:
         return introductions
     if socket.named is None:
         socket.named = {} if envelope is None else envelope.named
     speaks = envelope is not None and envelope.will_speak
-    for place in options:
+    for place in places:
         named = socket.named.get(place)
         if named is None:
+            if envelope is not None:
+                envelope.pay(called[place])
             named = socket.named[place] = Named(called[place], [] if speaks else None)
         named.joins += 1
-        if envelope is not None and speaks:
+        if envelope is not None and speaks and place not in introductions:
             writer: Any = socket.connection.writer
             introductions[place] = Introduction(envelope, writer, named)
     return introductions

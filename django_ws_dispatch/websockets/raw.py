@@ -47,7 +47,8 @@ class RawForm:
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
         self._connection = connection = socket.connection
-        connection.envelope = None  # who speaks ASGI speaks subprotocols by itself
+        if connection.envelope is not None:  # else each would have a __dict__ for it
+            connection.envelope = None  # who speaks ASGI speaks subprotocols by itself
         self._reader = connection.reader
         self._writer = connection.writer
         self._connect_told = self._disconnect_told = False

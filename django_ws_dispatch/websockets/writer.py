@@ -64,6 +64,9 @@ class Writer:
 
     __slots__ = ("_connection", "_outbox_size", "outbox", "server_send", "state", "task")
 
+    former_ids: Collection[str] = ()
+    """See ``Member``. No property: a message that excludes somebody asks every member."""
+
     def __init__(self, connection: Connection, send: Send) -> None:
         self._connection = connection
         self.server_send = send
@@ -137,11 +140,6 @@ class Writer:
     def id(self) -> str:
         """The socket's."""
         return self._connection.id
-
-    @property
-    def former_ids(self) -> Collection[str]:
-        """See ``Member``."""
-        return ()
 
     def notice(self, message: Message) -> None:
         """A client without the subprotocol is told nothing but messages."""
