@@ -43,6 +43,24 @@ def link() -> Link:
     return found
 
 
+def test_a_message_says_which_group_it_is_of() -> None:
+    async def scenario() -> None:
+        got: list[Message] = []
+
+        class Member(FakeMember):
+            def deliver(self, message: Message) -> None:
+                super().deliver(message)
+                got.append(message)
+
+        member = Member()
+        for group in (A, B):
+            await joined(member, group)
+            await group.asend("hi")
+        assert [message.place for message in got] == [A.place, B.place]
+
+    run(scenario)
+
+
 # What is not ours
 
 

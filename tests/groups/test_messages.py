@@ -61,6 +61,8 @@ def test_what_can_be_no_id_excludes_nobody(exclude: str) -> None:
         (b"p\x02id\x03and more", "kind 'p', version 3"),
         (b"a\x00\xff\xff", "kind 'a', version 255"),
         (b"z\x00", "kind 'z'"),
+        # What a process tells its own members is not what another one may tell them.
+        (b"g\x00\x01", "kind 'g', version 1"),
     ],
 )
 def test_another_small_letter_is_a_later_versions(message: bytes, what: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from django_ws_dispatch import groups
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group
+from django_ws_dispatch.groups.messages import GAP, Message
 from django_ws_dispatch.groups.reader import Reader
 from django_ws_dispatch.limits import entry_size
 from tests.kit.members import run, text
@@ -45,6 +46,17 @@ def test_subscribe_yields_what_is_sent_inside_the_block() -> None:
         assert await reading == ["later"]
         await ROOM.asend("too late")
         assert [data async for data in messages] == []
+
+    run(scenario)
+
+
+def test_a_notice_for_clients_is_nothing_for_code() -> None:
+    async def scenario() -> None:
+        reader = Reader(ROOM, 1000)
+        reader.notice(Message(GAP, {}, 0, None))
+        reader.deliver(text("news"))
+        assert await anext(reader) == "news"
+        assert not reader.former_ids
 
     run(scenario)
 

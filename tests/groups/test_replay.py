@@ -72,6 +72,8 @@ def test_what_excludes_a_reader_is_not_replayed_to_it():
 
         await follow(group, start, send, ["me"])
         assert got == ["2"]
+        await follow(group, start, send, ("now", "me", "you"))
+        assert got == ["2"]
 
     run(scenario)
 

@@ -9,6 +9,7 @@ import pytest
 from django.core.exceptions import PermissionDenied
 
 from django_ws_dispatch.decorators import max_message_size, rate_limit, subprotocols
+from django_ws_dispatch.exceptions import WebSocketDisconnect
 from django_ws_dispatch.groups.tokens import encode
 from django_ws_dispatch.websockets import WebSocket, envelope
 
@@ -389,6 +390,31 @@ async def test_pings_are_as_many_as_they_like_without_a_limit(monkeypatch):
     async with speaking("events", echo) as client:
         client.says(*[f'["ping",{number}]\n' for number in range(100)])
         await client.has(["pong", 99])
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "granian"])
+async def test_a_ping_that_is_found_when_the_client_is_gone_hides_no_close_code(server):
+    codes = []
+
+    async def handler(websocket):
+        await websocket.receive()
+        await go.wait()
+        try:
+            while True:
+                await websocket.send("x")
+        except WebSocketDisconnect as exc:
+            codes.append(exc.code)
+
+    go = asyncio.Event()
+    async with serving(handler, server=server, scope={"subprotocols": offer()}) as fake:
+        fake.message("\nwork")
+        await until(lambda: not fake.unread)
+        fake.error = OSError()
+        fake.message('["ping",1]\n')
+        fake.leave(4001)
+        go.set()
+        await fake.ended()
+    assert codes == [4001]
 
 
 # Limits

@@ -13,6 +13,7 @@ from django_ws_dispatch.brokers import get_broker
 from django_ws_dispatch.decorators import asgi_handler, subprotocols
 from django_ws_dispatch.dispatcher import sweep as connections
 from django_ws_dispatch.groups import Group, members
+from django_ws_dispatch.groups.messages import GAP, PRESENCE, Message
 from django_ws_dispatch.groups.tokens import encode
 from django_ws_dispatch.testing import WebSocketClient
 from django_ws_dispatch.uvicorn import WebSocketProtocol
@@ -206,6 +207,59 @@ async def test_what_comes_before_the_accept_is_behind_the_hello_and_the_join():
                 (["m", "hall:a", None], "hall 1"),
                 (None, "in"),
             ]
+
+
+async def test_what_comes_before_the_accept_is_behind_the_hello_on_the_class_too():
+    with override_settings(WEBSOCKET_BROKERS=LATE):
+        broker = late()
+        options = {"client": {"subprotocols": offer()}}
+        async with on_the_class(Joins("plain", "hall:a"), wait=False, **options) as client:
+            await until(lambda: len(broker.asked) == 2)
+            for group in (PLAIN, HALL):
+                await group.asend("text")
+                await group.asend(b"bytes")
+            assert client.response is None
+            broker.acknowledge()
+            await until(lambda: "\nin" in client.messages)
+            assert [parsed(one).head for one in client.messages[1:]] == [
+                None,
+                None,
+                ["j", "hall:a", None, None],
+                ["m", "hall:a", None],
+                ["m", "hall:a", None],
+                None,
+            ]
+            assert client.messages[1:3] == ["\ntext", b"\nbytes"]
+
+
+async def test_what_comes_before_an_accept_of_another_subprotocol_has_no_head():
+    """The handler accepts it while another task of its joins."""
+
+    async def joins(websocket):
+        async with websocket.join("plain", "hall:a", "room:a"):
+            await websocket.send("in")
+            await websocket.wait_closed()
+
+    async def handler(websocket):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(joins(websocket))
+            await until(lambda: len(broker.asked) == 3)
+            for group in (PLAIN, HALL):
+                await group.asend("text")
+                await group.asend(b"bytes")
+            await websocket.accept(subprotocol="chat")
+            await HALL.asend("behind")
+            broker.acknowledge()
+
+    with override_settings(WEBSOCKET_BROKERS=LATE):
+        broker = late()
+        start = await ROOM.asend("0")
+        await ROOM.asend("missed")
+        offered = offer(encode({"room:a": start}), ["chat"])
+        async with serving(handler, scope={"subprotocols": offered}) as server:
+            await until(lambda: "in" in server.data)
+            assert server.sent[0]["subprotocol"] == "chat"
+            assert server.data == ["text", b"bytes", "text", b"bytes", "behind", "missed", "in"]
 
 
 @both_halves
@@ -414,6 +468,66 @@ async def test_what_excludes_a_former_socket_of_the_page_is_not_sent_to_it(halve
                 await group.asend("own", exclude=exclude)
             await group.asend("other", exclude="third")
         await client.sees("in", "other", "other")
+
+
+async def test_who_has_left_is_told_nothing_that_was_on_its_way():
+    async with speaking("events", Joins("plain")) as client:
+        await client.sees("in")
+        writer = only_socket().connection.writer
+        writer.deliver(Message(PRESENCE, {"text": "{}"}, 0, None, place=HALL.place))
+        writer.notice(Message(GAP, {}, 0, None, position="1.2-3", place=ROOM.place))
+        await PLAIN.asend("news")
+        await client.sees("in", "news")
+        assert client.heads == [None, None]
+
+
+@both_halves
+async def test_a_long_replay_lets_others_have_their_turn(halves):
+    options = {"room:*": {"history": 2000}}
+    with override_settings(WEBSOCKET_GROUPS=options):
+        start = await ROOM.asend("0")
+        for number in range(1500):
+            await ROOM.asend(str(number))
+        turns = []
+
+        async def beat():
+            while True:
+                turns.append(len(only_socket().connection.envelope.resumed))
+                await asyncio.sleep(0)
+
+        async def handler(websocket):
+            beating = asyncio.create_task(beat())
+            try:
+                await Joins()(websocket)
+            finally:
+                beating.cancel()
+
+        since = encode({"room:a": start})
+        async with speaking(halves, handler, since=since) as client:
+            await client.sees(*map(str, range(1500)), "in")
+    assert turns.count(1) > 2
+
+
+POSITIONS = [
+    "garbled",
+    "1.2-3",
+    "9" * 16 + ".0-0",
+    "-1.0-0",
+    "\0",
+    "\ud800",
+    "\u0661.0-0",
+    "x" * 3000,
+    "1" * 64,
+]
+
+
+@pytest.mark.parametrize("position", POSITIONS, ids=range(len(POSITIONS)))
+async def test_any_position_that_is_none_is_lost(position, caplog):
+    top = await ROOM.asend("0")
+    async with speaking("events", Joins(), since=encode({"room:a": position})) as client:
+        await client.sees("in")
+        assert client.heads == [["j", "room:a", top, False], None]
+    assert lines(caplog) == []
 
 
 # Another subprotocol, or none

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from contextlib import asynccontextmanager
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.test import override_settings
 
 from django_ws_dispatch import groups
 from django_ws_dispatch.brokers import get_broker
+from django_ws_dispatch.decorators import subprotocols
+from django_ws_dispatch.dispatcher import WebSocketDispatcher
 from django_ws_dispatch.exceptions import BrokerError, WebSocketDisconnect
 from django_ws_dispatch.groups import Group, members
+from django_ws_dispatch.groups.tokens import encode
 from django_ws_dispatch.testing import WebSocketClient
 from django_ws_dispatch.websockets import WebSocketState
 
-from ..kit.fake_server import only_socket, serving
+from ..kit.fake_server import no_pages, only_socket, serving
 from ..kit.late_broker import LATE, late
 from ..kit.remembering import remembering
 from ..kit.waiting import until
+from .speaking import offer, parsed, speaking
 
 pytestmark = pytest.mark.asyncio
 
-ROOM, OTHER, OLD = Group("room:a"), Group("room:b"), Group("both:a")
+ROOM, OTHER = Group("room:a"), Group("room:b")
+OLD, BOTH = Group("old:a"), Group("both:a")
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +41,7 @@ def _groups(monkeypatch):
         {
             "room:*": {"presence": True, "history": 5, "linger": 0},
             "hall:*": {"presence": True, "linger": 300},
+            "bare:*": {"presence": True, "linger": 0},
             "old:*": {"history": 5},
             "both:*": {"presence": True, "history": 5, "linger": 300},
             "<user>": {"presence": True, "linger": 0},
@@ -295,6 +303,474 @@ async def test_two_groups_of_one_name_are_joined_where_only_one_is_told_of():
         assert handler.failed is None
 
 
+# What a client of the subprotocol is told
+
+
+class Talks:
+    """A handler that joins, and leaves once it is told to."""
+
+    def __init__(self, *names, **wanted):
+        self.names, self.wanted = names or ("old:a",), wanted
+        self.memberships = []
+
+    async def __call__(self, websocket):
+        async for message in websocket:
+            if message != "join":
+                break
+            async with websocket.join(*self.names, **self.wanted) as membership:
+                self.memberships.append(membership)
+                await websocket.send("in")
+                await websocket.receive()
+            await websocket.send("out")
+
+
+def token(**positions):
+    return encode({name.replace("_", ":"): position for name, position in positions.items()})
+
+
+async def two_messages():
+    """Return the positions before, between and behind."""
+    return [await OLD.asend("0"), await OLD.asend("1"), await OLD.asend("2")]
+
+
+async def test_the_join_is_told_then_what_was_missed_comes_and_then_the_block_is_entered():
+    start, one, two = await two_messages()
+    handler = Joins("old:a")
+    async with speaking("events", handler, since=token(old_a=start)) as client:
+        await client.sees("1", "2", "in")
+        assert client.heads == [
+            ["j", "old:a", start, True],
+            ["m", "old:a", one],
+            ["m", "old:a", two],
+            None,
+        ]
+        assert handler.membership.recovered is True
+        assert handler.membership.positions == {"old:a": two}
+
+
+async def test_what_the_client_brought_is_for_the_first_join_of_a_group():
+    start, *_ = await two_messages()
+    handler = Talks()
+    async with speaking("events", handler, since=token(old_a=start)) as client:
+        client.says("\njoin", "\nleave")
+        await client.sees("1", "2", "in", "out")
+        position = await OLD.asend("3")
+        client.says("\njoin")
+        await client.sees("1", "2", "in", "out", "in")
+        assert client.heads[3:] == [
+            None,
+            ["l", "old:a"],
+            None,
+            ["j", "old:a", position, None],
+            None,
+        ]
+    assert [one.recovered for one in handler.memberships] == [True, None]
+
+
+async def test_a_join_that_names_no_position_is_the_first_join_too():
+    start, _, two = await two_messages()
+    handler = Talks(since=None)
+    async with speaking("events", handler, since=token(old_a=start)) as client:
+        client.says("\njoin")
+        await client.sees("in")
+        assert client.heads[0] == ["j", "old:a", two, None]
+        handler.wanted = {}
+        client.says("\nleave", "\njoin")
+        await client.sees("in", "out", "in")
+        assert client.heads[-2] == ["j", "old:a", two, None]
+
+
+@pytest.mark.parametrize("since", [None, "", {}, {"old:a": ""}])
+async def test_an_empty_position_is_not_what_the_client_brought(since):
+    start, _, two = await two_messages()
+    handler = Joins("old:a", since=since)
+    async with speaking("events", handler, since=token(old_a=start)) as client:
+        await client.sees("in")
+        assert client.heads == [["j", "old:a", two, None], None]
+        assert handler.membership.recovered is None
+
+
+async def test_a_position_of_the_handlers_counts_instead_of_what_the_client_brought():
+    start, one, _ = await two_messages()
+    handler = Joins("old:a", since=one)
+    async with speaking("events", handler, since=token(old_a=start)) as client:
+        await client.sees("2", "in")
+        assert client.heads[0] == ["j", "old:a", one, True]
+
+
+async def test_of_what_the_client_brought_only_what_is_joined_is_replayed():
+    start, *_ = await two_messages()
+    here, away = await ROOM.asend("0"), await OTHER.asend("0")
+    for group in (ROOM, OTHER):
+        await group.asend("missed")
+    handler = Joins("old:a", "room:a", "bare:a", "plain")
+    brought = token(old_a=start, room_b=away, room_a="gone", bare_a=here, plain=here)
+    async with speaking("events", handler, since=brought) as client:
+        await client.sees("1", "2", "in")
+        joined = [head for head in client.heads if head and head[0] == "j"]
+        assert sorted(joined) == [
+            ["j", "bare:a", None, None],
+            ["j", "old:a", start, True],
+            ["j", "room:a", await ROOM.aposition(), False],
+        ]
+        assert handler.membership.lost == ["room:a"]
+        assert handler.membership.recovered is False
+
+
+async def test_the_newest_come_where_what_the_client_brought_is_lost():
+    _, one, two = await two_messages()
+    async with speaking("events", Joins("old:a", newest=1), since=token(old_a="gone")) as client:
+        await client.sees("2", "in")
+        assert client.heads == [["j", "old:a", one, False], ["m", "old:a", two], None]
+
+
+async def test_what_the_page_excluded_from_itself_is_not_replayed_to_it():
+    start = await OLD.asend("0")
+    for exclude in ("former", "older"):
+        await OLD.asend("own", exclude=exclude)
+    last = await OLD.asend("other", exclude="another")
+    brought = encode({"old:a": start}, ["older", "former"])
+    async with speaking("events", Joins("old:a"), since=brought) as client:
+        await client.sees("other", "in")
+        assert client.heads == [["j", "old:a", start, True], ["m", "old:a", last], None]
+
+
+async def test_who_speaks_another_subprotocol_begins_live():
+    start, *_ = await two_messages()
+    handler = Joins("old:a")
+    chat = subprotocols("chat")(handler.__call__)
+    brought = token(old_a=start)
+    async with speaking("events", chat, since=brought, others=["chat"]) as client:
+        await until(lambda: client.messages == ["in"])
+        assert handler.membership.recovered is None
+        assert only_socket().since == {"old:a": start}
+
+
+NAMED_TWICE = pytest.param(
+    ["room:a", "room:a"],
+    marks=pytest.mark.xfail(strict=True, reason="it is left as often as it is named"),
+)
+
+
+@pytest.mark.parametrize("inner", [["room:a", "plain"], NAMED_TWICE])
+@pytest.mark.parametrize("outer", [["room:a"], ["room:a", "room:a"]])
+async def test_a_group_that_is_joined_twice_is_told_of_once(outer, inner):
+    async def handler(websocket):
+        async with websocket.join(*outer):
+            async with websocket.join(*inner):
+                await websocket.send("in")
+                await websocket.receive()
+            await websocket.send("out")
+            await ROOM.asend("live")
+            await websocket.receive()
+        await websocket.send("over")
+        await websocket.wait_closed()
+
+    async with speaking("events", handler) as client:
+        await client.sees("in")
+        client.says("\n", "\n")
+        await client.sees("in", "out", "live", "over")
+        heads = [head[0] if head else None for head in client.heads if not head or head[0] != "p"]
+        assert heads == ["j", None, None, "m", "l", None]
+
+
+async def test_a_join_that_waits_for_another_one_of_its_group_has_what_comes_behind_it():
+    """Else the client would be at a newer position in the middle of what it has missed."""
+    start, one, two = await two_messages()
+
+    async def other(websocket):
+        async with websocket.join("old:a", since=None):
+            entered.set()
+            await websocket.wait_closed()
+
+    async def handler(websocket):
+        await websocket.accept()
+        async with asyncio.TaskGroup() as tasks:
+            server_send = websocket.connection.writer.server_send
+
+            async def slow(event):
+                await server_send(event)
+                if len(server.data) == 3:  # in the middle of the replay
+                    tasks.create_task(other(websocket))
+                    for _ in range(10):
+                        await asyncio.sleep(0)
+                    sent.append(await OLD.asend("live"))
+
+            websocket.connection.writer.server_send = slow
+            async with websocket.join("old:a"):
+                await entered.wait()
+                await websocket.send("in")
+                await websocket.wait_closed()
+
+    entered, sent = asyncio.Event(), []
+    scope = {"subprotocols": offer(token(old_a=start))}
+    async with serving(handler, scope=scope) as server:
+        await server.sends(6)
+        assert [parsed(message).head for message in server.data[1:]] == [
+            ["j", "old:a", start, True],
+            ["m", "old:a", one],
+            ["m", "old:a", two],
+            ["m", "old:a", sent[0]],
+            None,
+        ]
+
+
+async def test_joins_of_one_group_at_tell_of_it_once():
+    start, *_ = await two_messages()
+
+    async def joins(websocket, entered):
+        async with websocket.join("old:a"):
+            entered.set()
+            await websocket.wait_closed()
+
+    async def handler(websocket):
+        await websocket.accept()
+        events = [asyncio.Event() for _ in range(3)]
+        async with asyncio.TaskGroup() as tasks:
+            for event in events:
+                tasks.create_task(joins(websocket, event))
+            for event in events:
+                await event.wait()
+            await OLD.asend("live")
+            await websocket.send("in")
+
+    async with speaking("events", handler, since=token(old_a=start)) as client:
+        await until(lambda: "in" in client.payloads)
+        heads = client.heads
+        assert [head for head in heads if head and head[0] == "j"] == heads[:1]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told"),
+    [(None, 1000, True), (LookupError, 1011, False), (PermissionDenied, 4403, True)],
+)
+async def test_a_client_forgets_its_position_where_it_will_not_come_back(raised, code, told):
+    async def handler(websocket):
+        async with websocket.join("old:a"):
+            await websocket.send("in")
+            if raised is not None:
+                raise raised
+
+    async with speaking("events", handler) as client:
+        assert await client.closed() == code
+        assert (["l", "old:a"] in client.heads) is told
+
+
+@pytest.mark.parametrize("code", [1000, 1012, 4000])
+async def test_who_is_closed_from_elsewhere_keeps_its_position(code):
+    async with speaking("events", Joins("old:a")) as client:
+        await client.sees("in")
+        await OLD.aclose(code)
+        assert await client.closed() == code
+        assert client.heads == [["j", "old:a", client.heads[0][2], None], None]
+
+
+async def test_a_replay_that_fails_in_the_middle_lets_the_client_keep_its_position(monkeypatch):
+    for _ in range(2):
+        start = await OLD.aposition()
+        await OLD.asend("1")
+    broker, other = get_broker("default"), await ROOM.aposition()
+    await ROOM.asend("1")
+    read = broker.aread
+
+    async def aread(channel, *args, **kwargs):
+        if channel == ROOM.channel:
+            raise BrokerError("away")
+        return await read(channel, *args, **kwargs)
+
+    monkeypatch.setattr(broker, "aread", aread)
+
+    async def handler(websocket):
+        for _ in range(2):
+            with pytest.raises(BrokerError):
+                async with websocket.join("old:a", "room:a", key="anna"):
+                    raise AssertionError("joined")
+        await websocket.send("out")
+        await websocket.wait_closed()
+
+    brought = token(old_a=start, room_a=other)
+    async with speaking("events", handler, since=brought) as client:
+        await until(lambda: "out" in client.payloads)
+        assert not any(head and head[0] == "l" for head in client.heads)
+        assert only_socket().named == {}
+        await until(nobody_is_joined)
+
+
+async def test_a_group_that_is_only_a_name_is_told_of_neither_when_joined_nor_left():
+    async with speaking("events", Talks("plain")) as client:
+        client.says("\njoin", "\nleave")
+        await client.sees("in", "out")
+        assert client.heads == [None, None]
+
+
+async def test_who_is_here_is_told_as_it_is_when_the_replay_begins():
+    start = await ROOM.asend("0")
+    async with speaking("events", Joins("room:a", key="anna"), since=token(room_a=start)) as client:
+        await client.sees("in")
+        payload = json.loads(client.frames[0].payload)
+        assert [one["key"] for one in payload["present"]] == ["anna"]
+        assert payload["count"] == 1
+
+
+async def test_behind_the_block_a_client_is_told_of_nobody_any_more(monkeypatch):
+    monkeypatch.setattr("django_ws_dispatch.groups.watch.TOLD_EVERY", 0.0)
+    async with speaking("events", Talks("room:a", key="anna")) as client:
+        client.says("\njoin")
+        await client.sees("in")
+        async with serving(Joins(key="bob")) as other:
+            await is_in(other)
+            await client.has(["p", "room:a"])
+            client.says("\nleave")
+            await client.sees("in", "out")
+            assert client.heads[-2:] == [["l", "room:a"], None]
+            count = len(client.frames)
+            await ROOM.asend("not for it")
+            await until(lambda: "not for it" in other.data)
+        assert len(client.frames) == count
+
+
+# What groups are called
+
+
+class Knows:
+    """A handler whose user is known, or is not."""
+
+    def __init__(self, user, *names):
+        self.user, self.names = user, names
+        self.failed = None
+
+    async def __call__(self, websocket):
+        if self.user is not None:
+            websocket.request.user = self.user
+        try:
+            async with websocket.join(*self.names) as self.membership:
+                await websocket.send("in")
+                await websocket.receive()
+        except ValueError as exc:
+            self.failed = exc
+
+
+ADA, BOB = groups.user_group(User(pk=7)), groups.user_group(User(pk=8))
+TWO_KINDS = {"<user>": {"history": 5}, "*": {"history": 5}}
+
+
+@pytest.mark.parametrize("user", [None, User(pk=7), AnonymousUser()])
+async def test_a_users_group_is_called_as_no_key_shows(user):
+    with remembering(TWO_KINDS):
+        start = await ADA.asend("0")
+        position = await ADA.asend("missed")
+        handler = Knows(user, ADA)
+        async with speaking("events", handler, since=encode({"<user>": start})) as client:
+            await client.sees("missed", "in")
+            assert client.heads[:2] == [["j", "<user>", start, True], ["m", "<user>", position]]
+            assert handler.membership.positions == {"<user>": position}
+            client.says("\nleave")
+            await client.has(["l", "<user>"])
+
+
+async def test_another_users_group_is_called_by_its_key():
+    with remembering(TWO_KINDS):
+        handler = Knows(User(pk=7), ADA, BOB)
+        async with speaking("events", handler) as client:
+            await client.sees("in")
+            position = await BOB.asend("news")
+            await client.sees("in", "news")
+            assert client.heads[-1] == ["m", "8", position]
+            assert sorted(handler.membership.positions) == ["8", "<user>"]
+
+
+async def test_one_message_to_a_user_has_the_name_that_each_client_has_for_it():
+    with remembering(TWO_KINDS):
+        async with (
+            speaking("events", Knows(User(pk=8), BOB)) as own,
+            another_socket(Knows(User(pk=7), BOB)) as other,
+        ):
+            await own.sees("in")
+            assert await other.receive(20) == "in"
+            position = await BOB.asend("news")
+            await own.sees("in", "news")
+            assert own.heads[-1] == ["m", "<user>", position]
+            assert await other.receive_frame(20) == (["m", "8", position], "news")
+
+
+@asynccontextmanager
+async def another_socket(handler):
+    """A second socket, of a site of its own."""
+    with override_settings(WEBSOCKET_HANDLERS={"ws/": handler}):
+        application = WebSocketDispatcher(no_pages)
+        client = WebSocketClient(application=application)
+        async with client.connect("/ws/", envelope=True) as socket:
+            yield socket
+
+
+@pytest.mark.parametrize(
+    ("user", "names", "called"),
+    [
+        (None, (ADA, BOB), "<user>"),
+        (AnonymousUser(), (ADA, BOB), "<user>"),
+        (User(pk=7), (ADA, Group("<user>")), "<user>"),
+        (User(pk=7), (BOB, Group("8")), "8"),
+    ],
+)
+@pytest.mark.parametrize("speaks", [True, False])
+async def test_users_groups_of_one_name_for_a_client_can_not_be_joined_at_once(
+    user, names, called, speaks
+):
+    with remembering(TWO_KINDS):
+        scope = {"subprotocols": offer()} if speaks else {}
+        async with serving(handler := Knows(user, *names), scope=scope) as server:
+            await server.ended()
+            assert f"Two of these groups are called {called!r}" in str(handler.failed)
+            assert not members.local()._links
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+async def test_two_joins_of_a_socket_can_not_have_groups_of_one_name(speaks):
+    async def handler(websocket):
+        async with websocket.join(ADA):
+            with pytest.raises(ValueError, match="Two of these groups are called '<user>'"):
+                async with websocket.join(BOB):
+                    raise AssertionError("joined")
+            async with websocket.join(ADA):
+                pass
+        async with websocket.join(BOB):
+            await websocket.send("in")
+
+    with remembering(TWO_KINDS):
+        scope = {"subprotocols": offer()} if speaks else {}
+        async with serving(handler, scope=scope) as server:
+            await server.ended()
+            assert server.closed == (1000, "")
+
+
+async def test_a_name_is_free_again_where_a_join_fails(monkeypatch):
+    async def away(*args, **kwargs):
+        raise BrokerError("away")
+
+    async def handler(websocket):
+        await websocket.accept()
+        with monkeypatch.context() as patched:
+            patched.setattr(type(get_broker("default")), "atop", away)
+            get_broker("default").timeout = 0.05
+            with pytest.raises(BrokerError):
+                async with websocket.join(ADA):
+                    raise AssertionError("joined")
+        assert not websocket.named
+        async with websocket.join(BOB):
+            await websocket.send("in")
+            await websocket.receive()
+
+    with remembering(TWO_KINDS):
+        async with speaking("events", handler) as client:
+            await client.sees("in")
+            assert client.heads == [["j", "<user>", await BOB.aposition(), None], None]
+
+
+async def test_groups_that_are_only_names_may_have_one_name_for_a_client():
+    async with serving(Joins(Group("7"), groups.user_group(User(pk=7)), Group("<user>"))) as server:
+        await is_in(server)
+
+
 # Under which key
 
 
@@ -507,8 +983,8 @@ async def test_who_is_closed_since_its_server_stops_may_come_back():
 
 
 async def test_a_replay_that_fails_leaves_the_socket_open_and_nobody_here(monkeypatch):
-    start = await OLD.asend("0")
-    await OLD.asend("1")
+    start = await BOTH.asend("0")
+    await BOTH.asend("1")
 
     async def away(*args, **kwargs):
         raise BrokerError("away")
@@ -525,4 +1001,4 @@ async def test_a_replay_that_fails_leaves_the_socket_open_and_nobody_here(monkey
 
     async with serving(handler) as server:
         await server.ended()
-    assert await OLD.apresent() == []
+    assert await BOTH.apresent() == []

@@ -10,6 +10,7 @@ from django.dispatch import Signal
 
 from django_ws_dispatch.auth.watched import Watched
 from django_ws_dispatch.dispatcher import sweep as connections
+from django_ws_dispatch.groups.tokens import encode
 from django_ws_dispatch.websockets import WebSocket, WebSocketState
 
 from ..kit.fake_server import hurry, only_socket, serving
@@ -96,6 +97,46 @@ async def test_what_the_client_offered_is_a_list_of_the_callers_own():
         socket.subprotocols.append("c")
         assert socket.subprotocols == ["a", "b"]
         assert socket.subprotocol is None
+
+
+async def test_what_the_client_offered_of_this_package_is_not_in_the_list():
+    token = encode({"room:a": "1.2-3"})
+    offered = ("a", "django-ws-dispatch.v1", f"since.{token}", "since.other", "b")
+    async with serving(reads, scope={"subprotocols": offered}) as server:
+        await server.accepted()
+        socket = only_socket()
+        assert socket.subprotocols == ["a", "b"]
+        assert socket.subprotocol is None
+        assert socket.scope["subprotocols"] == offered
+
+
+async def test_where_its_client_says_that_it_is():
+    token = encode({"room:a": "1.2-3", "<user>": "4.5-6"}, ["former"])
+    offered = ["django-ws-dispatch.v1", f"since.{token}"]
+    async with serving(reads, scope={"subprotocols": offered}) as server:
+        await server.accepted()
+        assert only_socket().since == {"room:a": "1.2-3", "<user>": "4.5-6"}
+
+
+@pytest.mark.parametrize(
+    "offered", [[], ["a"], [f"since.{encode({'a': '1'})}"], ["django-ws-dispatch.v1"]]
+)
+async def test_a_client_that_brings_nothing_is_nowhere(offered):
+    async with serving(reads, scope={"subprotocols": offered}) as server:
+        await server.accepted()
+        assert only_socket().since == {}
+
+
+async def test_it_may_be_asked_what_it_came_with_once_it_is_over():
+    token = encode({"room:a": "1.2-3"})
+    offered = ["a", "django-ws-dispatch.v1", f"since.{token}"]
+    async with serving(reads, scope={"subprotocols": offered}) as server:
+        await server.accepted()
+        socket = only_socket()
+        server.leave()
+        await server.ended()
+        assert (socket.subprotocols, socket.subprotocol) == (["a"], None)
+        assert socket.since in ({}, {"room:a": "1.2-3"})
 
 
 async def test_without_a_lifespan_its_state_is_empty():

@@ -128,6 +128,26 @@ async def test_no_subprotocol_is_chosen_where_none_fits():
         assert server.sent[0].get("subprotocol") is None
 
 
+async def test_the_subprotocol_of_this_package_is_answered_where_no_other_is_chosen():
+    async def handler(websocket):
+        assert websocket.subprotocols == ["v3"]
+        await websocket.accept(headers={"X-One": "1"})
+        assert websocket.subprotocol is None
+        await websocket.send("hi")
+        await websocket.send_json([1])
+
+    offered = ["v3", "django-ws-dispatch.v1", "since.e30"]
+    async with serving(handler, scope={"subprotocols": offered}) as server:
+        await server.ended()
+        assert server.sent[0] == {
+            "type": "websocket.accept",
+            "subprotocol": "django-ws-dispatch.v1",
+            "headers": [(b"x-one", b"1")],
+        }
+        assert server.data[1:] == ["\nhi", "\n[1]"]
+        assert server.closed == (1000, "")
+
+
 async def test_accept_takes_a_subprotocol_that_was_offered_and_no_other():
     async def handler(websocket):
         with pytest.raises(ValueError, match="did not offer"):
