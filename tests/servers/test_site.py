@@ -6,6 +6,10 @@ import asyncio
 import json
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from tests.live.envelope.page import V1, split
 
 from .users import cookie
 from .wire import end_of
@@ -41,6 +45,38 @@ async def test_what_is_said_to_a_group_all_members_hear(server):
         for message in "to all", b"to all":
             await one.send(message)
             assert [await member.recv() for member in (one, other)] == [message] * 2
+
+
+async def test_who_offers_the_subprotocol_is_told_of_groups_and_answered(start):
+    server = start(WEBSOCKET_GROUPS={"hall": {"history": 5, "presence": True}})
+    offers = [Subprotocol(V1), Subprotocol("since.e30")]
+    async with server.connect("/speaks/", subprotocols=offers) as socket:
+        assert socket.subprotocol == V1
+        (kind, *_), _ = split(await socket.recv())
+        assert kind == "hello"
+        (kind, group, first, recovered), payload = split(await socket.recv())
+        assert (kind, group, recovered) == ("j", "hall", None)
+        assert json.loads(payload)["count"] == 1
+        assert split(await socket.recv()) == (None, "joined")
+        positions = {first}
+        for message in "to\nall", b"to\nall", "":
+            await socket.send("\n" + message if isinstance(message, str) else b"\n" + message)
+            (kind, group, position), payload = split(await socket.recv())
+            assert (kind, group, payload) == ("m", "hall", message)
+            positions.add(position)
+        assert len(positions) == 4
+        await socket.send('["ping",7]\n')
+        assert split(await socket.recv()) == (["pong", 7], "")
+    async with server.connect("/ws/echo/", subprotocols=offers) as socket:
+        assert split(await socket.recv())[0][0] == "hello"
+        # Every frame has something in it, on every server.
+        for message in "a", "", "\n", "é€😀" * 1000:
+            await socket.send(f"\n{message}")
+            assert await socket.recv() == f"\n{message}"
+        await socket.send("no line feed")
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+        assert closed.value.rcvd.code == 4400
 
 
 async def test_a_visitor_is_who_the_session_says_and_a_stranger_is_denied_with_401(

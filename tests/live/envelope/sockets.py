@@ -33,6 +33,14 @@ async def echo(websocket: WebSocket) -> None:
         await websocket.send(message)
 
 
+async def named_echo(websocket: WebSocket, name: str) -> None:
+    """The same, which can be told from others in the log."""
+    try:
+        await echo(websocket)
+    finally:
+        note(f"{websocket.request.path} {websocket.close_code}")
+
+
 async def tells(websocket: WebSocket) -> None:
     """What a handler is told of subprotocols."""
     await websocket.accept()
@@ -149,7 +157,7 @@ async def sends(websocket: WebSocket, gate: str) -> None:
     await websocket.wait_closed()
 
 
-@idle_timeout(2)
+@idle_timeout(6)
 async def idle(websocket: WebSocket) -> None:
     try:
         async for message in websocket:
@@ -171,19 +179,20 @@ async def slow(websocket: WebSocket) -> None:
         await websocket.send(message)
 
 
-async def floods(websocket: WebSocket) -> None:
+async def floods(websocket: WebSocket, group: str) -> None:
     """Sends to a group more than lies between a server and a client, as long as that is there."""
-    async with websocket.join("flooded"):
+    async with websocket.join(group):
         await websocket.send("joined")
         await websocket.receive()
         while not websocket.is_over:
-            await Group("flooded").asend("x" * 1_000_000)
+            await Group(group).asend("x" * 1_000_000)
             await asyncio.sleep(0.001)
-    note(f"floods {websocket.close_code}")
+    note(f"{websocket.request.path} {websocket.close_code}")
 
 
 urlpatterns = [
     path("echo/", echo),
+    path("echo/<str:name>/", named_echo),
     path("tells/", tells),
     path("declares/", declares),
     path("chooses/", chooses),
@@ -199,5 +208,5 @@ urlpatterns = [
     path("idle/", idle),
     path("small/", small),
     path("slow/", slow),
-    path("floods/", floods),
+    path("floods/<str:group>/", floods),
 ]
