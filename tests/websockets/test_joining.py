@@ -446,13 +446,7 @@ async def test_who_speaks_another_subprotocol_begins_live():
         assert only_socket().since == {"old:a": start}
 
 
-NAMED_TWICE = pytest.param(
-    ["room:a", "room:a"],
-    marks=pytest.mark.xfail(strict=True, reason="it is left as often as it is named"),
-)
-
-
-@pytest.mark.parametrize("inner", [["room:a", "plain"], NAMED_TWICE])
+@pytest.mark.parametrize("inner", [["room:a", "plain"], ["room:a", "room:a"]])
 @pytest.mark.parametrize("outer", [["room:a"], ["room:a", "room:a"]])
 async def test_a_group_that_is_joined_twice_is_told_of_once(outer, inner):
     async def handler(websocket):
