@@ -409,12 +409,14 @@ async def test_a_head_of_256_bytes_is_none_too_long(server: Server) -> None:
 
 
 async def test_text_that_is_no_utf_8_is_the_protocols_affair(server: Server, ws: str) -> None:
-    if ws != OURS:  # uvicorn's own says so, as an error of its own
-        server.expected += ["Invalid UTF-8", "Traceback"]
-    for payload in (b"\n\xff\xfe", b'["\xff"]\n', b"\xff"):
+    payloads = (b"\n\xff\xfe", b'["\xff"]\n', b"\xff")
+    for payload in payloads:
         async with speaking(server, "/echo/") as wire:
             wire.writer.write(frame(TEXT, payload))
             assert (await wire.closed())[0] == 1007
+    if ws != OURS:  # uvicorn's own says so, as an error of its own
+        await asyncio.to_thread(server.wait_for_log, "UnicodeDecodeError:", len(payloads))
+        server.expected += ["Invalid UTF-8", "Traceback"]
 
 
 async def test_what_is_larger_than_any_message_is_refused_as_ever(server: Server) -> None:

@@ -12,6 +12,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -216,6 +217,59 @@ async def test_each_of_several_groups_is_told_of_before_the_handler_goes_on(
         heads = [(await page.frame())[0] for _ in range(3)]
         assert sorted(heads) == sorted([["l", room], ["l", news], ["l", hall]])
         assert await page.frame() == (None, "left")
+
+
+async def test_above_the_cap_the_count_alone_is_told(site: list[Server]) -> None:
+    group = f"pair:{name()}"
+    pages = [Page() for _ in range(3)]
+    async with pages[0].visit(site[0], f"/joins/{group}/0/"):
+        async with pages[1].visit(site[1], f"/joins/{group}/1/"):
+            for page in pages[:2]:
+                await page.sees(group, "0", "1")
+            async with pages[2].visit(site[0], f"/joins/{group}/2/"):
+                head, payload = await pages[2].frame()
+                assert (head[:2], json.loads(payload)) == (["j", group], {"count": 3})
+                for page in pages[:2]:
+                    head, payload = await page.until("p")
+                    assert json.loads(payload) == {"count": 3}
+            for page in pages[:2]:
+                head, payload = await page.until("p")
+                told = json.loads(payload)
+                assert told.pop("count") == 2
+                assert sorted(keys(told.pop("present"))) == [("0", "0", 1), ("1", "1", 1)]
+                assert told == {}
+        await pages[0].sees(group, "0")
+
+
+async def test_what_somebody_says_of_itself_is_told(site: list[Server]) -> None:
+    group = f"hall:{name()}"
+    path = f"/joins/{group}/"
+    async with visiting(site[0], f"{path}ann/") as ann, visiting(site[1], f"{path}bob/") as bob:
+        for page in (ann, bob):
+            await page.sees(group, "ann", "bob")
+        for info in ("is happy", "is of two\nlines é😀"):
+            await bob.send(info)
+            _, payload = await ann.until("p")
+            told = json.loads(payload)
+            assert (told["count"], told["left"]) == (2, [])
+            assert keys(told["joined"]) == [("bob", info, 1)]
+
+
+@pytest.mark.parametrize("rest", ['é "\\😀', "\n", "\u2028", "<b>&amp;", "%25", "a b", "\x00"])
+async def test_a_group_may_be_called_anything(site: list[Server], rest: str) -> None:
+    group = f"room:{rest}{name()}{rest}"
+    place = quote(group)
+    page = Page()
+    token = await ask(site[0], f"/token/{place}/")
+    await ask(site[1], f"/say/{place}/", "before")
+    async with page.visit(site[0], f"/joins/{place}/{quote(rest)}/", token=token):
+        assert await page.message() == "joined True "
+        assert page.here == {group: {rest}}
+        position = await ask(site[1], f"/say/{place}/", "hello")
+        assert await page.until("m") == (["m", group, position], "hello")
+        await page.send("out")
+        assert await page.until("l") == (["l", group], "")
+    assert page.messages == ["before", "hello"]
 
 
 async def test_plain_clients_and_others_are_in_one_group(site: list[Server]) -> None:

@@ -5,6 +5,7 @@ __all__ = ["GROUPS"]
 GROUPS = {
     "room:*": {"history": 200, "presence": True, "linger": 0},
     "hall:*": {"presence": True, "linger": 0},
+    "pair:*": {"presence": 2, "linger": 0},
     "news:*": {"history": 5},
     "8": {"history": 20},
     "<user>": {"history": 20},

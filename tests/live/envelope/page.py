@@ -64,7 +64,7 @@ class Page:
 
     Attributes:
         positions: name of a group -> where the page is in it.
-        here: name of a group -> the keys of who is here.
+        here: name of a group -> the keys of who is here, ``None`` where they are too many.
         ids: of its sockets, the newest last.
         hello: what the first frame of the newest has said.
         messages: all that it has dispatched of groups.
@@ -73,7 +73,7 @@ class Page:
 
     def __init__(self, positions: Mapping[str, str] | None = None) -> None:
         self.positions: dict[str, str | None] = dict(positions or {})
-        self.here: dict[str, set[str]] = {}
+        self.here: dict[str, set[str] | None] = {}
         self.ids: list[str] = []
         self.hello: Any = None
         self.messages: list[str | bytes] = []
@@ -102,19 +102,27 @@ class Page:
             case ["j", name, position, _]:
                 self.positions[name] = position
                 if payload:
-                    self.here[name] = {one["key"] for one in json.loads(payload)["present"]}
+                    self._hear(name, json.loads(payload))
             case ["g", name, position]:
                 self.positions[name] = position
             case ["l", name]:
                 self.positions.pop(name)
             case ["p", name]:
-                told = json.loads(payload)
-                if "present" in told:
-                    self.here[name] = {one["key"] for one in told["present"]}
-                else:
-                    self.here[name] -= {one["key"] for one in told["left"]}
-                    self.here[name] |= {one["key"] for one in told["joined"]}
+                self._hear(name, json.loads(payload))
         return head, payload
+
+    def _hear(self, name: str, told: Any) -> None:
+        if "present" in told:
+            self.here[name] = {one["key"] for one in told["present"]}
+        elif "joined" in told:
+            before = self.here[name]
+            assert before is not None
+            left = {one["key"] for one in told["left"]}
+            self.here[name] = before - left | {one["key"] for one in told["joined"]}
+        else:
+            self.here[name] = None
+        here = self.here[name]
+        assert here is None or len(here) == told["count"]
 
     async def until(self, kind: str | None, name: str | None = None) -> Frame:
         """Read on to a frame of a kind, ``None`` for a message of the handler."""

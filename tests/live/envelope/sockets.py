@@ -71,7 +71,7 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def joins(websocket: WebSocket, names: str, key: str) -> None:
-    """Is in groups; ``out`` leaves them, and ``in`` is in them again."""
+    """Is in groups; ``out`` leaves them, ``in`` is in them again; ``is so`` is its info."""
     joins = True
     while joins:
         async with websocket.join(*names.split(","), key=key, info=key) as membership:
@@ -79,6 +79,8 @@ async def joins(websocket: WebSocket, names: str, key: str) -> None:
             async for message in websocket:
                 if message == "out":
                     break
+                if str(message).startswith("is "):
+                    await membership.update(message)
                 await websocket.send(message)
         await websocket.send("left")
         joins = False
