@@ -238,7 +238,7 @@ class Socket extends EventTarget {
   }
 
   // It has ended, and not because the page said so.
-  async #lost(code, reason = "", why = "Browsers do not tell why.") {
+  async #lost(code, reason = "", why = "Browsers do not tell why (a raw handler: { plain: true }).") {
     const opened = this.#state === "open";
     this.#drop();
     const turn = this.#turn;
