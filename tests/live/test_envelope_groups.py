@@ -461,7 +461,7 @@ async def test_a_page_that_comes_and_goes_gets_each_message_once_in_order(
 
     page.positions[group] = json.loads(_decoded(await ask(site[0], f"/token/{group}/")))[group]
     publishing = asyncio.create_task(publish())
-    for number in range(12):
+    for number in range(8):
         async with page.visit(site[number % 2], f"/joins/{group}/ann/"):
             await page.has(len(page.messages) + number)
             if number % 3:

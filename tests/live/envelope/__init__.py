@@ -3,7 +3,7 @@
 __all__ = ["GROUPS"]
 
 GROUPS = {
-    "room:*": {"history": 200, "presence": True, "linger": 0},
+    "room:*": {"history": 5000, "presence": True, "linger": 0},
     "hall:*": {"presence": True, "linger": 0},
     "pair:*": {"presence": 2, "linger": 0},
     "news:*": {"history": 5},
