@@ -140,7 +140,7 @@ class Envelope:
             return None
         if self.owed and self._connection.reader.is_waiting:
             self.pay()
-        if message[:1] in ("\n", b"\n"):
+        if message.startswith("\n") if isinstance(message, str) else message.startswith(b"\n"):
             return message[1:]
         head = _head_of(message)
         match head:

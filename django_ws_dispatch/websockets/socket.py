@@ -185,7 +185,7 @@ class Socket:
         Only clients of ``django-ws-dispatch.v1`` say so, such as the JavaScript one.
         """
         envelope = self.connection.envelope
-        return {} if envelope is None else envelope.brought.positions
+        return {} if envelope is None else dict(envelope.brought.positions)
 
     async def send_signal(self, signal: Signal, **named: Any) -> None:
         """Send a signal about this socket; what receivers raise is logged."""
