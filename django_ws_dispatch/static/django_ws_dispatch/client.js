@@ -254,7 +254,7 @@ class Socket extends EventTarget {
       try {
         again = reconnects({ code, reason, opened, refusals: this.#refusals });
         if (again?.then) {
-          this.#become("waiting");
+          if (turn === this.#turn) this.#become("waiting");
           again = await again;
         }
       } catch {
@@ -286,7 +286,7 @@ class Socket extends EventTarget {
     this.#queue = [];
     this.#page.abort();
     this.#become("closed");
-    this.#fire("closed", { code, reason });
+    if (this.#state === "closed") this.#fire("closed", { code, reason });
   }
 
   #become(state, delay = null) {
