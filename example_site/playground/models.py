@@ -34,12 +34,10 @@ class Room(models.Model):
     def group(self) -> Group:
         return Group(f"room:{self.slug}")
 
-    def as_state(self) -> dict[str, Any]:
-        """Return what a page begins with: the newest messages, and since when it needs the rest."""
-        # Before the database: what is said in between comes twice, and the page drops one.
-        since = self.group.position()
-        newest = self.messages.select_related("author").order_by("-pk")[:50]
-        return {"since": since, "messages": [each.as_event() for each in newest][::-1]}
+    def newest(self) -> list[dict[str, Any]]:
+        """Return the messages that a page begins with, oldest first."""
+        found = self.messages.select_related("author").order_by("-pk")[:50]
+        return [each.as_event() for each in found][::-1]
 
 
 class Message(models.Model):
@@ -58,7 +56,6 @@ class Message(models.Model):
 
     def as_event(self) -> dict[str, Any]:
         return {
-            "type": "message",
             "id": self.pk,
             "author": self.author.get_username(),
             "text": self.text,
@@ -81,7 +78,6 @@ class Notice(models.Model):
 
     def as_event(self) -> dict[str, Any]:
         return {
-            "type": "notice",
             "id": self.pk,
             "for": self.user.get_username() if self.user else None,
             "text": self.text,

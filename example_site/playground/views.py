@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from django_ws_dispatch.groups import user_group
+from django_ws_dispatch.groups import since_token, user_group
 
 from . import sockets
 from .models import EVERYBODY, Message, Notice, Room
@@ -26,6 +26,7 @@ FORMS = [
         "title": "The raw ASGI form",
         "says": "What many sites have today, mounted unchanged. It answers a ping alone.",
         "code": inspect.getsource(sockets.raw_ping),
+        "plain": True,
     },
 ]
 
@@ -45,15 +46,20 @@ def rooms(request: HttpRequest) -> HttpResponse:
 @login_required
 def room(request: HttpRequest, slug: str) -> HttpResponse:
     place = get_object_or_404(Room, slug=slug)
-    context = {"room": place, "state": place.as_state(), "max_length": Message.MAX_LENGTH}
+    context = {
+        "room": place,
+        # Before the messages are read: nothing falls between, and the page drops what comes twice.
+        "since": since_token(place.group),
+        "messages": place.newest(),
+        "max_length": Message.MAX_LENGTH,
+    }
     return render(request, "playground/room.html", context)
 
 
 @require_safe
 @login_required
 def notices(request: HttpRequest) -> HttpResponse:
-    # Before the database: what is sent in between comes twice, and the page drops one.
-    since = {"notices": EVERYBODY.position(), "<user>": user_group(request.user).position()}
+    since = since_token(EVERYBODY, user_group(request.user))
     context = {"since": since, "notices": Notice.visible_to(request.user)[:20]}
     return render(request, "playground/notices.html", context)
 

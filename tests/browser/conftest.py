@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Only `tox -e browser` installs it. Elsewhere these are not tests that somebody skipped.
 if importlib.util.find_spec("playwright") is None:
-    collect_ignore_glob = ["test_*.py"]
+    collect_ignore_glob = ["*test_*.py"]  # those in folders below, too
 
 FLAGS = [
     "--headless",
@@ -51,7 +51,11 @@ def chromium() -> Iterator[play.Browser]:
         (pytest.fail if "CI" in os.environ else pytest.skip)("chromium is not installed")
     expect.set_options(timeout=DEADLINE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=path,
+            args=FLAGS,
+            ignore_default_args=["--disable-back-forward-cache"],  # people's browsers have one
+        )
         yield browser
         browser.close()
 
@@ -84,7 +88,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Site:
 
 @pytest.fixture(scope="package")
 def servers(site: Site) -> Iterator[tuple[Server, Server]]:
-    both = Server(site), Server(site)
+    both = Server(site.environment), Server(site.environment)
     with ExitStack() as stack:
         for server in both:
             stack.enter_context(server)

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.kit.ports import free_port
@@ -78,16 +79,24 @@ class Site:
 
 
 class Server(Process):
-    """A uvicorn process with the example site. It can be stopped and started again in its place."""
+    """A uvicorn process with a site. It can be stopped and started again in its place.
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(environment=site.environment)
+    Args:
+        environment: all of its variables.
+        application: what it serves.
+    """
+
+    def __init__(
+        self, environment: Mapping[str, str], application: str = "example_site.asgi:application"
+    ) -> None:
+        super().__init__(environment=environment)
+        self._application = application
         self._port = free_port()
         self.host = f"127.0.0.1:{self._port}"
         self.url = f"http://{self.host}"
 
     def command(self) -> list[str]:
-        program = [sys.executable, *WARNINGS, "-m", "uvicorn", "example_site.asgi:application"]
+        program = [sys.executable, *WARNINGS, "-m", "uvicorn", self._application]
         program += ["--ws", "django_ws_dispatch.uvicorn:WebSocketProtocol"]
         return [*program, "--port", str(self._port), "--no-access-log"]
 

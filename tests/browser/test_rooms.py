@@ -191,7 +191,7 @@ def test_chat_lives_through_a_restart_of_the_broker(
     valkey.kill()
     try:
         say(demo, "Is anybody here?")
-        # It was taken for sent, and comes back.
+        expect(demo.get_by_role("alert")).to_contain_text("Not sent")
         expect(box(demo)).to_have_value("Is anybody here?")
         for page in demo, guest:
             expect(said(page)).to_have_text(["Before"])
@@ -281,3 +281,4 @@ def test_denied_page_asks_over_http_before_it_tries_again(visit: Visit, site: Si
     assert len(demo.sockets) == 1
     expect(page.locator(".state").get_by_role("link", name="Log in")).to_be_visible()
     demo.expected("WebSocket connection .*/ws/rooms/denied/")
+    demo.expected("WebSocket refused: .*/ws/rooms/denied/")

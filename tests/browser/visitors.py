@@ -99,7 +99,8 @@ class Visitor:
 
     def met_a_restart(self) -> None:
         """Take off the problems what a browser says that has asked a server that was away."""
-        self.problems = [each for each in self.problems if "ERR_CONNECTION_REFUSED" not in each]
+        away = re.compile("ERR_CONNECTION_REFUSED|WebSocket refused: ")
+        self.problems = [each for each in self.problems if not away.search(each)]
 
 
 def state(page: play.Page) -> play.Locator:

@@ -1,4 +1,5 @@
-import { clock, follow, showState } from "./socket.js";
+import { connect } from "../django_ws_dispatch/client.js";
+import { clock, loadAgain, reconnects, showState } from "./ui.js";
 
 const page = document.querySelector("[data-notices]");
 const feed = page.querySelector(".feed");
@@ -6,16 +7,21 @@ const form = page.querySelector("[data-send]");
 const error = page.querySelector("[data-error]");
 const empty = page.querySelector("[data-empty]");
 
-function load(rendered) {
-  feed.replaceChildren(...rendered.querySelectorAll(".feed > li"));
-  for (const time of feed.querySelectorAll("time")) time.replaceWith(clock(time.dateTime));
-  empty.hidden = feed.children.length > 0;
-  return JSON.parse(rendered.getElementById("since").textContent);
+// Newest first, also where those to everybody come before those to one. Any may be there already.
+function show(item) {
+  const items = [...feed.children];
+  const id = Number(item.dataset.id);
+  if (items.some((other) => Number(other.dataset.id) === id)) return;
+  feed.insertBefore(item, items.find((other) => Number(other.dataset.id) < id) ?? null);
+  empty.hidden = true;
 }
 
-function show(notice) {
-  const items = [...feed.children];
-  if (items.some((item) => Number(item.dataset.id) === notice.id)) return;
+function load(rendered) {
+  rendered.querySelectorAll(".feed > li").forEach(show);
+  for (const time of feed.querySelectorAll("time")) time.replaceWith(clock(time.dateTime));
+}
+
+function made(notice) {
   const item = document.createElement("li");
   const text = document.createElement("p");
   const small = document.createElement("small");
@@ -24,12 +30,14 @@ function show(notice) {
   text.textContent = notice.text;
   small.append(notice.for ? "to you · " : "to everybody · ", clock(notice.at));
   item.append(text, small);
-  // Newest first, also where those to everybody come before those to one.
-  feed.insertBefore(item, items.find((older) => Number(older.dataset.id) < notice.id) ?? null);
-  empty.hidden = true;
+  return item;
 }
 
-const socket = follow((since) => `${page.dataset.notices}?${new URLSearchParams(since)}`, load, show);
+load(document);
+const socket = connect(page.dataset.notices, { since: page.dataset.since, reconnects });
+socket.on("message", ({ data }) => show(made(JSON.parse(data))));
+socket.on("gap", () => loadAgain(load));
+showState(socket, page.querySelector(".state"));
 
 // Without JavaScript the same form posts and comes back.
 form.addEventListener("submit", async (event) => {
@@ -48,6 +56,3 @@ form.addEventListener("submit", async (event) => {
     error.textContent = "Not sent: the server does not answer.";
   }
 });
-
-showState(socket, page.querySelector(".state"));
-socket.open();

@@ -1,4 +1,5 @@
-import { append, clock, LiveSocket, showState } from "./socket.js";
+import { connect } from "../django_ws_dispatch/client.js";
+import { append, clock, showState } from "./ui.js";
 
 const KEPT = 200; // lines of log
 
@@ -6,9 +7,9 @@ for (const card of document.querySelectorAll("[data-ping]")) {
   const find = (selector) => card.querySelector(selector);
   const log = find(".log");
   const form = find("[data-send]");
-  const socket = new LiveSocket(() => card.dataset.ping);
   const toggle = find("[data-toggle]");
-  let last = socket.state;
+  let socket = null;
+  let last = "closed";
   let asked = false; // by the button: coming back by itself must not move the focus
 
   const write = (kind, text) => {
@@ -21,32 +22,38 @@ for (const card of document.querySelectorAll("[data-ping]")) {
     if (log.children.length > KEPT) log.firstElementChild.remove();
   };
 
-  showState(socket, find(".state"));
-  socket.addEventListener("message", (event) => write("in", event.data));
-  socket.addEventListener("state", () => {
-    const open = socket.state === "open";
-    const idle = socket.state === "closed" || socket.state === "refused";
-    toggle.textContent = idle ? "Connect" : "Disconnect";
-    toggle.classList.toggle("quiet", !idle);
-    form.querySelector("button").disabled = !open;
-    if (open) {
-      write("info", "open");
-      if (asked) form.elements.message.focus({ preventScroll: true });
-      asked = false;
-    } else if (last === "open") {
-      write("info", socket.state === "waiting" ? "lost" : "closed");
-    }
-    last = socket.state;
-  });
+  const begin = () => {
+    // The raw handler speaks no subprotocol.
+    socket = connect(card.dataset.ping, { plain: "plain" in card.dataset });
+    showState(socket, find(".state"));
+    socket.on("message", ({ data }) => write("in", data));
+    socket.on("state", ({ state }) => {
+      toggle.textContent = state === "closed" ? "Connect" : "Disconnect";
+      toggle.classList.toggle("quiet", state !== "closed");
+      form.querySelector("button").disabled = state !== "open";
+      if (state === "open") {
+        write("info", "open");
+        if (asked) form.elements.message.focus({ preventScroll: true });
+        asked = false;
+      } else if (last === "open") {
+        write("info", state === "waiting" ? "lost" : "closed");
+      }
+      last = state;
+    });
+  };
+
   toggle.addEventListener("click", () => {
-    asked = socket.state === "closed" || socket.state === "refused";
-    if (asked) socket.open();
-    else socket.close();
+    asked = last === "closed";
+    if (!asked) socket.close();
+    else if (socket) socket.reconnect();
+    else begin();
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const { message } = form.elements;
-    if (socket.send(message.value)) write("out", message.value);
+    if (last !== "open") return;
+    socket.send(message.value);
+    write("out", message.value);
     message.select();
   });
 }
