@@ -112,7 +112,7 @@ class Socket extends EventTarget {
       if (!group && Array.isArray(value)) this.#ids = value.filter(isString).slice(-8);
     }
     this.#watchPage();
-    // Who has just got the socket hears of its first try, too.
+    // Listeners hear of the first try, too.
     queueMicrotask(() => this.#turn || this.#try());
   }
 
