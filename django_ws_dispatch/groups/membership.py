@@ -254,7 +254,6 @@ class Membership:
         position, read = begins
         has_some = False
         recovered = None if since is None else True
-
         begun = told is None
 
         async def begin() -> None:

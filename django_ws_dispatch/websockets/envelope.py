@@ -129,8 +129,7 @@ class Envelope:
         for name in [one for one in self.owed if not names or one in names]:
             self.owed.remove(name)
             if self.speaks:
-                writer: Any = self._connection.writer
-                writer.tell(framed(["l", name]))
+                self._connection.writer.tell(framed(["l", name]))
 
     # What comes
 
@@ -142,8 +141,7 @@ class Envelope:
             self.pay()
         if message.startswith("\n") if isinstance(message, str) else message.startswith(b"\n"):
             return message[1:]
-        head = _head_of(message)
-        match head:
+        match _head_of(message):
             case ["ping", int(number)] if not isinstance(number, bool):
                 self._answer(number)
             case None:
@@ -160,8 +158,7 @@ class Envelope:
         early, self._pinged_at = now - self._pinged_at < LEAST_PING, now
         if early and not connection.reader.is_within_rate():
             return
-        writer: Any = connection.writer
-        writer.tell(framed(["pong", number]))
+        connection.writer.tell(framed(["pong", number]))
 
     def _refuse(self, why: str) -> None:
         reports.closed(self._connection.path, CloseCode.BAD_REQUEST, why)

@@ -60,10 +60,10 @@ class EnvelopedWriter(Writer):
     envelope: Envelope
 
     def deliver(self, message: Message) -> None:
-        envelope = self.envelope
-        named = None if message.place is None else envelope.named.get(message.place)
         if self._connection.ready_state >= CLOSING:
             return
+        envelope = self.envelope
+        named = None if message.place is None else envelope.named.get(message.place)
         if named is not None and named.early is not None:
             named.early.append(message)
             named.early_size += message.size
@@ -82,7 +82,6 @@ class EnvelopedWriter(Writer):
         self.deliver(message)
 
     def tell(self, message: Message) -> None:
-        """Send a frame of the subprotocol without waiting. Never raises or suspends."""
         if self._connection.ready_state is OPEN:
             super().deliver(message)
 
@@ -117,13 +116,12 @@ class Introduction:
     """What the client is told of a group that its socket joins. It is ``Told``.
 
     Args:
-        envelope: of the socket.
         writer: of the socket.
         named: the group.
     """
 
-    def __init__(self, envelope: Envelope, writer: EnvelopedWriter, named: Named) -> None:
-        self._envelope = envelope
+    def __init__(self, writer: EnvelopedWriter, named: Named) -> None:
+        self._envelope = writer.envelope
         self._writer = writer
         self._named = named
         self._settled = named.settled = asyncio.get_running_loop().create_future()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 from django.utils.crypto import salted_hmac
 
@@ -16,7 +15,7 @@ from ..groups.options import GroupOptions
 from ..groups.seats import Seat
 from ..reports import FAILURE, meaning_of
 from .envelope import Named
-from .enveloped import Introduction
+from .enveloped import EnvelopedWriter, Introduction
 from .socket import Socket
 from .state import CLOSING, OPEN
 
@@ -179,7 +178,7 @@ def _name(
     called: Mapping[groups.members.Place, str],
 ) -> dict[groups.members.Place, Introduction]:
     """Have the socket know the names of groups. Return how its client is told of them, if it is."""
-    envelope = socket.connection.envelope
+    envelope, writer = socket.connection.envelope, socket.connection.writer
     introductions: dict[groups.members.Place, Introduction] = {}
     if not places:
         return introductions
@@ -193,9 +192,8 @@ def _name(
                 envelope.pay(called[place])
             named = socket.named[place] = Named(called[place], [] if speaks else None)
         named.joins += 1
-        if envelope is not None and speaks and place not in introductions:
-            writer: Any = socket.connection.writer
-            introductions[place] = Introduction(envelope, writer, named)
+        if speaks and isinstance(writer, EnvelopedWriter) and place not in introductions:
+            introductions[place] = Introduction(writer, named)
     return introductions
 
 

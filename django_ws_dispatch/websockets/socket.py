@@ -278,11 +278,10 @@ class Socket:
         envelope = self.connection.envelope
         if envelope is None:
             return
-        writer: Any = self._writer
         if named.audience is not None:
-            named.audience.dismiss(writer)
+            named.audience.dismiss(self._writer)
         if tell and envelope.speaks and named.early is None:
-            writer.tell(framed(["l", named.name]))
+            self._writer.tell(framed(["l", named.name]))
 
     @property
     def _may_come_back(self) -> bool:

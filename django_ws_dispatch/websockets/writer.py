@@ -144,6 +144,9 @@ class Writer:
     def notice(self, message: Message) -> None:
         """A client without the subprotocol is told nothing but messages."""
 
+    def tell(self, message: Message) -> None:
+        """Send a frame of the subprotocol without waiting, to who speaks it. Never raises."""
+
     def kick(self, code: int, reason: str = "") -> None:
         """Close the socket, behind what was delivered before. Never raises or suspends."""
         self._connection.kick(code, reason)

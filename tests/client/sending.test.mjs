@@ -102,3 +102,22 @@ test("a closed socket throws always, and forgets what waits", async (t) => {
   server.last.greet();
   assert.deepEqual(server.last.sent, []);
 });
+
+test("a queued message that the class does not send stops nothing", async (t) => {
+  const { server, socket, details } = await begin(t, { queue: 3 });
+  socket.send("one");
+  socket.send(new Blob(["two"]));
+  socket.send("three");
+  const last = server.last;
+  const send = last.send.bind(last);
+  last.send = (data) => {
+    if (data instanceof Blob) throw new TypeError("no Blobs here");
+    send(data);
+  };
+  let thrown = null;
+  try { last.greet(); } catch (error) { thrown = error; }
+  assert.equal(thrown, null);
+  assert.equal(socket.state, "open");
+  assert.equal(details("open").length, 1);
+  assert.deepEqual(last.sent, ["\none", "\nthree"]);
+});

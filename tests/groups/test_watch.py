@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-from django_ws_dispatch.brokers.presence import Here
 from django_ws_dispatch.exceptions import BrokerError
 from django_ws_dispatch.groups import Group, watch
 from django_ws_dispatch.groups.fanout import FanOut
@@ -16,24 +15,11 @@ from django_ws_dispatch.groups.watch import Audience, Watcher
 
 from ..kit.members import FakeMember
 from ..kit.waiting import until
+from .views import here, keys, view
 
 pytestmark = pytest.mark.asyncio
 
 ROOM = Group("room:a")
-
-
-def here(key, since=1, info="null", sockets=1):
-    return Here(key, sockets, since, info)
-
-
-def view(*them, count=None):
-    """Who is here; keys, or ``Here``."""
-    found = [here(one) if isinstance(one, str) else one for one in them]
-    return View({one.key: one for one in found}, len(found) if count is None else count)
-
-
-def keys(found):
-    return [one.key for one in found]
 
 
 class Turns:

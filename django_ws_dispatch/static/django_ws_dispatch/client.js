@@ -228,7 +228,13 @@ class Socket extends EventTarget {
     this.#refusals = 0;
     clearTimeout(this.#timers.try);
     this.#after("steady", this.#options.maxDelay, () => (this.#failures = 0));
-    for (const message of this.#queue.splice(0)) this.#socket.send(message);
+    for (const message of this.#queue.splice(0)) {
+      try {
+        this.#socket.send(message);
+      } catch (error) {
+        console.warn(error);
+      }
+    }
     this.#become("open");
     if (turn === this.#turn) this.#fire("open", { reopened });
   }
