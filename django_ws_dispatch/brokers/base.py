@@ -157,7 +157,7 @@ class BaseBroker(ABC):
 
     # History: optional. A broker that has none says so in ``has_history``.
 
-    def keep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+    def keep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str | None:
         """Keep ``message`` and publish it, in one step: what is delivered was kept before.
 
         One call keeps it once, also where it tries again on a fresh connection.
@@ -169,14 +169,16 @@ class BaseBroker(ABC):
             order: it is no message, but an order to those who hear it: it does not count.
 
         Returns:
-            Its position.
+            Its position; ``None`` if it is sent when a transaction commits, and has none before.
 
         Raises:
             BrokerError: as ``publish()``; or the store refuses to write, and nothing is published.
         """
         raise NotImplementedError
 
-    async def akeep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+    async def akeep(
+        self, channel: str, message: bytes, keep: Keep, *, order: bool = False
+    ) -> str | None:
         """See ``keep()``. Cancellation does not rule out that it was kept and sent."""
         raise NotImplementedError
 

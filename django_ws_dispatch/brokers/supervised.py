@@ -73,6 +73,9 @@ class SupervisedSubscriber(ABC):
     expected: ClassVar[tuple[type[Exception], ...]] = (OSError, TimeoutError)
     """What a server that is away or refuses does to a client: the log has no traceback of it."""
 
+    meanwhile: ClassVar[str] = "until it is back messages of groups without history are lost"
+    """What becomes of messages while the server is away, as the log says it."""
+
     def __init__(self, broker: BaseBroker, receiver: Receiver, server: str) -> None:
         self._broker = broker
         self._receiver = receiver
@@ -128,11 +131,11 @@ class SupervisedSubscriber(ABC):
                 if self._lost is None:
                     self._receiver.on_lost()
                     logger.error(
-                        "Lost the broker %r (%s): %s. Sockets stay open; until it is back messages "
-                        "of groups without history are lost.",
+                        "Lost the broker %r (%s): %s. Sockets stay open; %s.",
                         self._broker.alias,
                         self._server,
                         why,
+                        self.meanwhile,
                         exc_info=None if isinstance(exc, self.expected) else exc,
                     )
                 self._lost = why

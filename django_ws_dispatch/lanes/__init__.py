@@ -13,6 +13,7 @@ all its sync code sees one thread, and nobody else's sync code does::
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import threading
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Any, Protocol, cast
 
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 
 from . import executors
 from .caretaker import Caretaker
@@ -32,6 +33,8 @@ __all__ = [
     "Lane",
     "background",
     "enter",
+    "has_thread",
+    "is_off",
     "lane_for",
     "load_sync_context",
     "off",
@@ -129,6 +132,25 @@ def off() -> Iterator[None]:
         _off.set(was_off)
         if entered:
             context.set(executors.shared)
+
+
+def is_off() -> bool:
+    """Return whether the current context uses no lanes, because of ``off()``."""
+    return _off.get()
+
+
+def has_thread() -> bool:
+    """Return whether sync work of the current context goes to a thread that is not everybody's: to
+    a lane, to that of a request, or to that of whoever waits in ``async_to_sync()``.
+    """
+    if _off.get() or getattr(AsyncToSync.executors, "current", None) is not None:
+        return True
+    if asyncio.get_running_loop() in AsyncToSync.loop_thread_executors:
+        return True
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    if context is executors.shared:
+        return executors.current.get() is not None
+    return context is not None
 
 
 def background() -> contextvars.Context:
