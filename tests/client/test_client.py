@@ -19,6 +19,7 @@ from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 from django.core.management import call_command
 
 import django_ws_dispatch
+from tests.kit.missing import missing
 from tests.kit.waiting import DEADLINE
 
 HERE = Path(__file__).parent
@@ -37,12 +38,6 @@ class Aggregating(ManifestStaticFilesStorage):
     """What a site has that hashes the names in JavaScript's modules, too."""
 
     support_js_module_import_aggregation = True
-
-
-def missing(what: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} is missing, and this is CI")
-    pytest.skip(f"{what} is missing")
 
 
 def run(*command: str | Path, cwd: Path, **env: str) -> str:

@@ -7,104 +7,79 @@ import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tests.kit.waiting import DEADLINE
-
-from .ports import free_port
+from .database import DatabaseServer
 
 __all__ = ["PostgresServer", "find_binaries"]
 
 
-class PostgresServer:
-    """Starts, stops and starts again on the same port with the same data.
+class PostgresServer(DatabaseServer):
+    """See ``DatabaseServer``. ``stop(signal.SIGQUIT)`` is its "immediate" shutdown.
 
     The server refuses to run as root; then it runs as ``postgres`` or ``nobody``.
     """
 
-    host = "127.0.0.1"
+    kind = "PostgreSQL"
+    engine = "django.db.backends.postgresql"
     user = "postgres"
     name = "postgres"
+    fast = signal.SIGINT
 
     def __init__(self, binaries: Path) -> None:
         self._binaries = binaries
-        self._account = _unprivileged_account() if os.geteuid() == 0 else {}
-        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-        self._data = self._folder / "data"
-        self._log = self._folder / "log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = free_port()
-        if self._account:
-            shutil.chown(self._folder, self._account["user"], self._account["group"])
-        with self._log.open("wb") as log:
-            subprocess.run(
-                [
-                    binaries / "initdb",
-                    f"--pgdata={self._data}",
-                    f"--username={self.user}",
-                    "--auth=trust",
-                    "--encoding=UTF8",
-                    "--no-locale",
-                    "--no-sync",
-                ],
-                check=True,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                **self._account,
-            )
+        super().__init__(_unprivileged_account() if os.geteuid() == 0 else None)
 
-    @property
-    def settings(self) -> dict[str, object]:
-        """What ``DATABASES`` holds for it."""
-        return {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": self.name,
-            "USER": self.user,
-            "HOST": self.host,
-            "PORT": self.port,
-        }
+    def _preparation(self) -> Sequence[str | Path]:
+        return [
+            self._binaries / "initdb",
+            f"--pgdata={self._data}",
+            f"--username={self.user}",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-locale",
+            "--no-sync",
+        ]
 
-    def connect(self):
-        """Return an autocommit connection that Django knows nothing of."""
+    def _command(self) -> Sequence[str | Path]:
+        return [
+            self._binaries / "postgres",
+            *("-D", self._data, "-p", str(self.port), "-h", self.host),
+            # Without waiting for the disk; it can say in which order transactions were committed.
+            *("-k", self._folder, "-F", "-N", "100", "-c", "track_commit_timestamp=on"),
+        ]
+
+    def _is_ready(self) -> bool:
+        ready = [self._binaries / "pg_isready", "-q", "-h", self.host, "-p", str(self.port)]
+        return not subprocess.run(ready, check=False).returncode
+
+    def connect(self, database: str | None = None) -> Any:
         import psycopg
 
         return psycopg.connect(
-            host=self.host, port=self.port, user=self.user, dbname=self.name, autocommit=True
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            dbname=database or self.name,
+            autocommit=True,
         )
 
-    def start(self, timeout: float = DEADLINE) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    self._binaries / "postgres",
-                    *("-D", self._data, "-p", str(self.port), "-h", self.host),
-                    *("-k", self._folder, "-F", "-N", "50"),
-                ],
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                **self._account,
-            )
-        deadline = time.monotonic() + timeout
-        ready = [self._binaries / "pg_isready", "-q", "-h", self.host, "-p", str(self.port)]
-        while subprocess.run(ready, check=False).returncode:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start:\n{self._log.read_text()}")
-            time.sleep(0.05)
+    def ask(
+        self, statement: str, *values: object, database: str | None = None
+    ) -> list[tuple[Any, ...]]:
+        with self.connect(database) as connection:
+            cursor = connection.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Stop it, with the connections of whoever is connected ("fast"; SIGQUIT: "immediate")."""
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(DEADLINE)
-            self._process = None
+    def sessions(self, database: str) -> int:
+        asking = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+        ((count,),) = self.ask(asking, database)
+        return int(count)
 
-    def remove(self) -> None:
-        self.stop()
-        shutil.rmtree(self._folder)
+    def _drop(self, name: str) -> None:
+        self.ask(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _unprivileged_account() -> dict[str, object]:

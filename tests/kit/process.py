@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from .waiting import DEADLINE
 
@@ -29,6 +30,7 @@ class Process:
         command: the program and its arguments.
         folder: where it runs.
         environment: all of its variables.
+        account: as whom it runs, as ``subprocess.Popen`` has it: ``user``, ``group``, ...
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Process:
         *,
         folder: Path = ROOT,
         environment: Mapping[str, str] | None = None,
+        account: Mapping[str, Any] | None = None,
     ) -> None:
         self.lines: list[str] = []
         self._words = command
         self._folder = folder
+        self._account = account or {}
         self._environment = {**(os.environ if environment is None else environment)}
         # What a process that is killed has written must not be lost.
         self._environment["PYTHONUNBUFFERED"] = "1"
@@ -65,6 +69,11 @@ class Process:
         """All that it has written."""
         with self._changed:
             return "\n".join(self.lines)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it was started, and may have ended since."""
+        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -109,6 +118,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            **self._account,
         )
         self._reading = True
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)

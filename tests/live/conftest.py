@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.kit.postgres import PostgresServer, find_binaries
+from tests.kit.database_servers import postgres
 from tests.kit.server import Server
 
 from .classes import CLASSES
+
+__all__ = ["postgres", "ws"]
 
 
 @pytest.fixture(scope="module", params=CLASSES.values(), ids=CLASSES)
@@ -22,26 +23,3 @@ def ws(request: pytest.FixtureRequest) -> Iterator[str]:
     before, Server.WS = Server.WS, request.param
     yield request.param
     Server.WS = before
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A running server. Without PostgreSQL the test is skipped, but where CI is set it fails."""
-    missing = None
-    try:
-        import psycopg  # noqa: F401
-    except ImportError:
-        missing = "psycopg is not installed"
-    folder = find_binaries()
-    if folder is None:
-        missing = "PostgreSQL (postgres, initdb, pg_isready) is not installed"
-    if missing or folder is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{missing}, and CI is set.")
-        pytest.skip(f"{missing}.")
-    server = PostgresServer(folder)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.kit.missing import missing
 from tests.kit.postgres import find_binaries
 from tests.kit.server import ROOT
 from tests.kit.valkey import binary
@@ -21,9 +22,7 @@ def _programs() -> None:
     pytest.importorskip("websockets")
     binary()
     if find_binaries() is None:
-        if os.environ.get("CI"):
-            pytest.fail("PostgreSQL is not installed, and CI is set.")
-        pytest.skip("PostgreSQL is not installed.")
+        missing("PostgreSQL")
 
 
 @pytest.mark.usefixtures("_programs")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -39,20 +38,14 @@ SOON = 5.0
 @pytest.fixture
 def database(postgres: PostgresServer) -> Iterator[dict[str, Any]]:
     """A new database, as ``DATABASES`` has it."""
-    with postgres.connect() as connection:
-        connection.execute(f"CREATE DATABASE {NAME}")
-    yield {**postgres.settings, "NAME": NAME}
-    with postgres.connect() as connection:
-        connection.execute(f"DROP DATABASE {NAME} WITH (FORCE)")
+    with postgres.database(NAME) as settings:
+        yield settings
 
 
 @contextmanager
 def crashed(server: PostgresServer) -> Iterator[None]:
     """As after ``pg_ctl stop -m immediate``; at the end it is started again."""
-    with server.connect() as connection:
-        ((content,),) = connection.execute("SELECT pg_read_file('postmaster.pid')")
-    os.kill(int(content.split()[0]), signal.SIGQUIT)
-    server.stop()
+    server.stop(signal.SIGQUIT)
     try:
         yield
     finally:

@@ -54,9 +54,9 @@ class _Reader:
 
 
 @asynccontextmanager
-async def reading() -> AsyncIterator[_Reader]:
+async def reading(group: Group = ROOM) -> AsyncIterator[_Reader]:
     reader = _Reader()
-    async with ROOM.subscribe() as messages:
+    async with group.subscribe() as messages:
         task = asyncio.create_task(reader.read(messages))
         try:
             yield reader

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.missing import missing
 from tests.kit.server import Server
 from tests.kit.waiting import DEADLINE
 
@@ -43,12 +44,6 @@ socket.on("close", (code, reason) => {
   }));
 });
 """
-
-
-def missing(what: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} is missing, and this is CI")
-    pytest.skip(f"{what} is missing")
 
 
 @pytest.fixture(scope="module")
