@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
@@ -35,11 +35,11 @@ class Receiver(Protocol):
             it before it reads on. That is the only back-pressure there is.
         """
 
-    def on_lost(self) -> None:
-        """The server is away: from here on messages may be lost."""
+    def on_lost(self, channels: Collection[str] | None = None) -> None:
+        """The server is away: from here on messages may be lost, of all channels or of these."""
 
-    def on_reconnect(self) -> None:
-        """Messages may have been lost, and everything is subscribed to again."""
+    def on_reconnect(self, channels: Collection[str] | None = None) -> None:
+        """Messages may have been lost, and all of that is subscribed to again."""
 
 
 class BaseSubscriber(ABC):
@@ -47,7 +47,8 @@ class BaseSubscriber(ABC):
 
     All methods are called in that loop. It does not raise when the broker is lost: it comes back by
     itself, subscribes to everything again, and then calls ``receiver.on_reconnect()`` once;
-    ``receiver.on_lost()`` came before.
+    ``receiver.on_lost()`` came before. Where it has several servers, each of them is a server of
+    its own for that, and may name its channels.
     """
 
     @abstractmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import ClassVar, Protocol
 
 from ..exceptions import BrokerError
@@ -81,9 +81,11 @@ class SupervisedSubscriber(ABC):
         self._receiver = receiver
         self._server = server
         self._loop = asyncio.get_running_loop()
-        self._wanted = Wanted(broker.timeout, self._error)
+        self.wanted = Wanted(broker.timeout, self._error)
         self._supervisor: asyncio.Task[None] | None = None
         self._lost: str | None = None  # Why, while the server is away.
+        self.missed: set[str] = set()
+        """Channels that were taken over, and are to be caught up with."""
         self._confirmed = False
         self._heard = 0.0
         self._taking = False  # The reader waits for the receiver, not for the server.
@@ -98,16 +100,34 @@ class SupervisedSubscriber(ABC):
 
     def subscribe(self, channel: str, name: bytes) -> asyncio.Future[None] | None:
         """Ask for ``channel``, which is called ``name`` on the wire (see ``BaseSubscriber``)."""
-        ready = self._wanted.add(channel, name)
-        if ready is not None and self._supervisor is None:
+        ready = self.wanted.add(channel, name)
+        if ready is not None:
+            self._begin()
+        return ready
+
+    def take(self, name: bytes, wanted: Wanted, *, missed: bool) -> None:
+        """Take a channel over from another subscriber, of which messages may have been missed."""
+        channel = wanted.subscriptions[name].channel
+        wanted.give(name, self.wanted)
+        if missed:
+            self.missed.add(channel)
+            self._confirmed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._supervisor is None:
             self._supervisor = self._loop.create_task(
                 self._supervise(), name=f"django-ws-dispatch subscriber of {self._broker.alias}"
             )
-        return ready
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server is away."""
+        return self._lost is not None
 
     def unsubscribe(self, name: bytes) -> None:
         """Let go of a channel, when the writer comes to it."""
-        self._wanted.remove(name)
+        self.wanted.remove(name)
 
     def _error(self) -> BrokerError:
         why = f": {self._lost}" if self._lost else ""
@@ -129,7 +149,7 @@ class SupervisedSubscriber(ABC):
             except Exception as exc:  # Garbage, or a bug, must not end all deliveries.
                 why = self.why(exc)
                 if self._lost is None:
-                    self._receiver.on_lost()
+                    self._receiver.on_lost(self._channels())
                     logger.error(
                         "Lost the broker %r (%s): %s. Sockets stay open; %s.",
                         self._broker.alias,
@@ -145,7 +165,7 @@ class SupervisedSubscriber(ABC):
 
     async def _serve(self, connection: Connection) -> None:
         """Work on a connection until it fails, and raise why."""
-        self._wanted.begin()
+        self.wanted.begin()
         self._heard, self._taking = self._loop.time(), False
         tasks = {
             self._loop.create_task(self._read(connection)),
@@ -169,9 +189,17 @@ class SupervisedSubscriber(ABC):
                 "The broker %r (%s) is back; %d channels are subscribed to.",
                 self._broker.alias,
                 self._server,
-                len(self._wanted.subscriptions),
+                len(self.wanted.subscriptions),
             )
-            self._receiver.on_reconnect()
+            self.missed.clear()
+            self._receiver.on_reconnect(self._channels())
+        elif self.missed:
+            missed, self.missed = self.missed, set()
+            self._receiver.on_reconnect(missed)
+
+    def _channels(self) -> Collection[str] | None:
+        """Return what is subscribed to here, ``None`` where that is all there is."""
+        return None
 
     # Writing
 
@@ -180,9 +208,9 @@ class SupervisedSubscriber(ABC):
         patience = self._broker.timeout
         pinged: float | None = None
         while True:
-            self._wanted.news.clear()
+            self.wanted.news.clear()
             await self._tell_changes(connection)
-            if self._wanted.confirmed and not self._confirmed:
+            if self.wanted.confirmed and not self._confirmed:
                 self._note_confirmed()
             now = self._loop.time()
             if self._taking or self._heard > now - patience:
@@ -199,12 +227,12 @@ class SupervisedSubscriber(ABC):
             since = now if self._taking else self._heard if pinged is None else pinged
             try:
                 async with asyncio.timeout_at(since + patience):
-                    await self._wanted.news.wait()
+                    await self.wanted.news.wait()
             except TimeoutError:
                 pass
 
     async def _tell_changes(self, connection: Connection) -> None:
-        subscribe, unsubscribe = self._wanted.take_changes()
+        subscribe, unsubscribe = self.wanted.take_changes()
         # Of each channel only one, so their order does not matter.
         for start in range(0, len(subscribe), BATCH):
             await self._tell(connection.subscribe(subscribe[start : start + BATCH]))
@@ -223,7 +251,7 @@ class SupervisedSubscriber(ABC):
     # Reading
 
     async def _read(self, connection: Connection) -> None:
-        on_message, subscriptions = self._receiver.on_message, self._wanted.subscriptions
+        on_message, subscriptions = self._receiver.on_message, self.wanted.subscriptions
         began = self._loop.time()
         while True:
             response = await connection.read()
@@ -240,7 +268,7 @@ class SupervisedSubscriber(ABC):
                         await busy
                         self._heard, self._taking = self._loop.time(), False
             elif kind == ACKNOWLEDGED:
-                self._wanted.acknowledge(name)
+                self.wanted.acknowledge(name)
             if now - began > TURN:
                 await asyncio.sleep(0)
                 began = self._loop.time()
@@ -251,4 +279,4 @@ class SupervisedSubscriber(ABC):
         if supervisor is not None:
             supervisor.cancel()
             await asyncio.wait([supervisor])
-        self._wanted.clear()
+        self.wanted.clear()

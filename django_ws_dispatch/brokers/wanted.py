@@ -73,6 +73,21 @@ class Wanted:
             # While the server is away nobody tells it, and each join that fails would stay.
             self._forget_if_done(name, subscription)
 
+    def give(self, name: bytes, other: Wanted) -> None:
+        """Have another one want it instead, also for whoever waits for it.
+
+        What the connection here still says of it is ignored.
+        """
+        subscription = self.subscriptions.pop(name)
+        self._changed.pop(name, None)
+        self._unconfirmed.discard(name)
+        self.news.set()
+        if subscription.wanted:
+            subscription.sent, subscription.pending = False, 0
+            other.subscriptions[name] = subscription
+            other._unconfirmed.add(name)
+            other._change(name)
+
     def clear(self) -> None:
         """Want nothing; whoever waits gets the exception."""
         for subscription in self.subscriptions.values():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -119,15 +119,15 @@ class Link:
                 logger.exception("What takes the messages of a channel failed.")
         return busy
 
-    def on_lost(self) -> None:
-        for kept in self.kept.values():
-            kept.lose_touch()
-        for present in self.present.values():
-            present.lose_touch()
+    def on_lost(self, channels: Collection[str] | None = None) -> None:
+        groups: tuple[Mapping[str, KeptGroup | PresentGroup], ...] = (self.kept, self.present)
+        for held in groups:
+            for name in held if channels is None else held.keys() & channels:
+                held[name].lose_touch()
 
-    def on_reconnect(self) -> None:
-        for receivers in list(self.receivers.values()):
-            for receiver in receivers:
+    def on_reconnect(self, channels: Collection[str] | None = None) -> None:
+        for name in list(self.receivers if channels is None else channels):
+            for receiver in self.receivers.get(name, ()):
                 try:
                     receiver.catch_up()
                 except Exception:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from ..brokers.base import BaseBroker, BaseSubscriber
 from ..exceptions import BrokerError
@@ -69,10 +69,10 @@ class Recorder:
         self._changed.set()
         return self.hold
 
-    def on_lost(self) -> None:
+    def on_lost(self, channels: Collection[str] | None = None) -> None:
         """Wait for its return."""
 
-    def on_reconnect(self) -> None:
+    def on_reconnect(self, channels: Collection[str] | None = None) -> None:
         """Count it."""
         self.reconnects += 1
         self._changed.set()

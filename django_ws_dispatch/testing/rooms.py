@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Collection
 
 from ..brokers.base import BaseBroker
 from ..brokers.presence import PRESENCE, Changes, Entry, Listed, Tracked, changes_of
@@ -81,6 +82,6 @@ class Room:
         elif message.startswith(PRESENCE):
             self.told.append(changes_of(message[len(PRESENCE) :]))
 
-    def on_lost(self) -> None: ...
+    def on_lost(self, channels: Collection[str] | None = None) -> None: ...
 
-    def on_reconnect(self) -> None: ...
+    def on_reconnect(self, channels: Collection[str] | None = None) -> None: ...

@@ -194,3 +194,20 @@ async def test_a_receiver_that_is_busy_is_waited_for_and_no_sign_of_an_outage(ca
     busy.set_result(None)
     await one.recorder.until(lambda: len(one.recorder.got) == 2)
     await one.aclose()
+
+
+async def test_a_channel_that_is_taken_over_may_have_missed_something(caplog):
+    one, other = Subscriber(FakeConnection), Subscriber(FakeConnection)
+    await subscribed(one, "a", "b")
+    other.take(b"a", one.wanted, missed=True)
+    await other.recorder.until(lambda: other.recorder.reconnects == 1)
+    other.take(b"b", one.wanted, missed=False)
+    (connection,) = other.connections
+    await until(lambda: connection.told == [("subscribe", [b"a"]), ("subscribe", [b"b"])])
+    connection.coming.put_nowait([MESSAGE, b"b", b"x"])
+    await other.recorder.until(lambda: other.recorder.got == [("b", b"x")])
+    assert other.recorder.reconnects == 1
+    assert not other.is_lost
+    assert not caplog.records
+    await one.aclose()
+    await other.aclose()

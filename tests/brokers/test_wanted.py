@@ -131,3 +131,31 @@ async def test_an_acknowledgement_that_nobody_waits_for_is_nothing():
     one = wanted()
     one.acknowledge(b"a")
     assert not one.subscriptions
+
+
+async def test_what_is_given_is_wanted_elsewhere_and_who_waits_waits_for_that():
+    one, other = wanted(), wanted()
+    ready = one.add("a", b"a")
+    one.begin()
+    told(one)
+    one.give(b"a", other)
+    assert one.news.is_set()
+    assert one.confirmed
+    assert not other.confirmed
+    one.acknowledge(b"a")  # of a connection that has it no more
+    assert ready is not None
+    assert not ready.done()
+    assert told(other) == ([b"a"], [])
+    other.acknowledge(b"a")
+    assert ready.done()
+    assert other.confirmed
+
+
+async def test_what_nobody_wants_any_more_is_not_given():
+    one, other = wanted(), wanted()
+    one.add("a", b"a")
+    told(one)
+    one.remove(b"a")
+    one.give(b"a", other)
+    assert not one.subscriptions
+    assert not other.subscriptions

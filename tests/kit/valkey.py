@@ -66,6 +66,11 @@ class Valkey:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{self.socket}"
 
+    @property
+    def alive(self) -> bool:
+        """Whether it was started, and not killed; a frozen one is not."""
+        return self._process is not None and not self._frozen
+
     def __enter__(self) -> Valkey:
         self.start()
         return self

@@ -38,7 +38,7 @@ def valkey(request: pytest.FixtureRequest, settings: Any) -> Iterator[Valkey]:
         yield use(valkey, settings)
 
 
-class _Reader:
+class Reader:
     """Reads the numbers that are sent, until it is told that some are lost."""
 
     def __init__(self) -> None:
@@ -54,8 +54,8 @@ class _Reader:
 
 
 @asynccontextmanager
-async def reading(group: Group = ROOM) -> AsyncIterator[_Reader]:
-    reader = _Reader()
+async def reading(group: Group = ROOM) -> AsyncIterator[Reader]:
+    reader = Reader()
     async with group.subscribe() as messages:
         task = asyncio.create_task(reader.read(messages))
         try:
@@ -65,7 +65,7 @@ async def reading(group: Group = ROOM) -> AsyncIterator[_Reader]:
             await asyncio.wait([task])
 
 
-class _Publisher:
+class Publisher:
     """Sends numbers, each once, one after the other; what is refused is sent no second time."""
 
     def __init__(self) -> None:
@@ -92,8 +92,8 @@ class _Publisher:
 
 
 @asynccontextmanager
-async def publishing() -> AsyncIterator[_Publisher]:
-    publisher = _Publisher()
+async def publishing() -> AsyncIterator[Publisher]:
+    publisher = Publisher()
     task = asyncio.create_task(publisher.publish())
     try:
         yield publisher

@@ -197,7 +197,7 @@ async def use_all(broker: RedisBroker) -> dict[str, BrokerError]:
         began = inner._heard
         await until(lambda: inner._heard > began or inner._lost)
         subscriber.unsubscribe("a")
-        await until(lambda: not inner._wanted.subscriptions or inner._lost)
+        await until(lambda: not inner.wanted.subscriptions or inner._lost)
         if (ready := subscriber.subscribe("b")) is not None:
             await ready  # its answer comes behind that to the UNSUBSCRIBE
     await broker.aclose()

@@ -40,7 +40,7 @@ async def state(request: HttpRequest) -> JsonResponse:
     for link in registry.local()._links.values():
         members += sum(len(group.channel.members) for group in link.groups.values())
         for subscriber in link.subscriber._subscribers:  # type: ignore[attr-defined]
-            subscriptions += len(subscriber._wanted.subscriptions)
+            subscriptions += len(subscriber.wanted.subscriptions)
     for broker in opened_brokers():
         # How many connections a pool keeps is not a matter of who is here now.
         idle += sum(len(one._idle) for one in broker._calls)  # type: ignore[attr-defined]

@@ -127,7 +127,7 @@ def begin(session: Session, key: str, ttl: int) -> Stand:
     row["alive"] = now + ttl + DAY
     session.insert_missing(CHANNELS, row)
     stand = stand_of(session, key)
-    # A transaction that sees no more than there was when it began has not what another one has made.
+    # A transaction may see no more than there was when it began.
     return stand or Stand(now, floor, floor, 0, 0, row["alive"], now)  # type: ignore[arg-type]
 
 

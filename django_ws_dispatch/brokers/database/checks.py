@@ -62,17 +62,20 @@ def check_settings(app_configs: object = None, **kwargs: object) -> list[CheckMe
                     id="ws_dispatch_database.E001",
                 )
             )
-        elif wrapper.vendor == "sqlite" and not in_memory(broker.using):
-            if getattr(wrapper, "transaction_mode", None) != "IMMEDIATE":
-                found.append(
-                    checks.Warning(
-                        f'{which} has not "transaction_mode": "IMMEDIATE": a transaction that '
-                        "reads before it sends fails as soon as another process has written, "
-                        "however long it waits.",
-                        hint=SQLITE_HINT,
-                        id="ws_dispatch_database.W001",
-                    )
+        elif (
+            wrapper.vendor == "sqlite"
+            and not in_memory(broker.using)
+            and getattr(wrapper, "transaction_mode", None) != "IMMEDIATE"
+        ):
+            found.append(
+                checks.Warning(
+                    f'{which} has not "transaction_mode": "IMMEDIATE": a transaction that reads '
+                    "before it sends fails as soon as another process has written, however long "
+                    "it waits.",
+                    hint=SQLITE_HINT,
+                    id="ws_dispatch_database.W001",
                 )
+            )
     return found
 
 

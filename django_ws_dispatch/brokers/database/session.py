@@ -177,6 +177,13 @@ class OwnSession(Session):
     def patience(self, timeout: float) -> Iterator[None]:
         yield  # it was made with it
 
+    def close(self) -> None:
+        # Not by Django's wrapper, which refuses that where an event loop runs.
+        connection, self.wrapper.connection = self.wrapper.connection, None
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
     def abort(self) -> None:
         """End what another thread does on it, as far as the driver can, and have it closed."""
         connection: Any = self.wrapper.connection

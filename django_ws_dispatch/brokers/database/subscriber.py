@@ -64,7 +64,7 @@ class DatabaseSubscriber(SupervisedSubscriber, BaseSubscriber):
         self._alone: dict[str, str] = {}
 
     async def connect(self) -> Connection:
-        self.established &= self._wanted.subscriptions.keys()
+        self.established &= self.wanted.subscriptions.keys()
         connection = _Connection(self)
         try:
             await connection.open()
@@ -95,7 +95,7 @@ class DatabaseSubscriber(SupervisedSubscriber, BaseSubscriber):
 
     def _deliver(self, arrived: Sequence[Arrived]) -> None:
         for one in arrived:
-            subscription = self._wanted.subscriptions.get(one.channel.encode())
+            subscription = self.wanted.subscriptions.get(one.channel.encode())
             channel = subscription.channel if subscription else self._alone.get(one.channel)
             if channel is not None:
                 self._receiver.on_message(channel, one.message)

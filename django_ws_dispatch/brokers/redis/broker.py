@@ -13,6 +13,9 @@ from ..base import BaseBroker, BaseSubscriber, Receiver
 from ..history import Keep, Page, Top
 from ..presence import Entry, Listed, Roll, Tracked
 from .calls import AsyncCalls, Calls
+from .cluster import Cluster
+from .cluster_calls import AsyncClusterCalls, ClusterCalls
+from .cluster_subscriber import ClusterSubscriber
 from .history import History, Steps
 from .nodes import Location, Node, SentinelNode
 from .presence import Presence
@@ -29,11 +32,14 @@ class RedisBroker(BaseBroker):
     """Reaches every process that has the same ``LOCATION`` and prefix.
 
     ``LOCATION`` is a URL as redis-py has it: ``redis://[user:password@]host:port/db``, ``rediss://``
-    for TLS, ``unix:///path``. Of a Redis Cluster it is any node: the cluster passes messages on.
+    for TLS, ``unix:///path``. Of a Redis Cluster it is any node.
     A list of URLs are servers of their own that share the groups among them, by a hash of the name.
 
     The keys of ``OPTIONS``:
 
+    - ``cluster``: ``True`` if ``LOCATION`` is a node of a Redis Cluster (Redis 7, Valkey 7.2), of
+      which each primary has its share of the groups. Without it a node serves groups without
+      history and presence alone, and the whole cluster passes on each of their messages.
     - ``prefix`` stands before every channel (default ``"wsd"``). Redis does not keep the channels
       of its databases apart: two sites on one server need two prefixes.
     - ``timeout``: seconds within which a publisher, or a join, gets a ``BrokerError`` (0.01 to
@@ -47,7 +53,7 @@ class RedisBroker(BaseBroker):
 
     has_history = True
     has_presence = True
-    option_names = frozenset({"connection", "prefix", "sentinel", "timeout"})
+    option_names = frozenset({"cluster", "connection", "prefix", "sentinel", "timeout"})
 
     def __init__(self, alias: str, location: object, options: Mapping[str, Any]) -> None:
         super().__init__(alias, location, options)
@@ -65,6 +71,11 @@ class RedisBroker(BaseBroker):
                 'OPTIONS["connection"] must be a dict of keyword arguments of redis-py\'s '
                 f"connections, not {type(connection).__name__}."
             )
+        self._in_cluster = options.get("cluster", False)
+        if not isinstance(self._in_cluster, bool):
+            raise self.misconfigured(
+                f'OPTIONS["cluster"] must be True or False, not {self._in_cluster!r:.40}.'
+            )
         try:
             self.nodes = self._nodes(location, options.get("sentinel"), dict(connection))
         except ValueError as exc:
@@ -76,7 +87,7 @@ class RedisBroker(BaseBroker):
         self._prefix = f"{prefix}:".encode(errors="surrogatepass")
         for node in self.nodes:
             node.channels = f"{prefix}:*"
-        self._calls = [Calls(node, self) for node in self.nodes]
+        self._calls = [self._calls_of(node) for node in self.nodes]
         self._history = History(self._key, self._name)
         self._presence = Presence(self._key, self._name)
         self._local = PerLoop(partial(_Local, self))
@@ -85,6 +96,8 @@ class RedisBroker(BaseBroker):
         urls = location if isinstance(location, (list, tuple)) else [location]
         if not urls:
             raise ValueError("the list is empty")
+        if self._in_cluster:
+            return [self._cluster(location, sentinel, connection)]
         if sentinel is None:
             return [Node(Location(url), connection) for url in urls]
         if not isinstance(sentinel, str):
@@ -94,8 +107,33 @@ class RedisBroker(BaseBroker):
             )
         return [SentinelNode(sentinel, [Location(url) for url in urls], connection)]
 
+    def _cluster(self, location: object, sentinel: object, connection: dict[str, Any]) -> Cluster:
+        if sentinel is not None:
+            raise self.misconfigured(
+                'OPTIONS["cluster"] and OPTIONS["sentinel"] exclude each other: a cluster elects '
+                "its primaries itself. Leave one of them out."
+            )
+        if isinstance(location, (list, tuple)):
+            raise self.misconfigured(
+                'with OPTIONS["cluster"] LOCATION is the URL of any one node, since the cluster '
+                "tells of the others; a list is servers of their own. Write one of them, as a "
+                'str, or leave OPTIONS["cluster"] out.'
+            )
+        parsed = Location(location)
+        if parsed.name.startswith("unix:"):
+            raise self.misconfigured(
+                'with OPTIONS["cluster"] LOCATION must not be a unix socket: the nodes of a '
+                "cluster are reached by TCP. Write redis:// or rediss://."
+            )
+        return Cluster(parsed, connection)
+
+    def _calls_of(self, node: Node) -> Calls | ClusterCalls:
+        return ClusterCalls(node, self) if isinstance(node, Cluster) else Calls(node, self)
+
     def _channel(self, channel: str) -> tuple[bytes, int]:
         """Return the channel's name on the wire, and which node has it."""
+        if self._in_cluster:
+            return self._key(channel), 0  # the cluster knows where
         name = self._prefix + channel.encode(errors="surrogatepass")
         count = len(self._calls)
         return name, zlib.crc32(name) % count if count > 1 else 0
@@ -107,6 +145,7 @@ class RedisBroker(BaseBroker):
         """Return what the keys of a channel begin with: in a cluster they are in one slot."""
         for one in "%{}":
             channel = channel.replace(one, f"%{ord(one):02X}")
+        channel = channel or "%"  # braces with nothing in them are none
         return self._prefix + f"{{{channel}}}:".encode(errors="surrogatepass")
 
     def publish(self, channel: str, message: bytes) -> None:
@@ -214,7 +253,7 @@ class RedisBroker(BaseBroker):
 
     def subscriber(self, receiver: Receiver) -> BaseSubscriber:
         local = self._local()
-        subscriber = _Subscriber(self, receiver)
+        subscriber = _Subscriber(self, receiver, local)
         local.subscribers.append(subscriber)
         return subscriber
 
@@ -235,16 +274,26 @@ class _Local:
     """What a broker has in one event loop."""
 
     def __init__(self, broker: RedisBroker) -> None:
-        self.calls = [AsyncCalls(node, broker) for node in broker.nodes]
+        self.calls = [
+            AsyncClusterCalls(node, broker)
+            if isinstance(node, Cluster)
+            else AsyncCalls(node, broker)
+            for node in broker.nodes
+        ]
         self.subscribers: list[_Subscriber] = []
 
 
 class _Subscriber(BaseSubscriber):
     """Sends each channel to the subscriber of its node."""
 
-    def __init__(self, broker: RedisBroker, receiver: Receiver) -> None:
+    def __init__(self, broker: RedisBroker, receiver: Receiver, local: _Local) -> None:
         self._broker = broker
-        self._subscribers = [RedisSubscriber(node, broker, receiver) for node in broker.nodes]
+        self._subscribers = [
+            ClusterSubscriber(node, broker, receiver, calls)
+            if isinstance(node, Cluster) and isinstance(calls, AsyncClusterCalls)
+            else RedisSubscriber(node, broker, receiver)
+            for node, calls in zip(broker.nodes, local.calls, strict=True)
+        ]
 
     def subscribe(self, channel: str) -> asyncio.Future[None] | None:
         name, node = self._broker._channel(channel)

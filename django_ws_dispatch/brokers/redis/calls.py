@@ -14,24 +14,36 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import cached_property
 from hashlib import sha1
 from typing import Any, NamedTuple
 
 from redis.asyncio.connection import Connection as AsyncConnection
-from redis.exceptions import DataError, InvalidResponse, NoScriptError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    DataError,
+    InvalidResponse,
+    NoScriptError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...exceptions import BrokerError
 from ..base import BaseBroker
 from .nodes import Node, SyncConnection
 
-__all__ = ["AsyncCalls", "Call", "Calls", "Script"]
+__all__ = ["AsyncCalls", "Call", "Calls", "Script", "broker_error", "publish"]
 
 # Connections kept idle by the threads of a process, and used at once by one event loop.
 MAX_IDLE = 16
 MAX_CONNECTIONS = 8
+
+# What a node of a cluster says where it can not do it now, or not at all: no connection is broken.
+REFUSALS = (AskError, ClusterDownError, TryAgainError)
 
 
 class Script:
@@ -45,6 +57,11 @@ class Script:
         self.text = text
         # That is how Redis names a script.
         self.hash = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    @cached_property
+    def sharded(self) -> Script:
+        """The same for a cluster: it publishes to the shard that has the slot."""
+        return Script(self.text.replace("'PUBLISH'", "'SPUBLISH'"))
 
 
 class Call(NamedTuple):
@@ -71,7 +88,7 @@ class Calls:
 
     def publish(self, name: bytes, message: bytes) -> None:
         """Publish; see ``call()``."""
-        self.call(_publish(name, message))
+        self.call(publish(name, message))
 
     def call(self, call: Call) -> Any:
         """Return once the server has answered, within the broker's time-out.
@@ -79,11 +96,19 @@ class Calls:
         Raises:
             BrokerError: it has not.
         """
+        try:
+            return self.attempt(call, time.monotonic() + self._broker.timeout)
+        except DataError:
+            raise
+        except Exception as exc:
+            raise broker_error(self._broker, self._node, call, exc) from exc
+
+    def attempt(self, call: Call, deadline: float) -> Any:
+        """Do the same until a time of ``time.monotonic()``, and raise whatever goes wrong."""
         if self._pid != os.getpid():
             # The parent's connections: closing our copies leaves its own alone.
             self._pid = os.getpid()
             self._idle = deque()
-        deadline = time.monotonic() + self._broker.timeout
         commands = call.commands
         try:
             try:
@@ -93,7 +118,7 @@ class Calls:
             else:
                 try:
                     return self._call(connection, call.commands, call, deadline)
-                except RedisTimeoutError:
+                except (RedisTimeoutError, *REFUSALS):
                     raise
                 except Exception as exc:
                     self.close()  # The others are as old.
@@ -101,11 +126,11 @@ class Calls:
             # Half of the time for each step of connecting, which has more than one.
             connection = self._node.connect((deadline - time.monotonic()) / 2)
             return self._call(connection, commands, call, deadline)
-        except DataError:
+        except (DataError, *REFUSALS):
             raise
-        except Exception as exc:
+        except Exception:
             self.close()
-            raise _error(self._broker, self._node, call, exc) from exc
+            raise
 
     def _call(
         self,
@@ -157,25 +182,46 @@ class AsyncCalls:
 
     async def publish(self, name: bytes, message: bytes) -> None:
         """Publish; see ``call()``."""
-        await self.call(_publish(name, message))
+        await self.call(publish(name, message))
 
     async def call(self, call: Call) -> Any:
         """See ``Calls.call()``."""
         try:
-            left = await self._take_slot()
-            try:
-                async with asyncio.timeout(left):
-                    return await self._call_in_slot(call)
-            finally:
-                self._slots.release()
+            async with self.slot() as left:
+                return await self.attempt(call, left)
         except DataError:
             raise
         except Exception as exc:
+            raise broker_error(self._broker, self._node, call, exc) from exc
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[float]:
+        """Wait for a connection, as long as the server answers others, and hold it.
+
+        Yields:
+            The seconds that are left of the broker's time-out.
+
+        Raises:
+            TimeoutError: it answers nobody.
+        """
+        left = await self._take_slot()
+        try:
+            yield left
+        finally:
+            self._slots.release()
+
+    async def attempt(self, call: Call, seconds: float) -> Any:
+        """Call within so many seconds, in a slot, and raise whatever goes wrong."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._call_in_slot(call)
+        except (DataError, *REFUSALS):
+            raise
+        except Exception:
             await self._close_idle()
-            raise _error(self._broker, self._node, call, exc) from exc
+            raise
 
     async def _take_slot(self) -> float:
-        """Wait for a connection, as long as the server answers others; return the seconds left."""
         loop = asyncio.get_running_loop()
         while True:
             answered, start = self._answered, loop.time()
@@ -194,6 +240,8 @@ class AsyncCalls:
         if self._idle:
             try:
                 return await self._call(self._idle.pop(), commands, call)
+            except REFUSALS:
+                raise
             except Exception as exc:
                 await self._close_idle()  # The others are as old.
                 commands = _again(call, exc)
@@ -246,7 +294,8 @@ class AsyncCalls:
         await self._close_idle()
 
 
-def _publish(name: bytes, message: bytes) -> Call:
+def publish(name: bytes, message: bytes) -> Call:
+    """Return the call that publishes a message."""
     return Call([("PUBLISH", name, message)], _check, purpose="take a message")
 
 
@@ -273,7 +322,8 @@ def _again(call: Call, exc: Exception) -> Sequence[tuple[Any, ...]]:
     return call.again or call.commands
 
 
-def _error(broker: BaseBroker, node: Node, call: Call, exc: Exception) -> BrokerError:
+def broker_error(broker: BaseBroker, node: Node, call: Call, exc: Exception) -> BrokerError:
+    """Return what a caller gets where a server, or a cluster, has not answered a call."""
     return BrokerError(
         f"The broker {broker.alias!r} ({node.name}) did not {call.purpose} "
         f"within {broker.timeout:g} s: {node.why(exc)}."

@@ -7,11 +7,13 @@ from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import redis
+import redis.asyncio.cluster
+import redis.cluster
 from redis.asyncio.connection import Connection as AsyncConnection
 from redis.asyncio.connection import parse_url as parse_async_url
 from redis.connection import parse_url
+from redis.exceptions import AskError, ClusterCrossSlotError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, RedisError
 
 __all__ = [
     "ERRORS",
@@ -26,8 +28,21 @@ __all__ = [
 # Of one that speaks garbage anything can come.
 ERRORS = (RedisError, OSError, TimeoutError)
 
+# What a node of a cluster says to a URL that names a database.
+OF_A_CLUSTER = "not allowed in cluster mode"
+
 # redis-py is annotated in part only.
 _parse_url: Callable[[str], dict[str, Any]] = parse_url
+
+
+def _parser(module: object) -> dict[str, Any]:
+    """Return the argument without which an older redis-py names no error of a cluster."""
+    parser = getattr(module, "ClusterParser", None)
+    return {} if parser is None else {"parser_class": parser}
+
+
+# 2026: redis-py 5.2 has them, 8.1 has none and needs none.
+_PARSER, _ASYNC_PARSER = _parser(redis.cluster), _parser(redis.asyncio.cluster)
 
 
 def describe(exc: BaseException) -> str:
@@ -107,6 +122,9 @@ class Node:
         ValueError: redis-py does not take the arguments. Making the object does not connect.
     """
 
+    in_cluster = False
+    """Whether it is spoken to as a node of a cluster."""
+
     def __init__(self, location: Location, extra: dict[str, Any]) -> None:
         self.name = location.name
         self.channels = ""  # the pattern that fits those of this site
@@ -127,6 +145,13 @@ class Node:
             text += f" (the ACL of its user needs &{self.channels})"
         elif self.channels and refused and "a key" in text:
             text += f" (the ACL of its user needs ~{self.channels})"
+        if self.in_cluster:
+            if "cluster support disabled" in text:
+                text += ' (it is no cluster: leave OPTIONS["cluster"] out)'
+            elif "unknown command" in text.lower():
+                text += " (a cluster needs Redis 7, or Valkey 7.2)"
+        elif isinstance(exc, (AskError, ClusterCrossSlotError)) or OF_A_CLUSTER in text:
+            text += ' (it is a node of a cluster: set OPTIONS["cluster"] to True)'
         return text
 
     def _arguments(
@@ -145,7 +170,7 @@ class Node:
         return merged
 
     def _connection(self, timeout: float, address: dict[str, Any] | None) -> Any:
-        arguments = self._location.arguments
+        arguments = {**_PARSER, **self._location.arguments}
         make = arguments.get("connection_class", redis.Connection)
         return make(**self._arguments(arguments, address, timeout))
 
@@ -172,7 +197,7 @@ class Node:
 
     async def aconnect(self, address: dict[str, Any] | None = None) -> AsyncConnection:
         """See ``connect()``; without time-outs: the caller has one around it."""
-        arguments = self._location.async_arguments
+        arguments = {**_ASYNC_PARSER, **self._location.async_arguments}
         make: Any = arguments.get("connection_class", AsyncConnection)
         connection = make(**self._arguments(arguments, address, None))
         try:

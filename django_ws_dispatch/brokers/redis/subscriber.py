@@ -11,7 +11,7 @@ from ..base import BaseBroker, Receiver
 from ..supervised import Connection, SupervisedSubscriber
 from .nodes import ERRORS, Node
 
-__all__ = ["RedisSubscriber"]
+__all__ = ["RedisConnection", "RedisSubscriber"]
 
 
 class RedisSubscriber(SupervisedSubscriber):
@@ -24,13 +24,15 @@ class RedisSubscriber(SupervisedSubscriber):
         self._node = node
 
     async def connect(self) -> Connection:
-        return _Connection(await self._node.aconnect())
+        return RedisConnection(await self._node.aconnect())
 
     def why(self, exc: Exception) -> str:
         return self._node.why(exc)
 
 
-class _Connection:
+class RedisConnection:
+    """A connection of redis-py as a ``supervised.Connection``."""
+
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         writer = getattr(connection, "_writer", None)  # private, and not in every redis-py perhaps

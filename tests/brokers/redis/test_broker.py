@@ -39,7 +39,7 @@ def test_a_sentinel_that_is_no_name_is_not_printed() -> None:
         ({"sentinel": 7}, "sentinel"),
         ({"connection": 7}, "connection"),
         ({"connection": {"nonsense": 7}}, "nonsense"),
-        ({"hosts": [], "capacity": 7}, "does not know capacity, hosts; it takes connection"),
+        ({"hosts": [], "capacity": 7}, "does not know capacity, hosts; it takes cluster"),
     ],
 )
 def test_an_option_that_is_wrong_is_named(options: dict[str, Any], message: str) -> None:

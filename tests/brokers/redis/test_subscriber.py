@@ -53,7 +53,7 @@ def test_joins_that_fail_while_the_server_is_away_leave_nothing_behind() -> None
         still_wanted = subscriber.subscribe("lobby")
         assert still_wanted is not None
         (inner,) = subscriber._subscribers  # type: ignore[attr-defined]
-        assert list(inner._wanted.subscriptions) == list(inner._wanted._changed) == [b"wsd:lobby"]
+        assert list(inner.wanted.subscriptions) == list(inner.wanted._changed) == [b"wsd:lobby"]
         await broker.aclose()
 
     asyncio.run(main())
