@@ -34,11 +34,13 @@ class _Recorder:
         with self._noted(channel, message):
             await self._broker.apublish(channel, message)
 
-    def keep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+    def keep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str | None:
         with self._noted(channel, message):
             return self._broker.keep(channel, message, keep, order=order)
 
-    async def akeep(self, channel: str, message: bytes, keep: Keep, *, order: bool = False) -> str:
+    async def akeep(
+        self, channel: str, message: bytes, keep: Keep, *, order: bool = False
+    ) -> str | None:
         with self._noted(channel, message):
             return await self._broker.akeep(channel, message, keep, order=order)
 

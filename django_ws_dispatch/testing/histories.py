@@ -21,6 +21,12 @@ def expect(actual: object, expected: object) -> None:
         raise AssertionError(f"expected {expected!r:.500}, got {actual!r:.500}")
 
 
+def _keep(broker: BaseBroker, channel: str, message: bytes) -> str:
+    position = broker.keep(channel, message, KEEP)
+    expect(position is None, False)
+    return position or ""
+
+
 class HistoryConformance:
     """The tests of the methods from ``keep()`` to ``aforget()``; they have no receiver."""
 
@@ -38,7 +44,7 @@ class HistoryConformance:
             return
         broker, channel = made
         start = broker.top(channel, KEEP).position
-        kept = [broker.keep(channel, b"%d" % number, KEEP) for number in range(4)]
+        kept = [_keep(broker, channel, b"%d" % number) for number in range(4)]
         expect(sorted(kept, key=order_of), kept)  # type: ignore[arg-type]
         page = broker.read(channel, start, KEEP, 3)
         expect([entry.message for entry in page.entries], [b"0", b"1", b"2"])
@@ -53,7 +59,7 @@ class HistoryConformance:
         if (made := self._with_history()) is None:
             return
         broker, channel = made
-        kept = [broker.keep(channel, b"%d" % number, KEEP) for number in range(8)]
+        kept = [_keep(broker, channel, b"%d" % number) for number in range(8)]
         for _ in range(3):
             broker.keep(channel, b"c order", KEEP, order=True)
         page = broker.newest(channel, KEEP, 20)
@@ -84,7 +90,7 @@ class HistoryConformance:
         if (made := self._with_history()) is None:
             return
         broker, channel = made
-        first, last = broker.keep(channel, b"1", KEEP), broker.keep(channel, b"2", KEEP)
+        first, last = _keep(broker, channel, b"1"), _keep(broker, channel, b"2")
         broker.forget(channel, KEEP)
         expect(broker.read(channel, last, KEEP, 5).known, False)
         page = broker.read(channel, last, KEEP, 5, heard=True)

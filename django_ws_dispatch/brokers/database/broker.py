@@ -19,7 +19,7 @@ from ...loops import PerLoop
 from ..base import BaseBroker, BaseSubscriber, Receiver
 from ..history import FORGOTTEN, Keep, Page, Top
 from ..presence import Entry, Listed, Roll, Tracked, published
-from . import history, presence
+from . import history, presence, rolls
 from .calls import OwnCalls, Work, call
 from .care import tend
 from .channels import key_of
@@ -235,10 +235,10 @@ class DatabaseBroker(BaseBroker):
         return tracked
 
     def snapshot(self, channel: str, most: int) -> Roll:
-        return self._call(presence.snapshot, channel, most)
+        return self._call(rolls.snapshot, channel, most)
 
     async def asnapshot(self, channel: str, most: int) -> Roll:
-        return await self._acall(presence.snapshot, channel, most)
+        return await self._acall(rolls.snapshot, channel, most)
 
     # What there is in an event loop
 
@@ -281,7 +281,7 @@ class _Local:
             await asyncio.sleep(TENDED_EVERY * random.uniform(0.75, 1.25))
             try:
                 while await self.calls.call(tend):
-                    await asyncio.sleep(0)
+                    pass
             except BrokerError as exc:
                 logger.debug("What is over could not be deleted: %s", exc)
             except Exception:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
-from django.db import Error
+from django.db import DatabaseError, Error
 
 from ...exceptions import BrokerError
 from ..base import BaseBroker
@@ -55,7 +55,8 @@ def call(
                 return work(session, *args, **kwargs)
             except Error as exc:
                 if not session.in_transaction:
-                    if is_conflict(exc) and time.monotonic() < deadline:
+                    is_one = isinstance(exc, DatabaseError) and is_conflict(exc)
+                    if is_one and time.monotonic() < deadline:
                         time.sleep(PAUSE * random.uniform(0.5, 1.5))
                         continue
                     if not fresh and session.is_broken:

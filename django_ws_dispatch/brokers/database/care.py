@@ -110,7 +110,7 @@ def _look_at(session: Session, key: str, now: int) -> None:
         else:
             session.execute(f"UPDATE {CHANNELS} SET due = %s WHERE channel = %s", [alive, key])
         return
-    number, keep, ttl = last
+    number, _, ttl = last
     end = min(_end_of_what_is_over(session, key, floor, last, now), now - MINUTE)
     row = session.one(
         f"SELECT max(number), count(*) FROM (SELECT number FROM {MESSAGES} WHERE {KEPT} <= %s "

@@ -107,7 +107,7 @@ def _is_within(
             [key, number, keep.messages + 1],
         )
         count = found[0] if found else 0
-    return count <= keep.messages
+    return bool(count <= keep.messages)
 
 
 def _is_not_forgotten(number: int, behind: list[Row], stand: Stand, heard: bool) -> bool:

@@ -21,16 +21,16 @@ from ..presence import (
     Entry,
     Here,
     Listed,
-    Roll,
     Tracked,
     published,
 )
 from .channels import SECOND, key_of
 from .messages import insert
+from .rolls import roll_of, text_of
 from .session import Session
 from .tables import HERE, ROOMS, TRACKED, TRACKERS
 
-__all__ = ["Said", "snapshot", "track"]
+__all__ = ["Said", "track"]
 
 # Microseconds that a room outlives whoever speaks of it: a sweep may take its time.
 KEPT = 3600 * SECOND
@@ -70,18 +70,6 @@ def track(session: Session, said: Said) -> Tracked:
     """See ``BaseBroker.atrack()``."""
     with session.transaction():
         return _Room(session, said).track()
-
-
-def snapshot(session: Session, channel: str, most: int) -> Roll:
-    """See ``BaseBroker.snapshot()``."""
-    key = key_of(channel)
-    room = session.one(
-        f"SELECT epoch, version, grace, {session.now} FROM {ROOMS} WHERE channel = %s", [key]
-    )
-    if room is None:
-        return Roll("0.0", 0, [])
-    epoch, version, grace, now = room
-    return _roll(session, key, f"{epoch}.{version}", most, now, above=True, grace=grace > now)
 
 
 class _Room:
@@ -133,7 +121,7 @@ class _Room:
         roll = None
         if said.roll:
             version, grace = f"{self.epoch}.{self.version}", self.grace > now
-            roll = _roll(
+            roll = roll_of(
                 session, self.key, version, said.listed.most, now, above=False, grace=grace
             )
         return Tracked(expires is not None, more, count, changes, roll)
@@ -206,7 +194,7 @@ class _Room:
         ):
             found.append(key_hash)
             if key_hash not in self.keys:
-                one = self.keys[key_hash] = _Key(_text(key), since, sockets, _text(info))
+                one = self.keys[key_hash] = _Key(text_of(key), since, sockets, text_of(info))
                 one.lingers = lingers
         return found
 
@@ -342,30 +330,5 @@ class _Room:
         return changes
 
 
-def _roll(
-    session: Session, key: str, version: str, most: int, now: int, *, above: bool, grace: bool
-) -> Roll:
-    where, parameters = "channel = %s", [key]
-    if not grace:
-        sql = f"SELECT 1 FROM {TRACKERS} WHERE channel = %s AND expires > %s LIMIT 1"
-        # Where nobody has said anything for long only who lingers is here.
-        spoken = "lingers IS NULL OR " if session.one(sql, [key, now]) else ""
-        where += f" AND ({spoken}lingers > %s)"
-        parameters = [key, now]  # type: ignore[list-item]
-    ((total,),) = session.execute(f"SELECT count(*) FROM {HERE} WHERE {where}", parameters)
-    rows = []
-    if most and (above or total <= most):
-        rows = session.execute(
-            f"SELECT who, sockets, since, info FROM {HERE} WHERE {where} ORDER BY since LIMIT %s",
-            [*parameters, most],
-        )
-    here = [Here(_text(one), sockets, since, _text(info)) for one, sockets, since, info in rows]
-    return Roll(version, total, here)
-
-
 def _hash(key: str) -> str:
     return blake2b(key.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-
-
-def _text(value: bytes | memoryview) -> str:
-    return bytes(value).decode(errors="surrogatepass")

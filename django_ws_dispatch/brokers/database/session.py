@@ -222,7 +222,7 @@ def in_memory(using: str) -> bool:
     A second connection to it finds its tables locked as soon as the first one writes.
     """
     wrapper: Any = connections[using]
-    return wrapper.vendor == "sqlite" and wrapper.is_in_memory_db()
+    return bool(wrapper.vendor == "sqlite" and wrapper.is_in_memory_db())
 
 
 def is_conflict(exc: DatabaseError) -> bool:

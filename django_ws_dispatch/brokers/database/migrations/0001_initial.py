@@ -1,6 +1,12 @@
 """The tables, and PostgreSQL's trigger that numbers messages where their transaction commits."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from django.db import migrations, models
+
+__all__ = ["Migration", "OnPostgreSQL"]
 
 # One transaction after the other numbers what it has inserted, as the last thing that it does, and
 # the lock is held until all others see it: so the order of the numbers is that of the commits. A
@@ -31,16 +37,22 @@ DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION django_ws_dispatch_n
 class OnPostgreSQL(migrations.RunSQL):
     """SQL that other databases do not know."""
 
-    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+    def database_forwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
         if schema_editor.connection.vendor == "postgresql":
             super().database_forwards(app_label, schema_editor, from_state, to_state)
 
-    def database_backwards(self, app_label, schema_editor, from_state, to_state):
+    def database_backwards(
+        self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+    ) -> None:
         if schema_editor.connection.vendor == "postgresql":
             super().database_backwards(app_label, schema_editor, from_state, to_state)
 
 
 class Migration(migrations.Migration):
+    """Makes the tables."""
+
     initial = True
 
     dependencies = []

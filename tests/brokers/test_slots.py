@@ -1,0 +1,41 @@
+"""A bounded number of calls at once."""
+
+import asyncio
+
+import pytest
+
+from django_ws_dispatch.brokers.slots import Slots
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_no_more_calls_than_places_are_at_once():
+    slots = Slots(1, 10)
+    assert await slots.take() == pytest.approx(10, abs=9)
+    second = asyncio.ensure_future(slots.take())
+    await asyncio.sleep(0)
+    assert not second.done()
+    slots.release()
+    assert await second > 0
+
+
+async def test_whoever_waits_gives_up_where_nobody_is_answered():
+    slots = Slots(1, 0.01)
+    await slots.take()
+    with pytest.raises(TimeoutError):
+        await slots.take()
+
+
+async def test_whoever_waits_goes_on_as_long_as_others_are_answered():
+    slots = Slots(1, 0.05)
+    await slots.take()
+    second = asyncio.ensure_future(slots.take())
+    async with asyncio.timeout(10):
+        for _ in range(10):
+            slots.answered()
+            await asyncio.wait([second], timeout=0.02)
+            slots.answered()
+    assert not second.done()
+    slots.release()
+    # What it waited while others were answered does not count.
+    assert await second == 0.05
