@@ -64,6 +64,12 @@ class Session:
         )
 
     @property
+    def is_in_test(self) -> bool:
+        """Whether that is the transaction of a ``TestCase``, which never commits."""
+        # As Django itself tells it, where it is asked for a durable transaction.
+        return any(getattr(one, "_from_testcase", False) for one in self.wrapper.atomic_blocks)
+
+    @property
     def is_broken(self) -> bool:
         """Whether the connection is of no use any more."""
         return self.wrapper.connection is not None and not self.wrapper.is_usable()
