@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.db import Error, connections
 
 from ... import lanes
@@ -31,6 +32,7 @@ from .tables import KEPT_FORGOTTEN, KEPT_MESSAGE, KEPT_ORDER
 
 __all__ = ["DatabaseBroker"]
 
+APP = "django_ws_dispatch.brokers.database"
 DEFAULT_POLL = 0.1
 SHORTEST_POLL, LONGEST_POLL = 0.005, 60.0
 
@@ -69,6 +71,11 @@ class DatabaseBroker(BaseBroker):
             raise self.misconfigured(
                 f"LOCATION must be left out, not {location!r:.80}: the database is that of "
                 'OPTIONS["using"], an alias of DATABASES.'
+            )
+        if not apps.is_installed(APP):
+            raise self.misconfigured(
+                f'the database broker needs its tables: add "{APP}" to INSTALLED_APPS, and run '
+                "manage.py migrate."
             )
         self.using = options.get("using", "default")
         if not isinstance(self.using, str) or self.using not in connections.settings:

@@ -102,15 +102,16 @@ def _look_into(broker: DatabaseBroker) -> Iterator[CheckMessage]:
         with session.cursor() as cursor:
             tables = session.wrapper.introspection.table_names(cursor)
         if MESSAGES not in tables or COUNTERS not in tables:
-            yield checks.Error(
+            # No error: it would keep migrate from making them.
+            yield checks.Warning(
                 f"{which} has not its tables.",
                 hint=f"Run: manage.py migrate --database {broker.using}",
-                id="ws_dispatch_database.E002",
+                id="ws_dispatch_database.W003",
             )
             return
         yield from _look_at_vendor(session, which)
     except Error as exc:
-        yield checks.Error(f"{which} can not be looked into: {exc}", id="ws_dispatch_database.E003")
+        yield checks.Error(f"{which} can not be looked into: {exc}", id="ws_dispatch_database.E002")
 
 
 def _look_at_vendor(session: Session, which: str) -> Iterator[CheckMessage]:
@@ -129,18 +130,18 @@ def _look_at_vendor(session: Session, which: str) -> Iterator[CheckMessage]:
             yield checks.Error(
                 f"{which} is a replica, on which nobody can send.",
                 hint='Name a primary in OPTIONS["using"].',
-                id="ws_dispatch_database.E004",
+                id="ws_dispatch_database.E003",
             )
         trigger = session.one(
             f"SELECT 1 FROM pg_trigger WHERE tgrelid = '{MESSAGES}'::regclass "
             "AND NOT tgisinternal AND tgenabled IN ('O', 'A')"
         )
         if trigger is None:
-            yield checks.Error(
+            yield checks.Warning(
                 f"{which} has not the trigger that numbers messages: none would arrive.",
                 hint="Restore it with the tables, or run the migration again: manage.py migrate "
                 "django_ws_dispatch_database zero, and manage.py migrate.",
-                id="ws_dispatch_database.E005",
+                id="ws_dispatch_database.W004",
             )
     elif session.vendor == "mysql":
         row = session.one(
@@ -152,5 +153,5 @@ def _look_at_vendor(session: Session, which: str) -> Iterator[CheckMessage]:
             yield checks.Error(
                 f"{which} has its tables in {row[0]}, which knows no transactions.",
                 hint=f"ALTER TABLE {MESSAGES} ENGINE=InnoDB, and the other tables, too.",
-                id="ws_dispatch_database.E006",
+                id="ws_dispatch_database.E004",
             )
