@@ -109,17 +109,40 @@ class BaseBroker(ABC):
                 f"OPTIONS does not know {', '.join(unknown)}; it takes "
                 f"{', '.join(sorted(self.option_names))}."
             )
-        timeout = options.get("timeout", DEFAULT_TIMEOUT)
+        self.timeout = self.seconds_of(
+            options, "timeout", DEFAULT_TIMEOUT, SHORTEST_TIMEOUT, LONGEST_TIMEOUT
+        )
+
+    def seconds_of(
+        self,
+        options: Mapping[str, Any],
+        name: str,
+        default: float,
+        shortest: float,
+        longest: float,
+    ) -> float:
+        """Return one of the ``OPTIONS``, a number of seconds.
+
+        Args:
+            options: all of them.
+            name: its key.
+            default: where it is left out.
+            shortest, longest: its bounds.
+
+        Raises:
+            ImproperlyConfigured: it is no such number.
+        """
+        seconds = options.get(name, default)
         if (
-            isinstance(timeout, bool)
-            or not isinstance(timeout, (int, float))
-            or not SHORTEST_TIMEOUT <= timeout <= LONGEST_TIMEOUT
+            isinstance(seconds, bool)
+            or not isinstance(seconds, (int, float))
+            or not shortest <= seconds <= longest
         ):
             raise self.misconfigured(
-                f'OPTIONS["timeout"] must be a number of seconds from {SHORTEST_TIMEOUT:g} to '
-                f"{LONGEST_TIMEOUT:g}, not {timeout!r:.40}; {DEFAULT_TIMEOUT:g} is the default."
+                f'OPTIONS["{name}"] must be a number of seconds from {shortest:g} to '
+                f"{longest:g}, not {seconds!r:.40}; {default:g} is the default."
             )
-        self.timeout = float(timeout)
+        return float(seconds)
 
     def misconfigured(self, problem: str) -> ImproperlyConfigured:
         """Return the exception that says what is wrong with this entry of the setting."""

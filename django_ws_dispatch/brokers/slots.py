@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 __all__ = ["Slots"]
 
@@ -22,12 +24,23 @@ class Slots:
         self._places = asyncio.Semaphore(count)
         self._answered = 0
 
-    async def take(self) -> float:
-        """Wait for a place; return the seconds that are left for the call.
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[float]:
+        """Wait for a place, and hold it.
+
+        Yields:
+            The seconds that are left for the call.
 
         Raises:
             TimeoutError: the server has answered nobody meanwhile.
         """
+        left = await self._take()
+        try:
+            yield left
+        finally:
+            self._places.release()
+
+    async def _take(self) -> float:
         loop = asyncio.get_running_loop()
         while True:
             answered, start = self._answered, loop.time()
@@ -44,7 +57,3 @@ class Slots:
     def answered(self) -> None:
         """Note that the server has answered."""
         self._answered += 1
-
-    def release(self) -> None:
-        """Give a place back."""
-        self._places.release()

@@ -1,41 +1,55 @@
 """A bounded number of calls at once."""
 
 import asyncio
+from itertools import count, repeat
 
 import pytest
 
 from django_ws_dispatch.brokers.slots import Slots
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.asyncio
 
 
+class Busy(Slots):
+    """All places are held by others, who are answered, or not."""
+
+    _answers = repeat(0)
+
+    @property
+    def _answered(self) -> int:
+        return next(self._answers)
+
+    @_answered.setter
+    def _answered(self, value: int) -> None: ...
+
+
+async def wait(slots: Slots) -> float:
+    async with slots.hold() as left:
+        return left
+
+
 async def test_no_more_calls_than_places_are_at_once():
-    slots = Slots(1, 10)
-    assert await slots.take() == pytest.approx(10, abs=9)
-    second = asyncio.ensure_future(slots.take())
-    await asyncio.sleep(0)
-    assert not second.done()
-    slots.release()
-    assert await second > 0
-
-
-async def test_whoever_waits_gives_up_where_nobody_is_answered():
-    slots = Slots(1, 0.01)
-    await slots.take()
-    with pytest.raises(TimeoutError):
-        await slots.take()
-
-
-async def test_whoever_waits_goes_on_as_long_as_others_are_answered():
-    slots = Slots(1, 0.01)
-    await slots.take()
-    loop = asyncio.get_running_loop()
-    second = asyncio.ensure_future(slots.take())
-    end = loop.time() + 0.1
-    while loop.time() < end:
-        slots.answered()  # in each turn of the loop, so in each time-out as well
+    slots = Slots(1, 60)
+    async with slots.hold() as left:
+        assert 0 < left <= 60
+        second = asyncio.ensure_future(wait(slots))
         await asyncio.sleep(0)
-    assert not second.done()
-    slots.answered()
-    slots.release()
-    assert await second <= 0.01
+        assert not second.done()
+    assert 0 < await second <= 60
+
+
+@pytest.mark.parametrize("others_are_answered", [True, False])
+async def test_the_wait_for_a_place_counts_only_where_nobody_is_answered(others_are_answered: bool):
+    slots = Busy(0, 0.02)
+    if others_are_answered:
+        slots._answers = count()
+    waiting = asyncio.ensure_future(wait(slots))
+    if not others_are_answered:
+        with pytest.raises(TimeoutError):
+            await waiting
+        return
+    await until(lambda: next(slots._answers) > 10)
+    assert not waiting.done()
+    slots._places.release()
+    assert await waiting == 0.02

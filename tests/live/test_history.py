@@ -102,6 +102,19 @@ async def publishing() -> AsyncIterator[Publisher]:
         await asyncio.wait([task])
 
 
+async def nothing_is_lost(publisher: Publisher, *readers: Reader) -> None:
+    """Wait for the last message, and see that each has all of them, in order and once."""
+    last = publisher.sent[-1]
+    for reader in readers:
+        await until(lambda one=reader: one.told or (one.got and one.got[-1] >= last))
+    for reader in readers:
+        assert reader.told is None
+        assert reader.got == sorted(set(reader.got))
+        # Of what was refused nobody knows whether it was kept.
+        assert set(publisher.sent) <= set(reader.got)
+        assert set(reader.got) <= {*publisher.sent, *publisher.unsure, last + 1}
+
+
 async def crash(valkey: Valkey) -> None:
     """Kill it and start it again; who reads and publishes goes on meanwhile."""
     await asyncio.to_thread(valkey.restart)
@@ -115,16 +128,7 @@ async def test_a_broker_that_comes_back_with_its_data_has_lost_nothing(valkey: V
                 await publisher.has_sent(50)
                 await crash(valkey)
             await publisher.has_sent(50)
-        last = publisher.sent[-1]
-        for reader in (first, second):
-            await until(lambda one=reader: one.told or (one.got and one.got[-1] >= last))
-    for reader in (first, second):
-        assert reader.told is None
-        # In order, and once.
-        assert reader.got == sorted(set(reader.got))
-        # Of what was refused nobody knows whether it was kept.
-        assert set(publisher.sent) <= set(reader.got)
-        assert set(reader.got) <= {*publisher.sent, *publisher.unsure, last + 1}
+        await nothing_is_lost(publisher, first, second)
 
 
 async def test_a_broker_that_comes_back_with_nothing_is_told(valkey: Valkey) -> None:

@@ -37,7 +37,7 @@ DEFAULT_POLL = 0.1
 SHORTEST_POLL, LONGEST_POLL = 0.005, 60.0
 
 # Pieces of what is over that a sender deletes; seconds between two looks of an event loop.
-TENDED = 20
+TENDED = 3
 TENDED_EVERY = 10.0
 
 P = ParamSpec("P")
@@ -83,17 +83,7 @@ class DatabaseBroker(BaseBroker):
             raise self.misconfigured(
                 f'OPTIONS["using"] must be an alias of DATABASES ({known}), not {self.using!r:.80}.'
             )
-        poll = options.get("poll", DEFAULT_POLL)
-        if (
-            isinstance(poll, bool)
-            or not isinstance(poll, (int, float))
-            or not SHORTEST_POLL <= poll <= LONGEST_POLL
-        ):
-            raise self.misconfigured(
-                f'OPTIONS["poll"] must be a number of seconds from {SHORTEST_POLL:g} to '
-                f"{LONGEST_POLL:g}, not {poll!r:.40}; {DEFAULT_POLL:g} is the default."
-            )
-        self.poll = float(poll)
+        self.poll = self.seconds_of(options, "poll", DEFAULT_POLL, SHORTEST_POLL, LONGEST_POLL)
         self.listen = options.get("listen", True)
         if not isinstance(self.listen, bool):
             raise self.misconfigured(

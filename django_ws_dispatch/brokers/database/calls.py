@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -105,43 +104,33 @@ class OwnCalls:
 
     async def call(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do ``work`` on one of the connections; see ``call()``."""
-        broker, loop = self._broker, asyncio.get_running_loop()
+        broker = self._broker
         if self._owner is None:
-            self._owner = loop.create_task(
+            self._owner = asyncio.get_running_loop().create_task(
                 self._own(), name=f"django-ws-dispatch calls of {broker.alias}"
             )
         try:
-            left = await self._slots.take()
+            async with self._slots.hold() as left:
+                return await self._call_within(left, lambda session: work(session, *args, **kwargs))
         except TimeoutError as exc:
             raise BrokerError(
-                f"The broker {broker.alias!r} (database {self._using!r}) did not answer anybody "
-                f"within {broker.timeout:g} s."
+                f"The broker {broker.alias!r} (database {self._using!r}) did not answer within "
+                f"{broker.timeout:g} s."
             ) from exc
+
+    async def _call_within(self, seconds: float, work: Callable[[Session], T]) -> T:
+        broker = self._broker
         session = self._idle.pop() if self._idle else OwnSession(self._using, broker.timeout)
-        given_up = threading.Event()
-
-        def in_thread() -> T:
-            try:
-                return call(broker, session, work, *args, **kwargs)
-            except BaseException:
-                session.close()
-                raise
-            finally:
-                if given_up.is_set():
-                    session.close()
-
+        job = self._executor.submit(call, broker, session, work)
         try:
-            async with asyncio.timeout(left):
-                result = await loop.run_in_executor(self._executor, in_thread)
-        except BaseException as exc:
-            given_up.set()
+            async with asyncio.timeout(seconds):
+                result = await asyncio.wrap_future(job)
+        except BaseException:
             session.abort()
+            # Its thread may be at it yet.
+            job.add_done_callback(lambda _: session.close())
             self._close_idle()  # They are as old.
-            if isinstance(exc, TimeoutError):
-                raise error_of(broker, session, exc) from exc
             raise
-        finally:
-            self._slots.release()
         self._slots.answered()
         if self._closed:
             session.close()

@@ -1,4 +1,19 @@
-"""System checks of the database broker."""
+"""System checks of the database broker, which its app brings.
+
+=========================  =======================================================================
+id                         says
+=========================  =======================================================================
+ws_dispatch_database.E001  A database of another kind than those that the broker can use.
+ws_dispatch_database.E002  ``--database``: it can not be looked into.
+ws_dispatch_database.E003  ``--database``: it is a replica of PostgreSQL, on which nobody can send.
+ws_dispatch_database.E004  ``--database``: MySQL has the tables in an engine without transactions.
+ws_dispatch_database.W001  SQLite without ``"transaction_mode": "IMMEDIATE"``.
+ws_dispatch_database.W002  ``--database``: SQLite without WAL.
+ws_dispatch_database.W003  ``--database``: the tables are not there. It is no error, which would
+                           keep ``migrate`` from making them.
+ws_dispatch_database.W004  ``--database``: PostgreSQL has not the trigger that numbers messages.
+=========================  =======================================================================
+"""
 
 from __future__ import annotations
 

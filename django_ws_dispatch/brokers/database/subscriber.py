@@ -117,7 +117,7 @@ class _Connection:
         self._count = FIRST_COUNT
         self._wanted: set[bytes] = set()
         self._new: list[bytes] = []
-        self._arrived: deque[list[object]] = deque()
+        self._arrived: deque[tuple[int, list[object]]] = deque()
         self._version: object = None
         self._looked = time.monotonic()
         self._busy: asyncio.Future[Any] | None = None
@@ -170,7 +170,10 @@ class _Connection:
             if not (self._more or self._new):
                 await self._wait()
             await self._look()
-        return self._arrived.popleft() if self._arrived else NOTHING
+        # Only now: what still waits here when the connection is lost is read again.
+        number, response = self._arrived.popleft()
+        self._subscriber.last = number
+        return response
 
     async def _wait(self) -> None:
         """Wait until there may be something, or it is time to look."""
@@ -195,8 +198,9 @@ class _Connection:
         except BaseException:
             self._new = new + self._new
             raise
+        end = self._subscriber.last or 0
         if arrived:
-            self._subscriber.last = arrived[-1].number
+            end = arrived[-1].number
             size = sum(len(one.message) for one in arrived)
             count = min(MOST_COUNT, MOST_BYTES * len(arrived) // max(size, 1))
             self._more, self._count = len(arrived) == self._count, max(1, count)
@@ -204,14 +208,15 @@ class _Connection:
             self._more = False
         for one in arrived:
             if (name := one.channel.encode()) in established:
-                self._arrived.append([MESSAGE, name, one.message])
+                self._arrived.append((one.number, [MESSAGE, name, one.message]))
+        self._arrived.append((end, NOTHING))
         if self._more:
             self._new = new + self._new
             return
         for name in new:
             if name in self._wanted:
                 established.add(name)
-            self._arrived.append([ACKNOWLEDGED, name, 0])
+            self._arrived.append((end, [ACKNOWLEDGED, name, 0]))
 
     def _read(self) -> list[Arrived]:
         session, now = self._session, time.monotonic()

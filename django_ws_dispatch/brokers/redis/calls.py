@@ -14,8 +14,8 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from hashlib import sha1
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...exceptions import BrokerError
 from ..base import BaseBroker
+from ..slots import Slots
 from .nodes import Node, SyncConnection
 
 __all__ = ["AsyncCalls", "Call", "Calls", "Script", "broker_error", "publish"]
@@ -175,8 +176,7 @@ class AsyncCalls:
         self._node = node
         self._broker = broker
         self._idle: list[AsyncConnection] = []
-        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._answered = 0
+        self.slots = Slots(MAX_CONNECTIONS, broker.timeout)
         self._owner: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -187,28 +187,12 @@ class AsyncCalls:
     async def call(self, call: Call) -> Any:
         """See ``Calls.call()``."""
         try:
-            async with self.slot() as left:
+            async with self.slots.hold() as left:
                 return await self.attempt(call, left)
         except DataError:
             raise
         except Exception as exc:
             raise broker_error(self._broker, self._node, call, exc) from exc
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[float]:
-        """Wait for a connection, as long as the server answers others, and hold it.
-
-        Yields:
-            The seconds that are left of the broker's time-out.
-
-        Raises:
-            TimeoutError: it answers nobody.
-        """
-        left = await self._take_slot()
-        try:
-            yield left
-        finally:
-            self._slots.release()
 
     async def attempt(self, call: Call, seconds: float) -> Any:
         """Call within so many seconds, in a slot, and raise whatever goes wrong."""
@@ -220,20 +204,6 @@ class AsyncCalls:
         except Exception:
             await self._close_idle()
             raise
-
-    async def _take_slot(self) -> float:
-        loop = asyncio.get_running_loop()
-        while True:
-            answered, start = self._answered, loop.time()
-            try:
-                async with asyncio.timeout(self._broker.timeout):
-                    await self._slots.acquire()
-            except TimeoutError:
-                if self._answered == answered:
-                    raise
-            else:
-                waited = loop.time() - start if self._answered == answered else 0.0
-                return self._broker.timeout - waited
 
     async def _call_in_slot(self, call: Call) -> Any:
         commands = call.commands
@@ -262,7 +232,7 @@ class AsyncCalls:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        self._answered += 1
+        self.slots.answered()
         if self._closed:
             await connection.disconnect(nowait=True)
             return result

@@ -128,7 +128,7 @@ class AsyncClusterCalls:
                     answer = None
                     if isinstance(step, Ask):
                         calls = self._of(step.node)
-                        async with calls.slot() as left:
+                        async with calls.slots.hold() as left:
                             now = time.monotonic()
                             deadline = deadline or now + left
                             seconds = deadline - now if longest is None else longest

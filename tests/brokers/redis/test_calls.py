@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count, repeat
 
 import pytest
 from redis.exceptions import DataError
 
-from django_ws_dispatch.brokers.redis.calls import AsyncCalls
 from django_ws_dispatch.exceptions import BrokerError
 from tests.brokers.redis.babbler import GARBAGE, Babbler, make_broker
 from tests.kit.waiting import until
@@ -126,42 +124,5 @@ def test_a_sentinel_that_speaks_garbage_is_passed_over(server: Babbler) -> None:
     async def main() -> None:
         with pytest.raises(BrokerError, match="No primary found"):
             await broker.apublish("a", b"x")
-
-    asyncio.run(main())
-
-
-class Busy(AsyncCalls):
-    """All connections are in use by others, who are answered, or not."""
-
-    _answers = repeat(0)
-
-    @property
-    def _answered(self) -> int:
-        return next(self._answers)
-
-    @_answered.setter
-    def _answered(self, value: int) -> None: ...
-
-
-@pytest.mark.parametrize("others_are_answered", [True, False])
-def test_the_wait_for_a_connection_counts_only_where_nobody_is_answered(
-    others_are_answered: bool, server: Babbler
-) -> None:
-    broker = make_broker(server, timeout=0.02)
-
-    async def main() -> None:
-        calls = Busy(broker.nodes[0], broker)
-        if others_are_answered:
-            calls._answers = count()
-        calls._slots = asyncio.Semaphore(0)
-        waiting = asyncio.ensure_future(calls._take_slot())
-        if not others_are_answered:
-            with pytest.raises(TimeoutError):
-                await waiting
-            return
-        await until(lambda: next(calls._answers) > 10)
-        assert not waiting.done()
-        calls._slots.release()
-        assert await waiting == broker.timeout
 
     asyncio.run(main())
