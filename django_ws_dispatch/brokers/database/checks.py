@@ -80,7 +80,7 @@ def check_settings(app_configs: object = None, **kwargs: object) -> list[CheckMe
         elif (
             wrapper.vendor == "sqlite"
             and not in_memory(broker.using)
-            and getattr(wrapper, "transaction_mode", None) != "IMMEDIATE"
+            and str(wrapper.settings_dict["OPTIONS"].get("transaction_mode")).upper() != "IMMEDIATE"
         ):
             found.append(
                 checks.Warning(
